@@ -121,7 +121,9 @@ class ArraySpec:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ArraySpec:
         """The spec that `to_json` wrote."""
-        frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        frozen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
         return cls(**frozen)
 
 
