@@ -28,6 +28,10 @@ class RobotRLError(Exception):
     """A mistake or fault that the user can act on; the command line shows it without a traceback."""
 
 
+class HelpRequested(Exception):
+    """Not an error: the user asked for a command's settings, and this carries the text to show."""
+
+
 class SpecMismatch(RobotRLError):
     """Two ends that must agree on a `RobotSpec` do not."""
 

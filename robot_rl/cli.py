@@ -1,0 +1,84 @@
+"""`robot-rl <command> [arguments]`: finds the command's room and hands over.
+
+Commands are imported only when asked for, so that help and typing mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from robot_rl.types import HelpRequested, RobotRLError
+
+
+class Command(NamedTuple):
+    """Where a command lives and what it is for."""
+
+    target: str
+    summary: str
+
+
+COMMANDS = {
+    "collect": Command("robot_rl.operate:collect", "drive the robot and record demonstrations"),
+    "data": Command("robot_rl.dataset_commands:main", "list, show, verify, delete, tag, import, export episodes"),
+    "train": Command("robot_rl.train:main", "train a policy by imitation"),
+    "export": Command("robot_rl.export_command:main", "write an ONNX bundle of a trained policy"),
+    "eval": Command("robot_rl.evaluate:main", "run seeded episodes of a policy and report its success"),
+    "deploy": Command("robot_rl.operate:deploy", "run a policy in real time until stopped"),
+    "doctor": Command("robot_rl.doctor:main", "what this machine has and lacks, with remedies"),
+    "demo": Command("robot_rl.demo:main", "all of the above on the simulated arm, with a report"),
+}
+
+HELP_FLAGS = {"-h", "--help", "help"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; a user's mistake is one message and status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in HELP_FLAGS:
+        sys.stdout.write(_help())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        sys.stderr.write(f"robot-rl: no command '{name}'. Commands: {', '.join(COMMANDS)}\n")
+        return 2
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(_resolve(COMMANDS[name].target)(rest))
+    except HelpRequested as request:
+        sys.stdout.write(str(request))
+        return 0
+    except RobotRLError as error:
+        sys.stderr.write(f"robot-rl {name}: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nrobot-rl {name}: stopped\n")
+        return 130
+
+
+def _resolve(target: str):  # type: ignore[no-untyped-def]
+    """The function that `module:function` names."""
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _terminate(*_: object) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that robots stop and terminals are restored."""
+    raise KeyboardInterrupt
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return (
+        "usage: robot-rl <command> [arguments]\n\n"
+        + "\n".join(lines)
+        + "\n\nrobot-rl <command> --help shows a command's settings.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
