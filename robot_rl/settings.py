@@ -54,11 +54,11 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        known = OmegaConf.to_container(hydra_compose(config_name))
         try:
-            known = hydra_compose(config_name)
             return hydra_compose(config_name, overrides=[*overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_explain(error, overrides, _leaves(locals().get("known")))) from None
+            raise ConfigError(_explain(error, overrides, _leaves(known))) from None
 
 
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
@@ -118,18 +118,12 @@ def _explain(error: Exception, overrides: Sequence[str], valid: Sequence[str]) -
         near = difflib.get_close_matches(wrong, valid, n=3)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"unknown setting '{wrong}': {hint}Valid settings: {', '.join(valid)}"
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return f"{text} (from: {' '.join(overrides)})" if overrides else text
+    text = " ".join(str(error).split())
+    return f"{text} (from: {' '.join([*overrides])})" if overrides else text
 
 
-def _leaves(config: DictConfig | None, prefix: str = "") -> list[str]:
-    """Every dotted key of a config."""
-    if config is None:
+def _leaves(settings: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a composed config turned into plain containers."""
+    if not isinstance(settings, dict):
         return []
-    keys: list[str] = []
-    for key in config:
-        child = config._get_node(key)
-        keys.append(f"{prefix}{key}")
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            keys += _leaves(child, f"{prefix}{key}.")
-    return keys
+    return [leaf for key, child in settings.items() for leaf in (f"{prefix}{key}", *_leaves(child, f"{prefix}{key}."))]
