@@ -1,0 +1,176 @@
+"""Meta-World v3: fifty table-top tasks of a Sawyer arm in MuJoCo, as a robot that judges itself.
+
+The environments are the goal-observable ones with a fresh random layout per seed: the goal is part of
+`environment_state`, and `reset(seed)` draws object and goal positions from that seed alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from robot_rl.types import (
+    ActionKind,
+    AnyArray,
+    ArraySpec,
+    FloatArray,
+    Judgement,
+    Observation,
+    RobotRLError,
+    RobotSpec,
+    StaleSensor,
+)
+
+CONTROL_HZ = 80.0
+STEPS_LIMIT = 500
+"""Meta-World refuses to be stepped further than this in one episode."""
+HAND_SIZE = 4
+"""Leading entries of the 39-vector that are the robot's own: hand position and gripper opening."""
+
+_ACTION = ArraySpec(
+    shape=(4,),
+    dtype="float32",
+    unit="cm/tick,cm/tick,cm/tick,1",
+    low=-1.0,
+    high=1.0,
+    names=("x", "y", "z", "gripper"),
+)
+_STATE = ArraySpec(shape=(4,), dtype="float32", unit="m,m,m,1", names=("hand_x", "hand_y", "hand_z", "gripper_opening"))
+_ENVIRONMENT_STATE = ArraySpec(shape=(35,), dtype="float32", unit="m or quaternion")
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of the fifty tasks, for example `peg-insert-side-v3`."""
+    return tuple(_environment_classes())
+
+
+def require_task(task: str) -> None:
+    """Refuses a task that Meta-World does not have.
+
+    Raises:
+        RobotRLError: Names the closest matches.
+    """
+    names = task_names()
+    if task in names:
+        return
+    close = difflib.get_close_matches(task, names, n=3, cutoff=0.4) or names
+    raise RobotRLError(f"Meta-World has no task '{task}'; did you mean {', '.join(close)}? (set task.name)")
+
+
+def _environment_classes() -> dict[str, Any]:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
+
+    suffix = "-goal-observable"
+    return {name.removesuffix(suffix): each for name, each in ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE.items()}
+
+
+class MetaWorldRobot:
+    """One Meta-World task as a `Robot` and its own `Judge`; time stands still between two calls of `apply`.
+
+    Streams: `state` (4,) hand x, y, z [m] and gripper opening in [0, 1]; `environment_state` (35,) the rest of
+    Meta-World's 39 numbers: two object poses, the previous tick's 18 numbers, the goal. Actions (4,): hand
+    displacement [cm/tick] in x, y, z and gripper effort, 1 closes.
+
+    Args:
+        task: One of `task_names()`.
+
+    Raises:
+        RobotRLError: The task does not exist.
+    """
+
+    def __init__(self, task: str = "peg-insert-side-v3") -> None:
+        require_task(task)
+        self.task = task
+        self.spec = RobotSpec(
+            name="metaworld",
+            observations={"state": _STATE, "environment_state": _ENVIRONMENT_STATE},
+            action=_ACTION,
+            action_kinds=(ActionKind.RATE, ActionKind.RATE, ActionKind.RATE, ActionKind.POSITION),
+            control_hz=CONTROL_HZ,
+        )
+        # With a seed the constructor leaves numpy's global generator as it found it.
+        self._environment = _environment_classes()[task](seed=0)
+        self._environment._freeze_rand_vec = False
+        self._environment.seeded_rand_vec = True
+        self._seen: npt.NDArray[np.float32] | None = None
+        self._judgement = Judgement(reward=0.0, success=False, done=False)
+        self._steps = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def reset(self, seed: int) -> None:
+        """Lays the task out anew; the same for the same seed, whatever happened before."""
+        self._environment.seed(seed)
+        observed, _ = self._environment.reset()
+        # `step` clips to the observation space but `reset` does not; without this the goal may jump after one tick.
+        space = self._environment.sawyer_observation_space
+        self._seen = np.clip(observed, space.low, space.high).astype(np.float32)
+        self._judgement = Judgement(reward=0.0, success=False, done=False)
+        self._steps = 0
+
+    def observe(self, tick_ns: int) -> Observation:
+        """Every stream as it is now, hence of age 0.
+
+        Raises:
+            StaleSensor: Before the first `reset`.
+        """
+        if self._seen is None:
+            raise StaleSensor("Meta-World has nothing to show before the first reset: call reset(seed) first")
+        values: dict[str, AnyArray] = {
+            "state": self._seen[:HAND_SIZE].copy(),
+            "environment_state": self._seen[HAND_SIZE:].copy(),
+        }
+        return Observation(tick_ns, values, dict.fromkeys(values, 0))
+
+    def apply(self, action: FloatArray) -> FloatArray:
+        """Moves for one tick and returns the displacement commanded once bounds and workspace had clipped it.
+
+        Raises:
+            RobotRLError: The action is unusable, nothing was reset, or the episode has had its 500 ticks.
+        """
+        requested = np.asarray(action, dtype=np.float32)
+        problem = self.spec.action.problem_with(requested)
+        if problem:
+            raise RobotRLError(f"Meta-World cannot execute the action: {problem}")
+        if self._seen is None:
+            raise RobotRLError("Meta-World cannot move before the first reset: call reset(seed) first")
+        if self._steps >= STEPS_LIMIT:
+            raise RobotRLError(
+                f"Meta-World ends an episode after {STEPS_LIMIT} ticks: reset, or lower task.max_ticks to {STEPS_LIMIT}"
+            )
+        clipped = np.clip(requested, -1.0, 1.0)
+        applied = self._within_workspace(clipped)
+        observed, reward, _, _, info = self._environment.step(clipped)
+        self._steps += 1
+        self._seen = np.asarray(observed, dtype=np.float32)
+        success = bool(info["success"])
+        self._judgement = Judgement(reward=float(reward), success=success, done=success)
+        return applied
+
+    def judge(self) -> Judgement:
+        """Meta-World's own reward (0 to 10) and success for the state the last action led to."""
+        return self._judgement
+
+    def stop(self) -> None:
+        """Nothing moves between ticks, so there is nothing to halt."""
+
+    def _within_workspace(self, action: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What is left of an action once the commanded hand position is kept inside the task's workspace."""
+        environment = self._environment
+        position = environment.data.mocap_pos[0]
+        wanted = position + action[:3] * environment.action_scale
+        reached = np.clip(wanted, environment.mocap_low, environment.mocap_high)
+        applied = action.copy()
+        blocked = reached != wanted
+        applied[:3][blocked] = ((reached - position) / environment.action_scale)[blocked]
+        return np.clip(applied, -1.0, 1.0)
