@@ -138,6 +138,9 @@ class PushTRobot:
         environment.block.velocity, environment.block.angular_velocity = (0.0, 0.0), 0.0
         environment.agent.position = pusher_x, pusher_y
         environment.agent.velocity = 0.0, 0.0
+        # pymunk draws and collides shapes where they were last indexed, not where their body is.
+        environment.space.reindex_shapes_for_body(environment.block)
+        environment.space.reindex_shapes_for_body(environment.agent)
         self._begin()
 
     def _begin(self) -> None:
