@@ -7,12 +7,15 @@ The environments are the goal-observable ones with a fresh random layout per see
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from hardware.sim.drawing import SceneDrawer
+from hardware.sim.gl import require_gl
 from robot_rl.types import (
     ActionKind,
     AnyArray,
@@ -30,6 +33,20 @@ STEPS_LIMIT = 500
 """Meta-World refuses to be stepped further than this in one episode."""
 HAND_SIZE = 4
 """Leading entries of the 39-vector that are the robot's own: hand position and gripper opening."""
+
+
+class CameraMount(NamedTuple):
+    """A camera of Meta-World's models: its name there, and whether it hangs head down."""
+
+    name: str
+    upside_down: bool
+
+
+CAMERAS = {
+    # The view that published image policies on Meta-World use: it sees table, objects and the whole arm.
+    "corner": CameraMount("corner4", upside_down=True),
+    "gripper": CameraMount("gripperPOV", upside_down=False),
+}
 
 _ACTION = ArraySpec(
     shape=(4,),
@@ -72,31 +89,40 @@ class MetaWorldRobot:
     """One Meta-World task as a `Robot` and its own `Judge`; time stands still between two calls of `apply`.
 
     Streams: `state` (4,) hand x, y, z [m] and gripper opening in [0, 1]; `environment_state` (35,) the rest of
-    Meta-World's 39 numbers: two object poses, the previous tick's 18 numbers, the goal. Actions (4,): hand
-    displacement [cm/tick] in x, y, z and gripper effort, 1 closes.
+    Meta-World's 39 numbers: two object poses, the previous tick's 18 numbers, the goal; `image_<camera>` (height,
+    width, 3). Actions (4,): hand displacement [cm/tick] in x, y, z and gripper effort, 1 closes.
 
     Args:
         task: One of `task_names()`.
+        cameras: Any of `CAMERAS`; drawing needs OpenGL, everything else does not.
+        image_size: Height and width [px].
+        show_goal: Draws the goal's marker, which is no part of the scene. Reaching, pushing and pick-and-place have
+            no other visible goal, so a policy that sees only images needs it there.
 
     Raises:
-        RobotRLError: The task does not exist.
+        RobotRLError: A task or camera that does not exist, or cameras where there is no OpenGL.
     """
 
-    def __init__(self, task: str = "peg-insert-side-v3") -> None:
+    def __init__(
+        self,
+        task: str = "peg-insert-side-v3",
+        cameras: Sequence[str] = (),
+        image_size: Sequence[int] = (84, 84),
+        show_goal: bool = False,
+    ) -> None:
         require_task(task)
         self.task = task
-        self.spec = RobotSpec(
-            name="metaworld",
-            observations={"state": _STATE, "environment_state": _ENVIRONMENT_STATE},
-            action=_ACTION,
-            action_kinds=(ActionKind.RATE, ActionKind.RATE, ActionKind.RATE, ActionKind.POSITION),
-            control_hz=CONTROL_HZ,
-        )
+        self.spec = _spec(cameras, image_size)
+        self._cameras = {f"image_{camera}": CAMERAS[camera] for camera in cameras}
+        self._show_goal = show_goal
+        self._gl = require_gl() if cameras else ""
         # With a seed the constructor leaves numpy's global generator as it found it.
         self._environment = _environment_classes()[task](seed=0)
         self._environment._freeze_rand_vec = False
         self._environment.seeded_rand_vec = True
+        self._drawer: SceneDrawer | None = None
         self._seen: npt.NDArray[np.float32] | None = None
+        self._pictures: dict[str, npt.NDArray[np.uint8]] = {}
         self._judgement = Judgement(reward=0.0, success=False, done=False)
         self._steps = 0
 
@@ -107,14 +133,16 @@ class MetaWorldRobot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._drawer is not None:
+            self._drawer.close()
+            self._drawer = None
 
     def reset(self, seed: int) -> None:
         """Lays the task out anew; the same for the same seed, whatever happened before."""
-        self._environment.seed(seed)
-        observed, _ = self._environment.reset()
-        # `step` clips to the observation space but `reset` does not; without this the goal may jump after one tick.
-        space = self._environment.sawyer_observation_space
-        self._seen = np.clip(observed, space.low, space.high).astype(np.float32)
+        environment = self._environment
+        environment.seed(seed)
+        environment.reset()
+        self._see(_fresh_observation(environment))
         self._judgement = Judgement(reward=0.0, success=False, done=False)
         self._steps = 0
 
@@ -130,6 +158,8 @@ class MetaWorldRobot:
             "state": self._seen[:HAND_SIZE].copy(),
             "environment_state": self._seen[HAND_SIZE:].copy(),
         }
+        for stream in self._cameras:
+            values[stream] = self._picture(stream).copy()
         return Observation(tick_ns, values, dict.fromkeys(values, 0))
 
     def apply(self, action: FloatArray) -> FloatArray:
@@ -152,7 +182,7 @@ class MetaWorldRobot:
         applied = self._within_workspace(clipped)
         observed, reward, _, _, info = self._environment.step(clipped)
         self._steps += 1
-        self._seen = np.asarray(observed, dtype=np.float32)
+        self._see(observed)
         success = bool(info["success"])
         self._judgement = Judgement(reward=float(reward), success=success, done=success)
         return applied
@@ -164,6 +194,22 @@ class MetaWorldRobot:
     def stop(self) -> None:
         """Nothing moves between ticks, so there is nothing to halt."""
 
+    def _see(self, observed: npt.NDArray[np.float64]) -> None:
+        self._seen = observed.astype(np.float32)
+        self._pictures.clear()
+
+    def _picture(self, stream: str) -> npt.NDArray[np.uint8]:
+        """A camera's picture of the present state, drawn once."""
+        if stream not in self._pictures:
+            if self._drawer is None:
+                height_px, width_px, _ = self.spec.observations[stream].shape
+                model, data = self._environment.model, self._environment.data
+                self._drawer = SceneDrawer(
+                    model, data, height_px, width_px, backend=self._gl, show_sites=self._show_goal
+                )
+            self._pictures[stream] = self._drawer.draw(*self._cameras[stream])
+        return self._pictures[stream]
+
     def _within_workspace(self, action: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What is left of an action once the commanded hand position is kept inside the task's workspace."""
         environment = self._environment
@@ -174,3 +220,39 @@ class MetaWorldRobot:
         blocked = reached != wanted
         applied[:3][blocked] = ((reached - position) / environment.action_scale)[blocked]
         return np.clip(applied, -1.0, 1.0)
+
+
+def _spec(cameras: Sequence[str], image_size: Sequence[int]) -> RobotSpec:
+    for camera in cameras:
+        if camera not in CAMERAS:
+            raise RobotRLError(f"Meta-World has no camera '{camera}': robot.cameras takes {', '.join(CAMERAS)}")
+    height_px, width_px = image_size
+    image = ArraySpec(shape=(height_px, width_px, 3), dtype="uint8", unit="rgb")
+    return RobotSpec(
+        name="metaworld",
+        observations={
+            "state": _STATE,
+            "environment_state": _ENVIRONMENT_STATE,
+            **{f"image_{camera}": image for camera in cameras},
+        },
+        action=_ACTION,
+        action_kinds=(ActionKind.RATE, ActionKind.RATE, ActionKind.RATE, ActionKind.POSITION),
+        control_hz=CONTROL_HZ,
+    )
+
+
+def _fresh_observation(environment: Any) -> npt.NDArray[np.float64]:
+    """The 39 numbers after a reset, as the scene really is.
+
+    Seven tasks (drawers, windows, the dial, the lever) place their object after Meta-World last computed positions: the
+    observation that its `reset` returns, and a picture taken then, show the object up to 0.2 m from where it is.
+    """
+    import mujoco
+
+    mujoco.mj_kinematics(environment.model, environment.data)
+    for site, position in environment._target_site_config:
+        environment._set_pos_site(site, position)
+    environment._prev_obs = environment._get_curr_obs_combined_no_goal()
+    space = environment.sawyer_observation_space
+    observed: npt.NDArray[np.float64] = np.clip(environment._get_obs(), space.low, space.high)
+    return observed
