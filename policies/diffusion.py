@@ -1,0 +1,228 @@
+"""Diffusion over action chunks (arXiv 2303.04137), the sampler that acts and the loss that imitates.
+
+Legend: `B` batch, `N` observations seen at once, `K` denoising steps, `H` chunk length, `A` action dimension,
+`C` size of the observation encoding `c`. Batches hold robot units and uint8 images; normalised units stay inside.
+
+Acting with averaged weights is left to the training loop, which owns the steps: `diffusers.training_utils.EMAModel`
+with `decay=0.9999, use_ema_warmup=True, power=0.75` over `parameters()`; there are no buffers to average.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from policies.denoiser import build_denoiser
+from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, MlpConfig, UnetConfig
+from policies.encoders import ObservationEncoder
+from policies.noise_schedule import NoiseSchedule
+from policies.normalizer import ACTION, Normalizer
+from robot_rl.types import ActionKind, RobotRLError, RobotSpec
+
+__all__ = ["CameraConfig", "DiffusionPolicy", "DiffusionPolicyConfig", "MlpConfig", "UnetConfig"]
+
+OBSERVATION_PREFIX = "obs/"
+"""Prefix of stream names in a training batch."""
+
+
+class DenoisingChain(NamedTuple):
+    """Every state of one sampling run, normalised units."""
+
+    states: Tensor
+    """From the initial noise to the clean chunk. Shape (B, K + 1, H, A)."""
+    predictions: Tensor
+    """The network's raw output at each step. Shape (B, K, H, A)."""
+
+
+class DiffusionPolicy(nn.Module):
+    """Samples action chunks by denoising; `H = 1` is single-step control.
+
+    Args:
+        spec: The robot's; the policy keeps the streams it sees.
+        config: See `DiffusionPolicyConfig`.
+
+    Raises:
+        InvalidPolicyConfig: The config contradicts itself.
+        SpecMismatch: The robot lacks a stream.
+    """
+
+    binary: Tensor
+
+    def __init__(self, spec: RobotSpec, config: DiffusionPolicyConfig) -> None:
+        super().__init__()
+        config.validate()
+        self.config = config
+        self.spec = spec.select(config.streams)
+        self.action_size = spec.action.size
+        self.encoder = ObservationEncoder(self.spec, config)
+        shapes = {name: self.spec.observations[name].shape for name in self.encoder.low_dimensional}
+        self.normalizer = Normalizer({**shapes, ACTION: spec.action.shape})
+        self.denoiser = build_denoiser(self.action_size, self.encoder.output_size, config)
+        self.schedule = NoiseSchedule(config)
+        binary = torch.from_numpy(spec.kind_mask(ActionKind.BINARY))
+        self.register_buffer("binary", binary, persistent=False)
+
+    @property
+    def observation_count(self) -> int:
+        """Newest observations seen at once, `N`."""
+        return self.config.observation_count
+
+    @property
+    def horizon(self) -> int:
+        """Actions per chunk, `H`."""
+        return self.config.horizon
+
+    @property
+    def execute_horizon(self) -> int:
+        """Rows of a chunk to execute before a newer chunk should replace it."""
+        return self.config.execute_horizon
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Shape (K, H, A) of the noise that one sample consumes."""
+        return self.config.sampling_steps, self.horizon, self.action_size
+
+    def set_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Fits the normaliser, once and before training.
+
+        Args:
+            statistics: `{"min": ..., "max": ...}` per low-dimensional stream and for `action`, in robot units.
+
+        Raises:
+            MissingStatistics: A key is absent or is no finite range of the right shape.
+        """
+        self.normalizer.fit(statistics)
+
+    def forward(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same as `loss`: distributed training wraps `forward`."""
+        return self.loss(batch, generator)
+
+    def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Denoising error (equation 5 of arXiv 2303.04137), mean over the valid rows.
+
+        Args:
+            batch: `obs/<stream>` (B, N, *shape), `action` (B, H, A), `valid` (B, H) bool; robot units.
+            generator: Draws timesteps, noise and, in training mode, crops; on any device.
+
+        Returns:
+            The loss, and detached metrics.
+        """
+        self.normalizer.require_fitted()
+        valid = batch["valid"]
+        self._require_shape("action", batch["action"], (self.horizon, self.action_size))
+        self._require_shape("valid", valid, (self.horizon,))
+        clean = self.normalizer.normalize(ACTION, hold_last_valid(batch["action"], valid))
+        observations = {name: batch[OBSERVATION_PREFIX + name] for name in self.config.streams}
+        condition = self.encode(observations, generator if self.training else None)
+
+        noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean.device)
+        timestep = torch.randint(
+            self.config.train_timesteps, clean.shape[:1], generator=generator, device=generator.device
+        ).to(clean.device)
+        prediction = self.denoiser(self.schedule.add_noise(clean, noise, timestep), timestep, condition).float()
+        target = noise if self.config.prediction == "epsilon" else clean
+        error = (prediction - target).square().mean(dim=-1)
+        loss = torch.where(valid, error, 0.0).sum() / valid.sum().clamp(min=1)
+        return loss, {"loss": loss.detach(), "valid_fraction": valid.float().mean()}
+
+    def sample(self, observations: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+        """Chunks of actions; gradients are the caller's to switch off.
+
+        Args:
+            observations: Stream name to its newest `N` values, robot units. Shapes (B, N, *shape).
+            noise: Standard normal; row 0 starts the chain, row `k` is added after step `k - 1`. Shape (B, K, H, A):
+                the last step returns its mean. One more row makes that step noisy too, should its sigma not be 0.
+
+        Returns:
+            Robot units; binary channels hold one of their two values. Shape (B, H, A).
+        """
+        self.normalizer.require_fitted()
+        return self.to_actions(self.denoise(self.encode(observations), noise).states[:, -1])
+
+    def encode(self, observations: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+        """The conditioning vector.
+
+        Args:
+            observations: As for `sample`.
+            generator: Crops images at random places drawn from it; None crops the centre.
+
+        Returns:
+            `c`, shape (B, C).
+        """
+        for name in self.config.streams:
+            if name not in observations:
+                raise RobotRLError(f"no observation of stream '{name}'; the batch has {', '.join(observations)}")
+            if observations[name].shape[1] != self.observation_count:
+                raise RobotRLError(
+                    f"stream '{name}' holds {observations[name].shape[1]} observations, wanted {self.observation_count}"
+                )
+        normalized = {
+            name: self.normalizer.normalize(name, observations[name]) for name in self.encoder.low_dimensional
+        }
+        encoding: Tensor = self.encoder(normalized, observations, generator).float()
+        return encoding
+
+    def predict(self, noisy: Tensor, step: int, condition: Tensor) -> Tensor:
+        """The network's raw output at a denoising step 0..K-1. Shapes (B, H, A), (B, C) to (B, H, A)."""
+        timestep = self.schedule.timesteps[step].expand(noisy.shape[0])
+        prediction: Tensor = self.denoiser(noisy, timestep, condition).float()
+        return prediction
+
+    def denoise(self, condition: Tensor, noise: Tensor) -> DenoisingChain:
+        """Runs the whole chain in normalised units; `noise` as for `sample`."""
+        steps = self.config.sampling_steps
+        if noise.shape[1] not in (steps, steps + 1) or noise.shape[2:] != self.noise_shape[1:]:
+            raise RobotRLError(f"noise has shape {tuple(noise.shape)}, wanted (B, *{self.noise_shape}) for K, H, A")
+        states, predictions = [noise[:, 0]], []
+        for step in range(steps):
+            predictions.append(self.predict(states[-1], step, condition))
+            kernel = self.schedule.kernel(states[-1], predictions[-1], step)
+            noisy = step + 1 < noise.shape[1]
+            states.append(kernel.mean + kernel.sigma * noise[:, step + 1] if noisy else kernel.mean)
+        return DenoisingChain(torch.stack(states, dim=1), torch.stack(predictions, dim=1))
+
+    def to_actions(self, chunk: Tensor) -> Tensor:
+        """A clean normalised chunk in robot units. Shapes (B, H, A)."""
+        # A two-state channel is decided here: a value between its states means nothing to a robot.
+        decided = torch.where(self.binary, torch.where(chunk < 0, -1.0, 1.0), chunk)
+        return self.normalizer.unnormalize(ACTION, decided)
+
+    def with_sampling_steps(self, sampling_steps: int) -> DiffusionPolicy:
+        """A copy that denoises in another number of steps; the weights stay as they are."""
+        config = dataclasses.replace(self.config, sampling_steps=sampling_steps)
+        config.validate()
+        other = copy.deepcopy(self)
+        other.config, other.encoder.config = config, config
+        other.schedule = NoiseSchedule(config).to(self.schedule.table.device)
+        return other
+
+    def fingerprint(self) -> str:
+        """Hash of every weight and statistic: 16 hexadecimal digits, the same wherever they were loaded."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _require_shape(self, key: str, values: Tensor, per_sample: tuple[int, ...]) -> None:
+        if tuple(values.shape[1:]) != per_sample:
+            wanted = ", ".join(map(str, per_sample))
+            raise RobotRLError(f"batch '{key}' has shape {tuple(values.shape)}, wanted (B, {wanted})")
+
+
+def hold_last_valid(action: Tensor, valid: Tensor) -> Tensor:
+    """Replaces padding by the last valid action before it, so that whatever padding holds reaches no network.
+
+    Args:
+        action: Shape (B, H, A).
+        valid: Shape (B, H), bool.
+    """
+    rows = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
+    last = torch.where(valid, rows, 0).cummax(dim=1).values
+    return action.gather(1, last[..., None].expand_as(action))
