@@ -1,0 +1,244 @@
+"""`robot-rl doctor`: what this machine has and lacks, each with its remedy.
+
+Exit status 0 if the simulated path can run, 1 if something that it requires is missing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robot_rl import machine_checks, software_checks
+from robot_rl.clock import MonotonicClock
+from robot_rl.findings import Check, Finding, ProbeFailed, Status, run_probe
+from robot_rl.types import HelpRequested, RobotRLError
+
+SIMULATED_ROBOTS = ("metaworld", "pusht")
+ROBOT_TIMEOUT_S = 120.0
+RENDER_TIMEOUT_S = 120.0
+RENDERED_FRAMES = 5
+GL_REMEDY = "sudo apt install libegl1 libgl1-mesa-dri (with or without a GPU), or libosmesa6 and MUJOCO_GL=osmesa"
+STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "yellow"}
+USAGE = """usage: robot-rl doctor [setting=value ...] [--json]
+
+settings and defaults:
+  robot: {robot}          # robots of configs/robot/ to put through the contract check, comma-separated
+  directory: {directory}        # where datasets go: its disk is measured
+  seconds: {seconds}               # how long to watch the clock
+"""
+
+
+@dataclass(frozen=True)
+class DoctorSettings:
+    """What to look at.
+
+    Attributes:
+        robot: Names in `configs/robot/`, comma-separated; each goes through the contract check.
+        directory: Where datasets go.
+        seconds: How long to watch the clock [s].
+    """
+
+    robot: str = ",".join(SIMULATED_ROBOTS)
+    directory: str = "datasets"
+    seconds: float = 2.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs every check, showing each finding as it comes; `--json` writes them as one document instead."""
+    arguments = list(argv)
+    if arguments[:1] == ["--probe"]:
+        sys.stdout.write(json.dumps(PROBES[arguments[1]](*arguments[2:])) + "\n")
+        return 0
+    as_json = "--json" in arguments
+    settings = parse([argument for argument in arguments if argument != "--json"])
+    found = (check.run() for check in checks(settings))
+    if as_json:
+        findings = list(found)
+        sys.stdout.write(json.dumps(document(findings), indent=2) + "\n")
+    else:
+        findings = show(found, Console())
+    return 1 if any(finding.is_blocking for finding in findings) else 0
+
+
+def parse(arguments: Sequence[str]) -> DoctorSettings:
+    """Settings from `name=value` arguments. Hydra may be what is missing, so this does without.
+
+    Raises:
+        RobotRLError: An unknown name lists the valid ones.
+        HelpRequested: `--help` was asked for.
+    """
+    if {"-h", "--help"} & set(arguments):
+        raise HelpRequested(USAGE.format_map(vars(DoctorSettings())))
+    valid = [field.name for field in fields(DoctorSettings)]
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or name not in valid:
+            raise RobotRLError(
+                f"unknown setting '{argument}'. Valid: {', '.join(f'{each}=...' for each in valid)}, --json"
+            )
+        values[name] = value
+    if "seconds" in values:
+        values["seconds"] = _positive(values["seconds"])
+    return DoctorSettings(**values)
+
+
+def _positive(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < 3600.0:
+        raise RobotRLError(f"seconds is '{text}', wanted a positive number below 3600")
+    return seconds
+
+
+def checks(settings: DoctorSettings) -> list[Check]:
+    """Every check in the order of the report; timing comes first, while nothing else runs."""
+    machine, software = machine_checks, software_checks
+    torch_facts = functools.cache(lambda: run_probe("robot_rl.probes", ["torch"], software.TORCH_TIMEOUT_S))
+    robots = [name for name in settings.robot.split(",") if name]
+    return [
+        Check("timing", lambda: machine.timing(MonotonicClock(), settings.seconds)),
+        Check("real-time scheduling", machine.realtime),
+        Check("processor", machine.processor),
+        Check("memory", machine.memory),
+        Check("disk", lambda: machine.disk(Path(settings.directory)), required=True),
+        Check("Python", software.python, required=True),
+        Check("packages", software.packages, required=True),
+        Check("tested versions", lambda: software.packages(only_needed=False)),
+        Check("torch", lambda: software.torch(torch_facts), required=True),
+        Check("GPU", lambda: software.gpu(torch_facts)),
+        Check("onnxruntime", software.onnxruntime, required=True),
+        *(Check(f"robot {name}", functools.partial(robot, name), required=True) for name in robots),
+        Check("Meta-World cameras", rendering),
+        Check("video", software.video),
+        Check("cameras", machine.cameras),
+        Check("input devices", machine.input_devices),
+        Check("terminal", _terminal),
+        Check("ROS 2", software.ros),
+    ]
+
+
+def _terminal() -> Finding:
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return machine_checks.terminal(os.environ, is_terminal, shutil.get_terminal_size(), sys.stdout.encoding)
+
+
+def robot(name: str) -> Finding:
+    """Whether a robot keeps the contract that everything else relies on."""
+    try:
+        answer = run_probe("robot_rl.doctor", ["--probe", "robot", name], ROBOT_TIMEOUT_S)
+    except ProbeFailed as error:
+        return Finding(f"robot {name}", Status.MISSING, str(error), "make env, or: pip install -r requirements.txt")
+    violations = answer["violations"]
+    if violations:
+        detail = f"breaks the contract: {'; '.join(violations)}"
+        return Finding(f"robot {name}", Status.MISSING, detail, "see hardware/contract.py for what a robot must do")
+    return Finding(f"robot {name}", Status.OK, f"keeps the contract; checked in {answer['seconds']:.1f} s")
+
+
+def rendering() -> Finding:
+    """Whether Meta-World's cameras can draw; a broken GL library may kill the process that tries."""
+    try:
+        answer = run_probe("robot_rl.doctor", ["--probe", "rendering"], RENDER_TIMEOUT_S)
+    except ProbeFailed as error:
+        detail = f"cannot draw: {error}; everything else works without"
+        return Finding("Meta-World cameras", Status.MISSING, detail, GL_REMEDY)
+    detail = f"drawn with {answer['backend']}, {answer['milliseconds']:.0f} ms per 84x84 image"
+    return Finding("Meta-World cameras", Status.OK, detail)
+
+
+def _probe_robot(name: str) -> dict[str, Any]:
+    """Runs in a process of its own: the contract check on a robot of `configs/robot/`."""
+    from hardware.contract import check_robot
+
+    from robot_rl import settings
+
+    group = settings.compose(f"robot/{name}", ()).robot
+    start_s = time.monotonic()
+    violations = check_robot(lambda: settings.build(group))
+    return {"violations": violations, "seconds": time.monotonic() - start_s}
+
+
+def _probe_rendering() -> dict[str, Any]:
+    """Runs in a process of its own: draws with Meta-World's corner camera."""
+    from hardware.sim.metaworld import MetaWorldRobot, gl_backend
+
+    with MetaWorldRobot(cameras=("corner",), image_size=(84, 84)) as robot:
+        robot.reset(0)
+        robot.observe(0)
+        start_s = time.monotonic()
+        for _ in range(RENDERED_FRAMES):
+            robot.apply(robot.spec.hold(robot.spec.action.bounds()[0]))
+            robot.observe(0)
+        seconds = (time.monotonic() - start_s) / RENDERED_FRAMES
+    return {"backend": gl_backend(), "milliseconds": seconds * 1e3}
+
+
+PROBES = {"robot": _probe_robot, "rendering": _probe_rendering}
+
+
+def document(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "ready": not any(finding.is_blocking for finding in findings),
+        "findings": [finding.to_json() for finding in findings],
+    }
+
+
+def show(findings: Iterable[Finding], console: Console) -> list[Finding]:
+    """Writes each finding as it comes, then the verdict, and returns them all."""
+    shown = []
+    for finding in _with_spinner(findings, console):
+        console.print(_line(finding))
+        shown.append(finding)
+    blocking = [finding.name for finding in shown if finding.is_blocking]
+    if blocking:
+        console.print(f"\n[bold red]Not ready[/] for the simulated path; missing: {', '.join(blocking)}.")
+        return shown
+    rest = sum(finding.status is not Status.OK for finding in shown)
+    note = f" {rest} optional lines above could be better." if rest else ""
+    console.print(f"\n[bold green]Ready[/] for the simulated path.{note}")
+    return shown
+
+
+def _with_spinner(findings: Iterable[Finding], console: Console) -> Iterator[Finding]:
+    """The findings, with a sign of life on a terminal while the next one is looked for."""
+    iterator = iter(findings)
+    while True:
+        with console.status("looking at the machine"):
+            finding = next(iterator, None)
+        if finding is None:
+            return
+        yield finding
+
+
+def _line(finding: Finding) -> Table:
+    """One finding as columns: status, name, detail with the remedy below it."""
+    style = "bold red" if finding.is_blocking else STYLES[finding.status]
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=7)
+    line.add_column(width=20)
+    line.add_column(ratio=1, overflow="fold")
+    text = Text(finding.detail)
+    if finding.remedy and finding.status is not Status.OK:
+        text.append(f"\n-> {finding.remedy}", style="cyan")
+    line.add_row(Text(finding.status, style=style), finding.name, text)
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
