@@ -1,0 +1,160 @@
+"""`run_episode`: the only loop that runs in robot time.
+
+Collecting runs it without a policy, correcting with a policy and an operator, evaluating and deploying with a policy
+that somebody watches. Each tick observes, asks who is driving, filters the command, applies it, judges and records
+(`episode_loop.py`). The tick never waits for inference, and whatever happens the robot is stopped at the end.
+
+In simulated time (`SimulatedClock`) inference is inline and takes no time, so a seed determines the episode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from robot_rl.cadence import CadenceRecorder
+from robot_rl.chunk_schedule import ChunkSchedule
+from robot_rl.clock import SimulatedClock, prompt_thread
+from robot_rl.ending import End, Ending, ending_of
+from robot_rl.episode_loop import CommandFilter, EpisodeLoop, RolloutOptions
+from robot_rl.inference import InlineInference, PolicyDriver, ThreadedInference
+from robot_rl.types import (
+    NS_PER_S,
+    Clock,
+    EpisodeHeader,
+    EpisodeResult,
+    EpisodeSink,
+    Judge,
+    Operator,
+    Policy,
+    Robot,
+)
+
+__all__ = ["CommandFilter", "Ending", "RolloutOptions", "ending_of", "run_episode"]
+
+REAL_TIME_BLEND_S = 0.15
+
+
+def run_episode(
+    robot: Robot,
+    policy: Policy | None,
+    operator: Operator,
+    judge: Judge | None,
+    clock: Clock,
+    command_filter: CommandFilter,
+    sink: EpisodeSink,
+    options: RolloutOptions,
+    seed: int,
+    header: EpisodeHeader,
+    timer: Callable[[], int] = time.perf_counter_ns,
+) -> EpisodeResult:
+    """Runs one episode from reset to stop.
+
+    A fault of the policy, a sensor or the operator ends the episode as aborted, with a ramped stop and the reason in
+    the result. When a robot, operator or sink raises, the robot is stopped at once, the episode ends as aborted, and
+    the error goes on to the caller; Ctrl-C likewise.
+
+    Args:
+        robot: Connected.
+        policy: None if only the operator drives.
+        operator: Entered. Overrides the policy, labels, ends.
+        judge: None if only the operator labels.
+        clock: A `SimulatedClock` makes the episode a function of its seed; any other is real time.
+        command_filter: Between every request and the robot.
+        sink: Takes the steps.
+        options: See `RolloutOptions`.
+        seed: For robot, policy and operator.
+        header: Recorded with the episode.
+        timer: Measures durations; in simulated time for the report only [ns].
+
+    Returns:
+        The result, also of an episode discarded for a redo; see `ending_of`.
+
+    Raises:
+        SpecMismatch: The policy is for another robot.
+    """
+    if policy is not None:
+        policy.spec.require(robot.spec, "the policy")
+    cadence = CadenceRecorder(robot.spec.tick_ns, command_filter.reason_names)
+    begun = False
+    with contextlib.ExitStack() as stack:
+        driver = None if policy is None else _driver(policy, robot, clock, options, cadence, timer, stack)
+        loop = EpisodeLoop(robot, driver, operator, judge, clock, command_filter, sink, options, cadence, timer)
+        try:
+            for each in (robot, policy, operator):
+                if each is not None:
+                    each.reset(seed)
+            sink.begin(robot.spec, header)
+            begun = True
+            with _timeliness(clock, options):
+                end = loop.run()
+            robot.stop()
+        except BaseException as error:
+            _stop_after(error, robot, sink if begun else None, loop)
+            raise
+        # Before the stack waits for inference: the episode is safe first.
+        result = loop.result(end)
+        if end.ending is Ending.REDO:
+            sink.discard()
+        else:
+            sink.end(result)
+    return result
+
+
+def _driver(
+    policy: Policy,
+    robot: Robot,
+    clock: Clock,
+    options: RolloutOptions,
+    cadence: CadenceRecorder,
+    timer: Callable[[], int],
+    stack: contextlib.ExitStack,
+) -> PolicyDriver:
+    """The policy's side of an episode; its inference is closed when the stack unwinds."""
+    simulated = isinstance(clock, SimulatedClock)
+    tick_ns = robot.spec.tick_ns
+    inference = (
+        InlineInference(policy, timer)
+        if simulated
+        else ThreadedInference(policy, timer, options.policy_timeout_s, tick_ns)
+    )
+    stack.callback(inference.close)
+    blend_s = options.blend_s
+    if blend_s is None:
+        blend_s = 0.0 if simulated else REAL_TIME_BLEND_S
+    return PolicyDriver(
+        policy,
+        inference,
+        ChunkSchedule(robot.spec, _ns(options.action_latency_s)),
+        options.execute_horizon,
+        _ns(blend_s),
+        _ns(options.handover_s),
+        cadence,
+    )
+
+
+def _timeliness(clock: Clock, options: RolloutOptions) -> contextlib.AbstractContextManager[object]:
+    """In real time, makes this thread wake on time."""
+    if isinstance(clock, SimulatedClock):
+        return contextlib.nullcontext()
+    return prompt_thread(options.realtime_priority)
+
+
+def _stop_after(error: BaseException, robot: Robot, sink: EpisodeSink | None, loop: EpisodeLoop) -> None:
+    """Stops the robot, then hands over what was recorded; further errors become notes on the first."""
+    end = End(Ending.ERROR, f"{type(error).__name__}: {error}")
+    if isinstance(error, KeyboardInterrupt):
+        end = End(Ending.INTERRUPT)
+    actions: list[Callable[[], None]] = [robot.stop]
+    if sink is not None:
+        actions.append(lambda: sink.end(loop.result(end)))
+    for action in actions:
+        try:
+            action()
+        except Exception as second:
+            error.add_note(f"then also {type(second).__name__}: {second}")
+
+
+def _ns(duration_s: float) -> int:
+    return round(duration_s * NS_PER_S)
