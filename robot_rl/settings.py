@@ -15,10 +15,12 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from robot_rl.types import HelpRequested, RobotRLError
+
+__all__ = ["MISSING", "ConfigError", "build", "compose", "load", "to_dataclass"]
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 

@@ -1,0 +1,176 @@
+"""What collect, eval and deploy set up alike: robot, filter, operator and policy, built from settings.
+
+The command filter's state lives here, because `run_episode` may not know `hardware` and the filter itself is pure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from hardware.limits import CommandLimits
+from hardware.safety import FilterReason, FilterState, OperatorState, filter_command
+from robot_rl.rollout import RolloutOptions
+from robot_rl.settings import MISSING, build
+from robot_rl.types import (
+    EpisodeHeader,
+    EpisodeResult,
+    FloatArray,
+    Judge,
+    Observation,
+    Operator,
+    Policy,
+    Robot,
+    RobotRLError,
+    RobotSpec,
+    Step,
+)
+
+BUNDLE_MODEL = "model.onnx"
+
+
+class PolicyMissing(RobotRLError):
+    """No policy where the user said it is."""
+
+
+@dataclass
+class TaskSettings:
+    """A task: `configs/task/*.yaml`.
+
+    Attributes:
+        name: For example `peg-insert-side-v3`.
+        max_ticks: Time limit of an episode.
+        instruction: What is to be done, for people.
+    """
+
+    name: str = MISSING
+    max_ticks: int = MISSING
+    instruction: str = ""
+
+
+class FilteredCommands:
+    """The command filter of one robot with its state from tick to tick.
+
+    Args:
+        limits: The robot's.
+    """
+
+    reason_names: Mapping[int, str] = {int(reason): str(reason.name).lower() for reason in FilterReason if reason}
+
+    def __init__(self, limits: CommandLimits) -> None:
+        self._limits = limits
+        self._state: FilterState | None = None
+
+    def reset(self, observation: Observation) -> None:
+        """Starts at rest where the robot is seen to be; a latched fault does not survive into a new episode."""
+        self._state = FilterState.at(self._limits.start_pose(observation))
+
+    def __call__(
+        self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
+    ) -> tuple[FloatArray, int]:
+        """See `robot_rl.episode_loop.CommandFilter`."""
+        if self._state is None:
+            raise RobotRLError("the command filter was used before an episode's first observation: call reset first")
+        allowed = OperatorState(deadman=operator_alive)
+        spec = self._limits.spec
+        result = filter_command(requested, self._state, observation, allowed, dt_s, self._limits, spec)
+        self._state = result.state
+        return result.applied, int(result.reasons)
+
+    @property
+    def fault(self) -> str | None:
+        """The latched fault in words, None while all is well."""
+        if self._state is None or not self._state.fault:
+            return None
+        return " and ".join(name for bit, name in self.reason_names.items() if self._state.fault & bit)
+
+
+class NoSink:
+    """Keeps nothing of an episode."""
+
+    def begin(self, spec: RobotSpec, header: EpisodeHeader) -> None:
+        """See `EpisodeSink`."""
+
+    def append(self, step: Step) -> None:
+        """See `EpisodeSink`."""
+
+    def end(self, result: EpisodeResult) -> None:
+        """See `EpisodeSink`."""
+
+    def discard(self) -> None:
+        """See `EpisodeSink`."""
+
+
+def build_robot(settings: dict[str, Any]) -> Robot:
+    """The robot that `configs/robot/*.yaml` names."""
+    return cast(Robot, build(settings))
+
+
+def build_filter(spec: RobotSpec, limits: Mapping[str, Any]) -> FilteredCommands:
+    """The robot's command filter; every limit must be in its yaml."""
+    return FilteredCommands(CommandLimits.for_spec(spec, limits))
+
+
+def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:
+    """The operator that `configs/operator/*.yaml` names; a `_partial_` one is given the robot's spec."""
+    operator = build(settings)
+    if isinstance(operator, functools.partial):
+        operator = operator(spec=spec)
+    return cast(Operator, operator)
+
+
+def judge_of(robot: Robot) -> Judge | None:
+    """The robot itself where it can judge, as simulated ones do; else the operator labels."""
+    return cast(Judge, robot) if hasattr(robot, "judge") else None
+
+
+def load_acting_policy(path: str, device: str = "cpu") -> Policy:
+    """A policy ready to act: an exported bundle without torch, or a training checkpoint with it.
+
+    Raises:
+        PolicyMissing: Neither is at `path`; names the commands that make them.
+    """
+    place = Path(path)
+    if (place / BUNDLE_MODEL).is_file():
+        from policies.onnx_policy import OnnxPolicy
+
+        return OnnxPolicy(place)
+    if (place / "checkpoints").is_dir() or (place / "weights.safetensors").is_file():
+        from policies.torch_policy import TorchPolicy
+        from robot_rl.checkpoint import load_policy
+
+        return TorchPolicy(load_policy(place, device))
+    raise PolicyMissing(
+        f"no policy at {place}: wanted a bundle (robot-rl export run=... makes one) "
+        "or a run directory (robot-rl train ... makes one)"
+    )
+
+
+def options_for(policy: Policy | None, task: TaskSettings, options: RolloutOptions) -> RolloutOptions:
+    """The rollout's options with the task's time limit and the policy's own execution horizon filled in."""
+    horizon = options.execute_horizon
+    if horizon is None and policy is not None:
+        horizon = getattr(policy, "execute_horizon", None)
+    return replace(options, max_ticks=options.max_ticks or task.max_ticks, execute_horizon=horizon)
+
+
+def header_for(task: TaskSettings, operator: Operator, policy: Policy | None, seed: int) -> EpisodeHeader:
+    """What is known when an episode begins."""
+    return EpisodeHeader(
+        task=task.name,
+        operator=operator.name,
+        policy=policy.fingerprint if policy is not None else "",
+        seed=seed,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        software_version=software_version(),
+    )
+
+
+def software_version() -> str:
+    """This installation's version."""
+    return metadata.version("robot_rl")
