@@ -103,7 +103,8 @@ class DiffusionPolicyConfig:
         prediction: What the network predicts: `epsilon`, the noise, or `sample`, the clean chunk.
         train_timesteps: Diffusion steps `T` of the squared-cosine schedule.
         sampling_steps: Denoising steps `K` at inference.
-        timestep_spacing: Which `K` of the `T` steps are used: `leading` ends at step 0, `trailing` begins at `T - 1`.
+        timestep_spacing: Which `K` of the `T` steps are used: `leading` ends at step 0; `trailing` begins at `T - 1`,
+            where no signal is left, so it suits `sample` prediction.
         eta: Stochasticity of a denoising step: 1 is DDPM's posterior, 0 deterministic DDIM.
         clean_clip: Bound of the predicted clean chunk in normalised units, where data lies in [-1, 1]; None for none.
         sigma_min: Smallest standard deviation of a denoising step; above 0 for policy gradients.

@@ -54,21 +54,25 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, config: DiffusionPolicyConfig) -> None:
         super().__init__()
-        # One leading step would start at timestep 0, where the network expects an almost clean chunk.
-        spacing = "trailing" if config.sampling_steps == 1 else config.timestep_spacing
         scheduler = DDIMScheduler(
-            num_train_timesteps=config.train_timesteps, beta_schedule="squaredcos_cap_v2", timestep_spacing=spacing
+            num_train_timesteps=config.train_timesteps,
+            beta_schedule="squaredcos_cap_v2",
+            timestep_spacing=config.timestep_spacing,
         )
         scheduler.set_timesteps(config.sampling_steps)
+        timesteps = scheduler.timesteps.tolist()
+        if timesteps == [0]:
+            # A single leading step would start where the network expects an almost clean chunk: start it where ten do.
+            timesteps = [config.train_timesteps - max(1, config.train_timesteps // 10)]
         self.train_timesteps = config.train_timesteps
         self.sampling_steps = config.sampling_steps
         self.clean_clip = config.clean_clip
         cumulative = scheduler.alphas_cumprod.double()
-        steps = step_coefficients(cumulative, scheduler.timesteps.tolist(), config)
+        steps = step_coefficients(cumulative, timesteps, config)
         # Plain floats keep the inner loop at one kernel launch per operation; the table serves a step per sample.
         self.steps = steps
         self.register_buffer("table", torch.tensor(steps), persistent=False)
-        self.register_buffer("timesteps", scheduler.timesteps.clone(), persistent=False)
+        self.register_buffer("timesteps", torch.tensor(timesteps), persistent=False)
         self.register_buffer("signal_scale", cumulative.sqrt().float(), persistent=False)
         self.register_buffer("noise_scale", (1 - cumulative).sqrt().float(), persistent=False)
 

@@ -51,7 +51,7 @@ class Scaling(nn.Module):
 
     def normalize(self, values: Tensor) -> Tensor:
         """Robot units to [-1, 1]. Shape (..., *shape)."""
-        return (values - self.centre) * self.inverse
+        return (values.to(self.centre.dtype) - self.centre) * self.inverse
 
     def unnormalize(self, values: Tensor) -> Tensor:
         """[-1, 1] to robot units. Shape (..., *shape)."""
