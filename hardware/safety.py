@@ -1,0 +1,405 @@
+"""The command filter: one pure function between whoever asks for motion and the robot.
+
+Order: finite -> shape -> deadman and lifecycle -> observation age -> workspace box -> step size -> velocity,
+acceleration and jerk limits. Every change carries a reason; the caller counts them.
+
+Whatever is asked, no output breaks a limit, not even while stopping: the state carries the velocity and acceleration
+of the command, and a step is made only if the axis can still be stopped within all limits after it
+(`hardware/braking.py`). To hold a moving robot is therefore to brake it. This is software, not a safety-rated function.
+
+Limits are per tick of the nominal period. A late tick earns no larger step. Calls that run ahead of the nominal rate by
+more than a tick are refused, so that a loop that catches up cannot make the robot faster than its limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from hardware.braking import brake, legal_steps, pursue_place, pursue_rate, stay_inside
+from hardware.limits import CommandLimits, CompiledAxis
+from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, Observation, RobotSpec
+
+RATE_TOLERANCE = 0.05
+"""A loop up to this much faster than the nominal rate is taken for a clock's error, not for running ahead."""
+
+LATE_TICKS = 2
+"""A tick later than this many periods (and than `ramp_after_s`) is a gap: the robot stops before it goes on."""
+
+
+class FilterReason(enum.IntFlag):
+    """Why a command was changed; 0 if it was not. Stored with every tick as `Step.filter_reasons`."""
+
+    NONE = 0
+    NOT_FINITE = 1 << 0
+    """The request held NaN or infinity."""
+    SHAPE = 1 << 1
+    """The request was not an array of A numbers."""
+    MISSING = 1 << 2
+    """There was nothing to execute."""
+    DEADMAN = 1 << 3
+    """The deadman switch was open."""
+    DISABLED = 1 << 4
+    """The lifecycle does not allow motion."""
+    STALE_STATE = 1 << 5
+    """A state stream was missing, unreadable or too old."""
+    STALE_CAMERA = 1 << 6
+    """A camera was missing or too old."""
+    CLOCK = 1 << 7
+    """Time stood still, went back, jumped, or the loop ran ahead of the nominal rate."""
+    RAMPED_STOP = 1 << 8
+    """A stop is under way that must come to rest before anything else is obeyed."""
+    FAULT = 1 << 9
+    """A fault is latched; see `FilterState.fault` and `clear_fault`."""
+    WORKSPACE = 1 << 10
+    """Outside the box, or so fast towards its wall that it could not be stopped there."""
+    STEP = 1 << 11
+    VELOCITY = 1 << 12
+    ACCELERATION = 1 << 13
+    JERK = 1 << 14
+
+
+class OperatorState(NamedTuple):
+    """Whether motion is allowed.
+
+    Attributes:
+        deadman: The switch is held, or the robot needs none.
+        enabled: The lifecycle allows motion: active, not paused.
+    """
+
+    deadman: bool = True
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FilterState:
+    """What the filter remembers between two ticks; immutable. Tuples have length A.
+
+    Attributes:
+        position: Last command of POSITION and BINARY dimensions, before rounding to the action's dtype.
+        step: Displacement made by the last command, action units per tick; velocity times the period.
+        change: Difference of the last two steps; acceleration times the period squared.
+        target: What the last command should have been; NaN if nothing could be executed.
+        starved_s: For how long there has been nothing to execute [s].
+        blind_s: For how long the age of some stream has been unknown [s].
+        ahead_s: How far the calls have run ahead of the nominal rate [s].
+        started: Whether a command has been filtered; the first has no meaningful dt.
+        stopping: A ramped stop is under way.
+        fault: Reasons of the latched fault; 0 without one.
+    """
+
+    position: tuple[float, ...]
+    step: tuple[float, ...]
+    change: tuple[float, ...]
+    target: tuple[float, ...]
+    starved_s: float = 0.0
+    blind_s: float = 0.0
+    ahead_s: float = 0.0
+    started: bool = False
+    stopping: bool = False
+    fault: FilterReason = FilterReason.NONE
+
+    @classmethod
+    def at(cls, pose: FloatArray) -> FilterState:
+        """At rest at a pose in action units, shape (A,): the robot's present one, see `CommandLimits.start_pose`.
+
+        The first command, however far away, is then approached within the limits. RATE entries are not used.
+        """
+        position = tuple(map(float, pose))
+        if not all(map(math.isfinite, position)):
+            raise ValueError(f"pose is {pose}, wanted finite numbers: where the robot is now")
+        still = (0.0,) * len(position)
+        return cls(position, still, still, (math.nan,) * len(position))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no dimension moves."""
+        return not any(self.step) and not any(self.change)
+
+
+class FilterResult(NamedTuple):
+    """A filtered command.
+
+    Attributes:
+        applied: The command to send. Shape (A,), the action's dtype.
+        reasons: Why it differs from the request; 0 if and only if it does not.
+        state: For the next call.
+    """
+
+    applied: FloatArray
+    reasons: FilterReason
+    state: FilterState
+
+
+def clear_fault(state: FilterState) -> FilterState:
+    """The state without its latched fault. Only a person's explicit act may call this."""
+    return dataclasses.replace(state, fault=FilterReason.NONE, blind_s=0.0, starved_s=0.0)
+
+
+def reason_names(reasons: int) -> Iterable[str]:
+    """Names of the reasons in a bit set, for counters and for people."""
+    return [str(reason.name).lower() for reason in FilterReason if reason & reasons]
+
+
+def filter_command(
+    requested: AnyArray | None,
+    state: FilterState,
+    observation: Observation | None,
+    operator: OperatorState,
+    dt_s: float,
+    limits: CommandLimits,
+    spec: RobotSpec,
+) -> FilterResult:
+    """The command nearest to the requested one that breaks no limit.
+
+    Args:
+        requested: What policy or operator asks for, shape (A,); None if there is nothing to execute: hold, then stop.
+        state: From the last call, or `FilterState.at` where the robot is.
+        observation: What the robot sees at this tick; None if a stream failed.
+        operator: Whether motion is allowed.
+        dt_s: Monotonic time since the last call [s]; not used on the first.
+        limits: The robot's.
+        spec: The robot's.
+
+    Raises:
+        SpecMismatch: The limits are another robot's.
+    """
+    limits.require(spec)
+    request, reasons = _readable(requested, len(limits.axes))
+    gate = _gate(state, observation, operator, dt_s, reasons, limits)
+    before = map(_Motion, state.position, state.step, state.change, state.target)
+    if gate.reasons or request is None or observation is None:
+        moves = [_braked(axis, motion) for axis, motion in zip(limits.axes, before, strict=True)]
+    else:
+        moves = [
+            _limited(axis, motion, wanted, observation, limits)
+            for axis, motion, wanted in zip(limits.axes, before, request, strict=True)
+        ]
+    reasons = gate.reasons
+    for move in moves:
+        if move.reasons:
+            reasons |= move.reasons
+    applied = np.array([move.command for move in moves], dtype=spec.action.dtype)
+    if reasons and request is not None and _same(applied, request):
+        reasons = FilterReason.NONE
+    after = FilterState(
+        position=tuple([move.position for move in moves]),
+        step=tuple([move.step for move in moves]),
+        change=tuple([move.step - step for move, step in zip(moves, state.step, strict=True)]),
+        target=tuple([move.target for move in moves]),
+        starved_s=gate.starved_s,
+        blind_s=gate.blind_s,
+        ahead_s=gate.ahead_s,
+        started=True,
+        stopping=gate.stopping,
+        fault=gate.fault,
+    )
+    return FilterResult(applied, reasons, after)
+
+
+class _Gate(NamedTuple):
+    """Whether anything may be executed at this tick (`reasons` is 0), and the timers after it."""
+
+    reasons: FilterReason
+    starved_s: float
+    blind_s: float
+    ahead_s: float
+    stopping: bool
+    fault: FilterReason
+
+
+class _Motion(NamedTuple):
+    """One dimension of a `FilterState`."""
+
+    position: float
+    step: float
+    change: float
+    target: float
+
+
+class _Move(NamedTuple):
+    """What one dimension does at this tick; `command` is what is sent."""
+
+    command: float
+    position: float
+    step: float
+    target: float = math.nan
+    reasons: FilterReason = FilterReason.NONE
+
+
+def _same(applied: FloatArray, request: list[float]) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.array_equal(applied, np.array(request, dtype=applied.dtype)))
+
+
+def _readable(requested: AnyArray | None, count: int) -> tuple[list[float] | None, FilterReason]:
+    """The request as A numbers, whether finite or not, and what is wrong with it."""
+    if requested is None:
+        return None, FilterReason.MISSING
+    array = np.asarray(requested)
+    if array.dtype.kind not in "fiu":
+        return None, FilterReason.SHAPE
+    reasons = FilterReason.NONE if np.isfinite(array).all() else FilterReason.NOT_FINITE
+    if array.shape != (count,):
+        return None, reasons | FilterReason.SHAPE
+    return array.astype(np.float64).tolist(), reasons
+
+
+def _gate(
+    state: FilterState,
+    observation: Observation | None,
+    operator: OperatorState,
+    dt_s: float,
+    unreadable: FilterReason,
+    limits: CommandLimits,
+) -> _Gate:
+    """Everything that forbids motion altogether, in order, and the clocks behind it."""
+    period_s = 1.0 / limits.spec.control_hz
+    sound = not state.started or 0.0 < dt_s < math.inf
+    elapsed_s = dt_s if state.started and sound else period_s
+    late = elapsed_s > max(limits.ramp_after_s, LATE_TICKS * period_s)
+    # What a burst runs ahead is forgotten beyond two ticks, so that motion comes back soon after it.
+    ahead_s = min(max(0.0, state.ahead_s + (1.0 - RATE_TOLERANCE) * period_s - elapsed_s), 2 * period_s)
+    reasons = unreadable
+    if not operator.deadman:
+        reasons |= FilterReason.DEADMAN
+    if not operator.enabled:
+        reasons |= FilterReason.DISABLED
+    stale, oldest_s, blind_s = _ages(observation, state.blind_s + elapsed_s, limits)
+    reasons |= stale
+    if not sound or late or ahead_s > period_s:
+        reasons |= FilterReason.CLOCK
+    starved_s = state.starved_s + elapsed_s if unreadable else 0.0
+    stopping = (state.stopping and not state.at_rest) or late
+    if (unreadable and starved_s >= limits.ramp_after_s) or (stale and oldest_s >= limits.ramp_after_s):
+        stopping = True
+    fault = state.fault
+    if stale and oldest_s >= limits.fault_after_s:
+        fault |= stale
+    if stopping:
+        reasons |= FilterReason.RAMPED_STOP
+    if fault:
+        reasons |= FilterReason.FAULT
+    return _Gate(reasons, starved_s, blind_s, ahead_s, stopping, fault)
+
+
+def _ages(observation: Observation | None, blind_s: float, limits: CommandLimits) -> tuple[FilterReason, float, float]:
+    """Judges the age of every stream.
+
+    Args:
+        observation: What is seen.
+        blind_s: For how long some age will have been unknown, if one is unknown now.
+        limits: The robot's.
+
+    Returns:
+        Reasons, age of the oldest stale stream [s], for how long some age has been unknown [s].
+    """
+    unknown = observation is None
+    reasons, oldest_s = FilterReason.STALE_STATE if unknown else FilterReason.NONE, 0.0
+    for stream, max_age_ns, camera in limits.ages_ns:
+        stale = FilterReason.STALE_CAMERA if camera else FilterReason.STALE_STATE
+        age_ns = None if observation is None else observation.age_ns.get(stream)
+        # A sample from the future says nothing about its age: the clock has jumped.
+        if age_ns is None or age_ns < 0:
+            reasons, unknown = reasons | stale, True
+        elif age_ns > max_age_ns:
+            reasons, oldest_s = reasons | stale, max(oldest_s, age_ns / NS_PER_S)
+    if observation is not None and any(box.read(observation) is None for box in limits.boxes):
+        reasons, unknown = reasons | FilterReason.STALE_STATE, True
+    return reasons, max(oldest_s, blind_s) if unknown else oldest_s, blind_s if unknown else 0.0
+
+
+def _braked(axis: CompiledAxis, motion: _Motion) -> _Move:
+    """The next tick on the way to rest."""
+    if axis.kind is ActionKind.BINARY:
+        kept = min(max(motion.position, axis.low), axis.high)
+        return _Move(kept, kept, 0.0)
+    return _moved(axis, motion.position, brake(motion.step, motion.change, axis.motion))
+
+
+def _moved(
+    axis: CompiledAxis,
+    position: float,
+    step: float,
+    target: float = math.nan,
+    reasons: FilterReason = FilterReason.NONE,
+) -> _Move:
+    if axis.kind is ActionKind.RATE:
+        return _Move(step, position, step, target, reasons)
+    # The sum of a checked stop may leave the box by a rounding; a start outside the box may only come nearer.
+    place = min(max(position + step, min(axis.low, position)), max(axis.high, position))
+    return _Move(place, place, step, target, reasons)
+
+
+def _limited(
+    axis: CompiledAxis, motion: _Motion, request: float, observation: Observation, limits: CommandLimits
+) -> _Move:
+    """The nearest legal command of one dimension."""
+    target, reasons = request, FilterReason.NONE
+    if not axis.low <= request <= axis.high:
+        target, reasons = min(max(request, axis.low), axis.high), FilterReason.WORKSPACE
+    if axis.kind is ActionKind.BINARY:
+        return _Move(target, target, 0.0, target, reasons)
+    if axis.kind is ActionKind.POSITION:
+        wanted, up, down = target - motion.position, axis.high - motion.position, motion.position - axis.low
+    else:
+        wanted, (up, down) = target, _tool_room(axis, motion.step, observation, limits)
+    aim, walled = _aim(axis, motion, target, wanted), False
+    if not axis.motion.locked:
+        aim, walled = stay_inside(aim, motion.step, motion.change, axis.motion, max(0.0, up), max(0.0, down))
+    if aim == wanted:
+        # Exactly as asked: position plus difference would round.
+        return _Move(target, target, wanted, target, reasons)
+    return _moved(axis, motion.position, aim, target, reasons | _why(wanted, motion, axis, walled))
+
+
+def _aim(axis: CompiledAxis, motion: _Motion, target: float, wanted: float) -> float:
+    """The step to aim for, walls aside: the wanted one if it is legal, else the next on a way that catches up."""
+    if axis.motion.locked:
+        return 0.0
+    place = axis.kind is ActionKind.POSITION
+    following = motion.target == (motion.position if place else motion.step)
+    if following:
+        lowest, highest = legal_steps(motion.step, motion.change, axis.motion)
+        if lowest <= wanted <= highest:
+            return wanted
+    if not place:
+        return pursue_rate(wanted, motion.step, motion.change, axis.motion)
+    own_step = target - motion.target
+    # A target that jumps is one to stop at, not one that moves at that speed.
+    if not axis.motion.low_step <= own_step <= axis.motion.high_step:
+        own_step = 0.0
+    return pursue_place(wanted, own_step, motion.step, motion.change, axis.motion)
+
+
+def _tool_room(axis: CompiledAxis, step: float, observation: Observation, limits: CommandLimits) -> tuple[float, float]:
+    """Distance of the measured tool position from the walls of its box, in action units, up and down."""
+    box = axis.box
+    position = box.read(observation) if box is not None else None
+    if box is None or position is None or box.low is None or box.high is None:
+        return math.inf, math.inf
+    # Commands on their way are not seen yet: what the sample's age and the robot's lag hide, at the present speed.
+    hidden_s = box.lag_s + observation.age_ns.get(box.stream, 0) / NS_PER_S
+    position += box.scale * step * hidden_s * limits.spec.control_hz
+    one, other = (box.high - position) / box.scale, (box.low - position) / box.scale
+    return max(one, other), -min(one, other)
+
+
+def _why(wanted: float, motion: _Motion, axis: CompiledAxis, walled: bool) -> FilterReason:
+    """Every limit that a wanted step breaks at once; the jerk limit if it only could not be ended in time."""
+    reasons = FilterReason.WORKSPACE if walled else FilterReason.NONE
+    if abs(wanted) > axis.max_step:
+        reasons |= FilterReason.STEP
+    if abs(wanted) > axis.max_velocity_step:
+        reasons |= FilterReason.VELOCITY
+    if abs(wanted - motion.step) > axis.motion.max_change:
+        reasons |= FilterReason.ACCELERATION
+    if abs(wanted - motion.step - motion.change) > axis.motion.max_jerk:
+        reasons |= FilterReason.JERK
+    return reasons or FilterReason.JERK
