@@ -1,0 +1,395 @@
+"""The `Robot` contract as a check that anything calling itself a robot can be put through.
+
+A learning system survives almost any slow or clumsy robot, and hardly any that lies: one that reports another action
+than it executed, hands out an array that later changes, or starts differently from the same seed. Each rule here is
+one of those lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robot_rl.types import (
+    NS_PER_S,
+    AnyArray,
+    ArraySpec,
+    Clock,
+    FloatArray,
+    Judgement,
+    Observation,
+    Robot,
+    RobotRLError,
+    RobotSpec,
+)
+
+SEED = 7
+OTHER_SEED = 8
+OLDEST_NS = NS_PER_S // 2
+"""A stream older than this must be refused with `StaleSensor`, never handed over."""
+BOUND_SLACK = 1e-5
+"""Share of an action's range by which float32 rounding may overstep a bound."""
+SAME_MOTION = 1e-3
+"""Largest difference, per unit of a stream, between a motion and its repetition from the applied actions."""
+
+
+def check_robot(
+    make: Callable[[], Robot], *, ticks: int = 20, clock: Clock | None = None, repeatable: bool = True
+) -> list[str]:
+    """Every way in which a robot breaks the contract, in words; [] if it keeps it.
+
+    The robot is driven with random actions, some far outside its bounds and some not finite: use it on simulated
+    robots, or on a real one that is free to move anywhere within its own limits with a person at the stop.
+
+    Args:
+        make: Makes a new robot, not yet entered. Called twice if `repeatable`.
+        ticks: Length of each of the drives.
+        clock: The robot's clock; without it, time is made up, as a simulated robot does not mind.
+        repeatable: Whether the same seed and actions must give the same trajectory. False for a real robot.
+    """
+    found = _Findings()
+    with found.guarded("making and entering it"):
+        robot = make()
+        found.extend(_spec_problems(robot.spec))
+        if found.violations:
+            return found.violations
+        _check_life(robot, found)
+        with robot as entered:
+            if entered is not robot:
+                found.add("enter", "entering returns something else than the robot: return self")
+            drive = _Drive(robot, clock, found)
+            _check_drives(drive, make, ticks, repeatable)
+    return found.violations
+
+
+@dataclass
+class _Findings:
+    """Violations, each kind told once, when it first happened."""
+
+    violations: list[str] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+
+    def add(self, kind: str, message: str) -> None:
+        if kind not in self.kinds:
+            self.kinds.add(kind)
+            self.violations.append(message)
+
+    def extend(self, messages: list[str]) -> None:
+        for message in messages:
+            self.add(message, message)
+
+    @contextmanager
+    def guarded(self, doing: str) -> Iterator[None]:
+        """Turns an error of the robot's into a violation: the check itself must not fail."""
+        try:
+            yield
+        except _Unusable as error:
+            self.add(str(error), str(error))
+        except Exception as error:
+            self.add(f"error while {doing}", f"{doing} raised {type(error).__name__}: {error}")
+
+
+@dataclass
+class _Run:
+    """One drive, copied: what was seen, what was reported as applied, how it was judged."""
+
+    observations: list[Observation] = field(default_factory=list)
+    applied: list[FloatArray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+
+
+class _Unusable(Exception):
+    """An answer so wrong that the drive cannot go on."""
+
+
+class _Drive:
+    """Drives a robot through one episode and checks every answer on the way."""
+
+    def __init__(self, robot: Robot, clock: Clock | None, found: _Findings) -> None:
+        self.robot = robot
+        self.clock = clock
+        self.found = found
+        self._handed_out: list[tuple[str, AnyArray, AnyArray]] = []
+
+    def on(self, robot: Robot) -> _Drive:
+        """The same drive of another robot."""
+        return _Drive(robot, self.clock, self.found)
+
+    def run(self, seed: int, actions: FloatArray, *, looks: int = 1, scribble: bool = False) -> _Run:
+        """One episode.
+
+        Args:
+            seed: For `reset`.
+            actions: Shape (ticks, A).
+            looks: How often to observe every tick.
+            scribble: Overwrites every array that changed hands, as a careless caller might.
+        """
+        run = _Run()
+        self._handed_out.clear()
+        self.robot.reset(seed)
+        start_ns = self.clock.now_ns() if self.clock else NS_PER_S
+        captured_ns: dict[str, int] = {}
+        for tick, action in enumerate(actions):
+            tick_ns = start_ns + tick * self.robot.spec.tick_ns
+            if self.clock:
+                self.clock.sleep_until_ns(tick_ns)
+            run.observations.append(self._look(tick_ns, captured_ns, scribble))
+            for _ in range(looks - 1):
+                self._look(tick_ns, captured_ns, scribble)
+            run.applied.append(self._act(action, scribble))
+            judgement = self._judged()
+            run.rewards.append(judgement.reward)
+            if judgement.done:
+                break
+        if not scribble:
+            self._check_handed_out()
+        return run
+
+    def _look(self, tick_ns: int, captured_ns: dict[str, int], scribble: bool) -> Observation:
+        observation = self.robot.observe(tick_ns)
+        for kind, message in _observation_problems(self.robot.spec, observation, tick_ns):
+            self.found.add(kind, message)
+        for name, age_ns in observation.age_ns.items():
+            if tick_ns - age_ns < captured_ns.get(name, tick_ns - age_ns):
+                self.found.add(f"backwards {name}", f"stream '{name}' went back to a frame older than one shown before")
+            captured_ns[name] = tick_ns - age_ns
+        copies = {name: np.array(value) for name, value in observation.values.items()}
+        for name, value in observation.values.items():
+            self._hand_out(f"stream '{name}'", value, copies[name], scribble)
+        return Observation(observation.stamp_ns, copies, dict(observation.age_ns))
+
+    def _act(self, action: FloatArray, scribble: bool) -> FloatArray:
+        """Applies an action and returns a copy of what the robot says that it executed."""
+        spec = self.robot.spec
+        given = action.astype(spec.action.dtype)
+        applied: object = self.robot.apply(given)
+        if not np.array_equal(given, action.astype(spec.action.dtype)):
+            self.found.add("input", "apply changed the array it was given: work on a copy")
+        if scribble:
+            given.fill(0)
+        problem = _value_problem(spec.action, applied)
+        if problem or not isinstance(applied, np.ndarray):
+            raise _Unusable(f"apply must return what was executed: {problem}")
+        low, high = spec.action.bounds()
+        slack = BOUND_SLACK * np.where(np.isfinite(high - low), high - low, 1.0)
+        outside = (applied < low - slack) | (applied > high + slack)
+        if outside.any():
+            worst = int(np.argmax(outside))
+            self.found.add(
+                "limit",
+                f"action[{worst}]: asked for {action[worst]:g}, executed {applied[worst]:g}, outside its bounds "
+                f"{low[worst]:g} to {high[worst]:g}",
+            )
+        copy = np.array(applied)
+        self._hand_out("the applied action", applied, copy, scribble)
+        return copy
+
+    def _judged(self) -> Judgement:
+        judge = getattr(self.robot, "judge", None)
+        if judge is None:
+            return Judgement(reward=0.0, success=False, done=False)
+        judgement: Judgement = judge()
+        if not np.isfinite(judgement.reward):
+            self.found.add("reward", f"judge gave a reward of {judgement.reward}, wanted a finite number")
+        verdicts: tuple[object, object] = judgement.success, judgement.done
+        if not all(isinstance(verdict, bool) for verdict in verdicts):
+            self.found.add("judgement", "judge's success and done must be of type bool")
+        return judgement
+
+    def _hand_out(self, what: str, live: AnyArray, copy: AnyArray, scribble: bool) -> None:
+        if scribble and live.flags.writeable:
+            live.fill(0)
+        else:
+            self._handed_out.append((what, live, copy))
+
+    def _check_handed_out(self) -> None:
+        for what, live, copy in self._handed_out:
+            if not np.array_equal(live, copy, equal_nan=live.dtype.kind == "f"):
+                self.found.add(f"alias {what}", f"{what} changed after it was handed out: return a copy every tick")
+
+
+def _check_drives(drive: _Drive, make: Callable[[], Robot], ticks: int, repeatable: bool) -> None:
+    """Drives, and drives again in every way that must make no difference."""
+    found, spec = drive.found, drive.robot.spec
+    actions = _random_actions(spec, ticks)
+    with found.guarded("an episode"):
+        first = drive.run(SEED, actions)
+        _check_motion(spec, first, found)
+        with found.guarded("stopping"):
+            drive.robot.stop()
+            drive.robot.stop()
+        _check_refusals(drive, found)
+        if repeatable:
+            _check_repeats(drive, first, actions, make)
+
+
+def _check_repeats(drive: _Drive, first: _Run, actions: FloatArray, make: Callable[[], Robot]) -> None:
+    found = drive.found
+
+    def compare(kind: str, again: _Run, meaning: str, tolerance: float = 0.0) -> bool:
+        difference = _first_difference(first, again, tolerance)
+        if difference:
+            found.add(kind, f"{meaning}: {difference}")
+        return difference is None
+
+    if not compare("seed", drive.run(SEED, actions), "the same seed and actions gave another trajectory"):
+        # Every comparison below would fail for the same reason.
+        return
+    drive.run(OTHER_SEED, actions[::-1])
+    compare("history", drive.run(SEED, actions), "an earlier episode changed a later one of another seed")
+    compare("looking", drive.run(SEED, actions, looks=3), "observing more often changed the trajectory")
+    compare(
+        "scribble",
+        drive.run(SEED, actions, scribble=True),
+        "overwriting arrays after they changed hands changed the trajectory, so the robot still uses them",
+    )
+    compare(
+        "executed",
+        drive.run(SEED, np.stack(first.applied)),
+        "asking for the actions reported as applied gave another motion, so they are not what was executed",
+        SAME_MOTION,
+    )
+    with make() as second:
+        compare("instance", drive.on(second).run(SEED, actions), "two robots differ under the same seed and actions")
+
+
+def _random_actions(spec: RobotSpec, ticks: int) -> FloatArray:
+    """Uniform actions, every third one far outside its bounds. Shape (ticks, A)."""
+    generator = np.random.default_rng(SEED)
+    low, high = spec.action.bounds()
+    low, high = np.where(np.isfinite(low), low, -1.0), np.where(np.isfinite(high), high, 1.0)
+    actions = generator.uniform(low, high, size=(ticks, *low.shape))
+    centre, half = (low + high) / 2, (high - low) / 2
+    actions[1::3] = centre + 5 * half * np.sign(actions[1::3] - centre)
+    return actions
+
+
+def _check_life(robot: Robot, found: _Findings) -> None:
+    """What must hold around an episode: leaving is allowed at once, and errors pass through."""
+    with found.guarded("entering and leaving without an episode"):
+        robot.__enter__()
+        robot.stop()
+        swallowed: object = robot.__exit__(RobotRLError, RobotRLError("a test"), None)  # type: ignore[func-returns-value]
+        if swallowed:
+            found.add("exit", "leaving swallows errors: __exit__ must not return a true value")
+
+
+def _check_motion(spec: RobotSpec, run: _Run, found: _Findings) -> None:
+    if len(run.observations) < 2:
+        return
+    start = run.observations[0].values
+    if all(np.array_equal(start[name], each.values[name]) for each in run.observations[1:] for name in start):
+        found.add("frozen", f"no stream changed in {len(run.observations)} ticks of motion: observations are frozen")
+
+
+def _check_refusals(drive: _Drive, found: _Findings) -> None:
+    """Actions that mean nothing are refused, and refused before anything moves."""
+    robot = drive.robot
+    size = robot.spec.action.shape[0]
+    dtype = robot.spec.action.dtype
+    for kind, action in (
+        ("an action with NaN", np.full(size, np.nan, dtype)),
+        ("an action of another shape", np.zeros(size + 1, dtype)),
+    ):
+        robot.reset(SEED)
+        try:
+            robot.apply(action)
+        except RobotRLError:
+            continue
+        except Exception as error:
+            found.add(
+                kind, f"{kind} raised {type(error).__name__} ({error}): raise a RobotRLError that says what to do"
+            )
+        else:
+            found.add(kind, f"{kind} was accepted: raise RobotRLError before anything moves")
+
+
+def _spec_problems(spec: RobotSpec) -> list[str]:
+    problems = [] if spec.observations else ["spec.observations is empty: a robot shows at least one stream"]
+    for name, array in {**spec.observations, "action": spec.action}.items():
+        where = f"spec of '{name}'"
+        try:
+            np.dtype(array.dtype)
+            low, high = array.bounds()
+        except (TypeError, ValueError) as error:
+            problems.append(f"{where}: {error}")
+            continue
+        if (low > high).any():
+            problems.append(f"{where}: a low bound exceeds its high bound")
+        if array.names and len(array.names) != array.size:
+            problems.append(f"{where}: {len(array.names)} names for {array.size} elements")
+    if RobotSpec.from_json(spec.to_json()) != spec:
+        problems.append("spec does not survive to_json and from_json: use tuples, strings and numbers only")
+    return problems
+
+
+def _observation_problems(spec: RobotSpec, observation: Observation, tick_ns: int) -> Iterator[tuple[str, str]]:
+    """Kind and message of everything wrong with one observation."""
+    if observation.stamp_ns != tick_ns:
+        yield "stamp", f"observation is stamped {observation.stamp_ns} ns, wanted the tick asked for, {tick_ns} ns"
+    for what, keys in (("values", observation.values), ("age_ns", observation.age_ns)):
+        yield from _key_problems(what, spec.observations, keys)
+    for name, age_ns in observation.age_ns.items():
+        if type(age_ns) is not int:
+            yield f"age type {name}", f"age of stream '{name}' is of type {type(age_ns).__name__}, wanted int"
+        if age_ns < 0:
+            yield f"age {name}", f"age of stream '{name}' is {age_ns} ns: captured after the tick, in the future"
+        elif age_ns > OLDEST_NS:
+            yield f"age {name}", f"stream '{name}' is {age_ns / 1e6:.0f} ms old and stale: raise StaleSensor instead"
+    for name, array in spec.observations.items():
+        if name in observation.values:
+            problem = _value_problem(array, observation.values[name]) or _bound_problem(array, observation.values[name])
+            if problem:
+                yield f"value {name}", f"stream '{name}': {problem}"
+
+
+def _key_problems(what: str, wanted: Mapping[str, object], got: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for name in wanted:
+        if name not in got:
+            yield f"missing {what} {name}", f"stream '{name}' of the spec is missing from {what}"
+    for name in got:
+        if name not in wanted:
+            yield f"extra {what} {name}", f"stream '{name}' in {what} is not in the spec"
+
+
+def _value_problem(array: ArraySpec, value: object) -> str | None:
+    if not isinstance(value, np.ndarray):
+        return f"type is {type(value).__name__}, wanted a numpy array"
+    return array.problem_with(value)
+
+
+def _bound_problem(array: ArraySpec, value: AnyArray) -> str | None:
+    low, high = array.bounds()
+    outside = (value < low) | (value > high)
+    if outside.any():
+        return f"{value[outside][0]} is outside the spec's bounds"
+    return None
+
+
+def _first_difference(one: _Run, other: _Run, tolerance: float) -> str | None:
+    """Where two runs first differ by more than a share of the larger value, in words."""
+    for tick, (mine, theirs) in enumerate(zip(one.observations, other.observations, strict=False)):
+        for name, value in mine.values.items():
+            if name not in theirs.values or not _same(value, theirs.values[name], tolerance):
+                return f"stream '{name}' differs at tick {tick}"
+    for tick, (mine_a, theirs_a) in enumerate(zip(one.applied, other.applied, strict=False)):
+        if not _same(mine_a, theirs_a, tolerance):
+            return f"the applied action differs at tick {tick}"
+    if len(one.rewards) != len(other.rewards):
+        return f"one ended after {len(one.rewards)} ticks, the other after {len(other.rewards)}"
+    for tick, (mine_r, theirs_r) in enumerate(zip(one.rewards, other.rewards, strict=True)):
+        if abs(mine_r - theirs_r) > tolerance * (1 + abs(mine_r)):
+            return f"the reward differs at tick {tick}"
+    return None
+
+
+def _same(one: AnyArray, other: AnyArray, tolerance: float) -> bool:
+    if one.shape != other.shape:
+        return False
+    if tolerance == 0.0 or one.dtype.kind != "f":
+        # A picture of nearly the same scene may differ in a few pixels.
+        return tolerance > 0.0 or np.array_equal(one, other)
+    return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance))
