@@ -18,6 +18,7 @@ import numpy as np
 
 from robot_rl.clock import TickGrid, prompt_thread
 from robot_rl.findings import Finding, ProbeFailed, Status, run_probe
+from robot_rl.machine_facts import processor_model
 from robot_rl.types import NS_PER_S, Clock
 
 MIN_MEMORY_GB = 4.0
@@ -41,7 +42,7 @@ REALTIME_REMEDY = (
 def processor(root: Path = Path("/")) -> Finding:
     """Cores that this process may use, and the frequency governor."""
     cores = len(os.sched_getaffinity(0))
-    model = _processor_model(root)
+    model = processor_model(root)
     governor_file = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     governor = governor_file.read_text().strip() if governor_file.exists() else ""
     detail = f"{cores} cores, {model}, governor {governor or 'not adjustable here'}"
@@ -50,15 +51,6 @@ def processor(root: Path = Path("/")) -> Finding:
     if cores < 2:
         return Finding("processor", Status.WARN, detail, "two cores or more keep inference off the control tick's core")
     return Finding("processor", Status.OK, detail)
-
-
-def _processor_model(root: Path) -> str:
-    path = root / "proc/cpuinfo"
-    for line in path.read_text().splitlines() if path.exists() else ():
-        key, _, value = line.partition(":")
-        if key.strip() in {"model name", "Model"}:
-            return value.strip()
-    return os.uname().machine
 
 
 def memory(root: Path = Path("/")) -> Finding:

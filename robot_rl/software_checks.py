@@ -6,11 +6,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from robot_rl.findings import SOURCE_ROOT, Finding, ProbeFailed, Status, run_probe
+from robot_rl.machine_facts import installed_version
 from robot_rl.types import RobotRLError
 
 OLDEST_PYTHON = (3, 11)
@@ -57,14 +57,6 @@ def pinned_versions(path: Path) -> dict[str, str]:
     return pins
 
 
-def installed_version(name: str) -> str | None:
-    """Version of an installed package, None if it is not."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def packages(
     directory: Path = SOURCE_ROOT, installed: Callable[[str], str | None] = installed_version, only_needed: bool = True
 ) -> Finding:
@@ -82,15 +74,19 @@ def packages(
     pins = pinned_versions(path)
     found = {package: installed(package) for package in pins}
     absent = [package for package, has in found.items() if has is None]
-    other = [f"{package} {has} (pinned {pins[package]})" for package, has in found.items() if has and not (
-        has == pins[package] or has.startswith(f"{pins[package]}+")
-    )]  # fmt: skip
+    differing = {package: has for package, has in found.items() if has and not _is(has, pins[package])}
+    other = [f"{package} {has} (pinned {pins[package]})" for package, has in differing.items()]
     remedy = "make env, or: pip install --no-deps -r requirements.lock"
     if absent:
         return Finding(name, Status.MISSING if only_needed else Status.WARN, f"absent: {_some(absent)}", remedy)
     if other:
         return Finding(name, Status.WARN, f"other than pinned: {_some(other)}", remedy)
     return Finding(name, Status.OK, f"all {len(pins)} of {file} as pinned")
+
+
+def _is(found: str, pinned: str) -> bool:
+    """Whether a version is the pinned one; torch's `+cpu` and the like are builds of the same version."""
+    return found == pinned or found.startswith(f"{pinned}+")
 
 
 def _some(names: list[str]) -> str:

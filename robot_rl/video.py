@@ -26,6 +26,7 @@ INK = (236, 239, 244)
 OUTCOME_COLOURS = {Outcome.SUCCESS: (0, 158, 115), Outcome.FAILURE: (213, 94, 0), Outcome.ABORTED: (120, 124, 130)}
 """Okabe and Ito's green and vermilion, told apart by every common kind of colour vision; words say it as well."""
 CAPTION_HEIGHT_PX = 22
+CAPTION_GAP_PX = 10
 BORDER_PX = 3
 GAP_PX = 6
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
@@ -138,7 +139,8 @@ def enlarge(frame: Frame, min_side: int) -> Frame:
 def caption(frame: Frame, text: str, outcome: Outcome | None = None) -> Frame:
     """The frame with a line of text above it and a border in the outcome's colour; neutral while it is open.
 
-    Text too long for the width is cut. Returns shape (height + 22 + 2 * 3, width + 2 * 3, 3).
+    The outcome stands on the right; text that leaves no room for it is cut. The picture gains a border of 3 pixels and
+    22 pixels on top.
     """
     height, width = frame.shape[:2]
     colour = OUTCOME_COLOURS[outcome] if outcome else BACKGROUND
@@ -146,11 +148,18 @@ def caption(frame: Frame, text: str, outcome: Outcome | None = None) -> Frame:
     framed: Frame = np.full(shape, colour, dtype=np.uint8)
     top = CAPTION_HEIGHT_PX + BORDER_PX
     framed[top : top + height, BORDER_PX : BORDER_PX + width] = frame
-    words = f"{text}  {outcome}" if outcome else text
-    while words and cv2.getTextSize(words, _FONT, _FONT_SCALE, 1)[0][0] > width:
-        words = words[:-1]
-    cv2.putText(framed, words, (BORDER_PX + 2, top - 8), _FONT, _FONT_SCALE, INK, 1, cv2.LINE_AA)
+    label = str(outcome) if outcome else ""
+    label_px = _text_width_px(label)
+    while text and _text_width_px(text) + label_px + CAPTION_GAP_PX > width:
+        text = text[:-1]
+    baseline = top - 8
+    cv2.putText(framed, text.rstrip(), (BORDER_PX + 2, baseline), _FONT, _FONT_SCALE, INK, 1, cv2.LINE_AA)
+    cv2.putText(framed, label, (width - label_px, baseline), _FONT, _FONT_SCALE, INK, 1, cv2.LINE_AA)
     return framed
+
+
+def _text_width_px(text: str) -> int:
+    return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
 
 
 def tile(frames: Sequence[Frame], columns: int) -> Frame:
@@ -172,29 +181,24 @@ def tile(frames: Sequence[Frame], columns: int) -> Frame:
     return sheet
 
 
-def play_together(
-    clips: Sequence[Sequence[Frame]], names: Sequence[str], outcomes: Sequence[Outcome], columns: int
-) -> Iterator[Frame]:
-    """Frames of a video that shows several episodes at once; one that has ended keeps its last frame.
+def captioned(frames: Sequence[Frame], text: str, outcome: Outcome) -> list[Frame]:
+    """An episode's frames with a line of text above each; only the last one tells the outcome."""
+    open_frames = [caption(frame, text) for frame in frames[:-1]]
+    return [*open_frames, *(caption(frame, text, outcome) for frame in frames[-1:])]
 
-    The border and the word for the outcome appear when an episode ends.
+
+def play_together(clips: Sequence[Sequence[Frame]], columns: int, hold: int = 20) -> Iterator[Frame]:
+    """Frames of a video that shows several episodes at once; one that has ended keeps its last frame.
 
     Args:
         clips: Frames of each episode, all of one shape, at least one each.
-        names: What to write above each.
-        outcomes: How each ended.
         columns: Episodes side by side.
+        hold: Frames for which the end of the last episode stands still.
 
     Raises:
         VideoError: No clips, or an empty one.
     """
     if not clips or not all(clips):
         raise VideoError("every episode of a video needs at least one frame")
-    for moment in range(max(map(len, clips))):
-        yield tile(
-            [
-                caption(clip[min(moment, len(clip) - 1)], name, outcome if moment >= len(clip) - 1 else None)
-                for clip, name, outcome in zip(clips, names, outcomes, strict=True)
-            ],
-            columns,
-        )
+    for moment in range(max(map(len, clips)) + hold):
+        yield tile([clip[min(moment, len(clip) - 1)] for clip in clips], min(columns, len(clips)))

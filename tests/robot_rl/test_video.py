@@ -9,6 +9,7 @@ from robot_rl.video import (
     OUTCOME_COLOURS,
     VideoError,
     caption,
+    captioned,
     encode_jpeg,
     enlarge,
     play_together,
@@ -112,16 +113,25 @@ def test_enlarging_repeats_pixels_by_a_whole_factor():
     np.testing.assert_array_equal(enlarge(picture, min_side=50), picture)
 
 
+def test_an_episode_does_not_give_its_outcome_away_before_its_last_frame():
+    frames = captioned([gradient(20, 40)] * 4, "seed 7", Outcome.ABORTED)
+    corners = [tuple(frame[0, 0]) for frame in frames]
+    assert corners[-1] == OUTCOME_COLOURS[Outcome.ABORTED]
+    assert not {*corners[:-1]} & {*OUTCOME_COLOURS.values()}
+
+
 def test_episodes_of_different_lengths_play_together_and_hold_their_last_frame():
-    short, long = [gradient(20, 40, 10)] * 2, [gradient(20, 40, index) for index in range(5)]
-    frames = list(play_together([short, long], ["a", "b"], [Outcome.SUCCESS, Outcome.FAILURE], columns=2))
-    assert len(frames) == 5
-    corner = tuple(frames[0][6, 6])
-    assert corner not in OUTCOME_COLOURS.values(), "the outcome is not given away while the episode runs"
-    assert tuple(frames[1][6, 6]) == OUTCOME_COLOURS[Outcome.SUCCESS]
-    assert tuple(frames[-1][6, -7]) == OUTCOME_COLOURS[Outcome.FAILURE]
+    short, long = [gradient(20, 40, 10), gradient(20, 40, 99)], [gradient(20, 40, index) for index in range(5)]
+    frames = list(play_together([short, long], columns=2, hold=3))
+    assert len(frames) == 5 + 3
+    assert [int(frame[10, 10, 2]) for frame in frames] == [10, 99, 99, 99, 99, 99, 99, 99]
+    assert [int(frame[10, 60, 2]) for frame in frames] == [0, 1, 2, 3, 4, 4, 4, 4]
     with pytest.raises(VideoError, match="at least one frame"):
-        list(play_together([[], long], ["a", "b"], [Outcome.SUCCESS] * 2, columns=2))
+        list(play_together([[], long], columns=2))
+
+
+def test_one_episode_in_two_columns_leaves_no_empty_place():
+    assert next(play_together([[gradient(20, 40)]], columns=2)).shape == (20 + 12, 40 + 12, 3)
 
 
 def test_a_poster_is_a_jpeg():
