@@ -129,7 +129,8 @@ class CommandLimits:
         self._check_times()
         self._check_measured()
         for index, axis in enumerate(self.axes):
-            if not axis.motion.locked and axis.motion.reach > LONGEST_STOP_TICKS * axis.motion.high_step:
+            motion = axis.motion
+            if motion.reach > LONGEST_STOP_TICKS * max(motion.high_step, -motion.low_step):
                 where = dimension_name(self.spec, index)
                 raise LimitError(
                     f"limits of {where} let it take over {LONGEST_STOP_TICKS:,} ticks to stop: "

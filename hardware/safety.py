@@ -330,9 +330,10 @@ def _moved(
     target: float = math.nan,
     reasons: FilterReason = FilterReason.NONE,
 ) -> _Move:
+    # A checked step may leave the box by a rounding; a start outside the box may only come nearer.
     if axis.kind is ActionKind.RATE:
-        return _Move(step, position, step, target, reasons)
-    # The sum of a checked stop may leave the box by a rounding; a start outside the box may only come nearer.
+        inside = min(max(step, axis.low), axis.high)
+        return _Move(inside, position, inside, target, reasons)
     place = min(max(position + step, min(axis.low, position)), max(axis.high, position))
     return _Move(place, place, step, target, reasons)
 
@@ -384,11 +385,10 @@ def _tool_room(axis: CompiledAxis, step: float, observation: Observation, limits
     position = box.read(observation) if box is not None else None
     if box is None or position is None or box.low is None or box.high is None:
         return math.inf, math.inf
-    # Commands on their way are not seen yet: what the sample's age and the robot's lag hide, at the present speed.
-    hidden_s = box.lag_s + observation.age_ns.get(box.stream, 0) / NS_PER_S
-    position += box.scale * step * hidden_s * limits.spec.control_hz
     one, other = (box.high - position) / box.scale, (box.low - position) / box.scale
-    return max(one, other), -min(one, other)
+    # What the sample's age and the robot's lag hide, at the present speed; only ever counted as nearer to a wall.
+    hidden = step * (box.lag_s + observation.age_ns.get(box.stream, 0) / NS_PER_S) * limits.spec.control_hz
+    return max(one, other) - max(hidden, 0.0), min(hidden, 0.0) - min(one, other)
 
 
 def _why(wanted: float, motion: _Motion, axis: CompiledAxis, walled: bool) -> FilterReason:
