@@ -31,6 +31,8 @@ LINE_STYLES = ("main", "second", "third")
 LOG_RATIO = 30.0
 """A loss that spans more than this is drawn on a logarithmic axis."""
 BINS = 44
+SMALLEST_DRAWN = 1e-12
+"""Values smaller than this are drawn as zero."""
 TAIL_CUT = 1.5
 """Values beyond this many times p99 are counted in words instead of squeezing the rest into one bin."""
 
@@ -187,8 +189,9 @@ def log_ticks(low: float, high: float) -> list[float]:
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:
     """A range with some room above, and of some width even if all values are equal."""
     low, high = float(low), float(high)
-    if high <= low:
-        room = abs(low) * 0.1 or 1.0
+    largest = max(abs(low), abs(high))
+    if high - low <= 1e-9 * largest or largest < SMALLEST_DRAWN:
+        room = 0.1 * largest if largest > SMALLEST_DRAWN else 1.0
         return low - room, high + room
     return low, high + (high - low) * share
 
