@@ -141,7 +141,8 @@ def _expert(task: str) -> Any:
 
     # The experts ask for more than the action space allows and warn each time; the clip here is meant.
     warnings.filterwarnings("ignore", message="Constant\\(s\\) may be too high", module="metaworld")
-    return ENV_POLICY_MAP[task]()
+    expert_class: Any = ENV_POLICY_MAP[task]
+    return expert_class()
 
 
 def _expert_view(observation: Observation) -> npt.NDArray[np.float64]:
