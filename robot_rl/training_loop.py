@@ -1,0 +1,230 @@
+"""The steps of a training run: read, update, log, judge, save, and stop cleanly when asked to."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+from rich.console import Console
+
+from data.windows import BatchOrder, WindowDataset
+from robot_rl.batches import BatchReader
+from robot_rl.checkpoint import load_training_state, load_weights, newest_checkpoint, save_checkpoint
+from robot_rl.imitation import HeldOut, ImitationLearner, TrainingDiverged
+from robot_rl.metrics import MetricsLog, Screen
+
+
+@dataclass
+class LogSettings:
+    """What to note on the way, in steps; nothing here changes what is learned.
+
+    Attributes:
+        every: Between lines of metrics.
+        held_out_every: Between measurements of the held-out loss.
+        sample_every: Between measurements of sampled chunks on held-out windows, which take much longer.
+        held_out_windows: At most this many windows are judged.
+        checkpoint_every: Between checkpoints.
+        tracker: `tensorboard`, `wandb` or `none`.
+    """
+
+    every: int = 100
+    held_out_every: int = 500
+    sample_every: int = 5_000
+    held_out_windows: int = 512
+    checkpoint_every: int = 5_000
+    tracker: str = "tensorboard"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a run works with.
+
+    Attributes:
+        directory: Of the run.
+        dataset: Windows to learn from.
+        held_out: Windows to judge by, None without any.
+        record: What every checkpoint says about itself.
+        readers: Threads that read windows.
+        log: See `LogSettings`.
+    """
+
+    directory: Path
+    dataset: WindowDataset
+    held_out: HeldOut | None
+    record: Mapping[str, Any]
+    readers: int
+    log: LogSettings
+
+
+def train_imitation(learner: ImitationLearner, run: TrainingRun, console: Console) -> bool:
+    """Trains from the newest checkpoint, or from the beginning, to the last step.
+
+    Interrupted (Ctrl-C, SIGTERM), it finishes the step, saves and returns; a second time it stops at once.
+
+    Returns:
+        Whether the last step was reached.
+    """
+    first = resume(learner, run.directory)
+    if first:
+        console.print(f"resumed  from step {first}")
+    accelerator, config = learner.accelerator, learner.config
+    order = BatchOrder(len(run.dataset), config.batch_size, config.seed)
+    reader = BatchReader(
+        run.dataset,
+        order,
+        first,
+        config.steps,
+        accelerator.device,
+        threads=run.readers,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    notes = _Notes(learner, run, reader, first, console)
+    with reader, notes, StopRequest(accelerator.num_processes == 1) as stop:
+        for step in range(first, config.steps):
+            loss = learner.update(reader.take(), step)
+            notes.take(step + 1, loss)
+            if stop.requested and step + 1 < config.steps:
+                notes.save(step + 1)
+                console.print(f"stopped  at step {step + 1}, saved; the same command goes on from there")
+                return False
+    return True
+
+
+def resume(learner: ImitationLearner, directory: Path) -> int:
+    """Loads the newest checkpoint of a run. Returns the steps done, 0 without a checkpoint."""
+    checkpoint = newest_checkpoint(directory)
+    if checkpoint is None:
+        return 0
+    load_weights(checkpoint, learner.average)
+    learner.load_state(load_training_state(checkpoint))
+    return int(checkpoint.name)
+
+
+class _Notes:
+    """Logs, judges and saves when it is due; only the first of several processes does. A context manager."""
+
+    def __init__(
+        self, learner: ImitationLearner, run: TrainingRun, reader: BatchReader, first: int, console: Console
+    ) -> None:
+        self._learner, self._run, self._reader = learner, run, reader
+        self._active = learner.accelerator.is_main_process
+        self._steps = learner.config.steps
+        self._log = MetricsLog(run.directory, first, run.log.tracker, run.record) if self._active else None
+        self._screen = Screen(console, "training", self._steps, first)
+        self._losses: list[torch.Tensor] = []
+        self._since = time.perf_counter()
+        self._waited_before = 0.0
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.__exit__(kind, error, trace)
+        if self._log is not None:
+            self._log.__exit__(kind, error, trace)
+
+    def take(self, done: int, loss: torch.Tensor) -> None:
+        """Notes a finished step."""
+        self._losses.append(loss)
+        settings = self._run.log
+        if not self._due(done, settings.every, settings.held_out_every, settings.sample_every):
+            self._save_if_due(done)
+            return
+        values = self._measure(done)
+        if self._active and self._log is not None:
+            values |= self._judge(done)
+            self._log.log(done, values)
+        self._screen.show(done, "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        self._save_if_due(done)
+        # Judging and saving are not training: they do not count as slow steps.
+        self._since, self._waited_before = time.perf_counter(), self._reader.waited_s
+
+    def save(self, done: int) -> None:
+        """Writes a checkpoint."""
+        if self._active:
+            learner = self._learner
+            save_checkpoint(self._run.directory, done, learner.average, learner.state(), self._run.record)
+
+    def _due(self, done: int, *every: int) -> bool:
+        return done == self._steps or any(each > 0 and done % each == 0 for each in every)
+
+    def _save_if_due(self, done: int) -> None:
+        if self._due(done, self._run.log.checkpoint_every):
+            self.save(done)
+
+    def _measure(self, done: int) -> dict[str, float]:
+        """Numbers of the steps since the last time."""
+        loss = float(torch.stack(self._losses).mean())
+        if not math.isfinite(loss):
+            newest = newest_checkpoint(self._run.directory)
+            raise TrainingDiverged(
+                f"the loss is {loss} at step {done}: lower imitation.learning_rate, or look for outliers in the data. "
+                f"The newest checkpoint is {newest or 'none'}"
+            )
+        elapsed_s = time.perf_counter() - self._since
+        waited_s = self._reader.waited_s - self._waited_before
+        config = self._learner.config
+        values = {
+            "loss": loss,
+            "learning_rate": config.learning_rate_at(done - 1),
+            "samples_per_second": len(self._losses) * config.batch_size / elapsed_s,
+            "data_wait_share": waited_s / elapsed_s,
+        }
+        self._losses.clear()
+        return values
+
+    def _judge(self, done: int) -> dict[str, float]:
+        """Numbers of the episodes kept aside, if it is time for them."""
+        held_out, settings, values = self._run.held_out, self._run.log, dict[str, float]()
+        if held_out is not None and self._due(done, settings.held_out_every):
+            values["held_out_loss"] = held_out.loss(self._learner.average)
+        if held_out is not None and self._due(done, settings.sample_every):
+            values["held_out_action_error"] = held_out.action_error(self._learner.average)
+        return values
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a flag, so that a step is never cut in two. A context manager.
+
+    Args:
+        active: Several processes must stop together, which a flag in one of them cannot do: False leaves signals be.
+    """
+
+    def __init__(self, active: bool) -> None:
+        self.requested = False
+        self._active = active
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if self._active:
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                try:
+                    self._previous[kind] = signal.signal(kind, self._request)
+                except ValueError:  # Not the main thread: whoever runs us there handles signals.
+                    break
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for kind, handler in self._previous.items():
+            signal.signal(kind, handler)
+        self._previous.clear()
