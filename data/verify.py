@@ -7,14 +7,17 @@ Legend: `T` ticks in an episode, `N` frames of one stream, `A` action dimension.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import AnyArray, ArraySpec, Episode, Outcome, Source
+from data.digest import digest_of
+from data.schema import CompressedStream, EncodedEpisode, decode_episode
+from robot_rl.types import AnyArray, ArraySpec, Episode, Outcome, RobotRLError, Source
 
 if TYPE_CHECKING:
     from data.store import DatasetStore
@@ -59,23 +62,53 @@ def verify_dataset(store: DatasetStore, ids: Sequence[str] | None = None) -> Ite
 
 
 def _verify_stored(store: DatasetStore, episode_id: str) -> Iterator[Finding]:
-    ticks = yield from _read(store, episode_id, [], "episode")
-    if ticks is None:
-        return
-    yield from check_ticks(episode_id, ticks)
-    for name in store.spec.observations:
-        episode = yield from _read(store, episode_id, [name], f"streams.{name}")
-        if episode is not None:
-            yield from check_stream(episode_id, episode, name)
+    parts: list[EncodedEpisode] = []
+    for streams in ([], *([name] for name in store.spec.observations)):
+        field = f"streams.{streams[0]}" if streams else "episode"
+        try:
+            part = _in_memory(store.read_encoded(episode_id, streams))
+            episode = decode_episode(part)
+        # Damage surfaces as whatever the codec, zarr or Icechunk raises, and all of it means the same here.
+        except Exception as error:
+            yield Finding(episode_id, field, f"cannot be read: {_words(error)}", "readable data")
+            if streams:
+                continue
+            return
+        parts.append(part)
+        if streams:
+            yield from check_stream(episode_id, episode, streams[0])
+        else:
+            yield from check_ticks(episode_id, episode)
+    if len(parts) == 1 + len(store.spec.observations):
+        yield from _check_digest(store, episode_id, parts)
 
 
-def _read(store: DatasetStore, episode_id: str, streams: list[str], field: str) -> Any:
-    try:
-        return store.read(episode_id, streams)
-    # Damage surfaces as whatever the decoder, zarr or Icechunk raises; all of it means the same to the reader here.
-    except Exception as error:
-        yield Finding(episode_id, field, f"cannot be read: {type(error).__name__}: {error}", "readable data")
-        return None
+def _in_memory(episode: EncodedEpisode) -> EncodedEpisode:
+    """The same with compressed frames read once and for all."""
+    streams = {
+        name: dataclasses.replace(stream, data=stream.data[0 : len(stream.data)])
+        if isinstance(stream, CompressedStream)
+        else stream
+        for name, stream in episode.streams.items()
+    }
+    return dataclasses.replace(episode, streams=streams)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, RobotRLError) else f"{type(error).__name__}: {error}"
+
+
+def _check_digest(store: DatasetStore, episode_id: str, parts: Sequence[EncodedEpisode]) -> Iterator[Finding]:
+    """Whether the ticks (the first part) and every stream (one part each) are what was written."""
+    whole = dataclasses.replace(
+        parts[0],
+        spec=store.spec,
+        streams={name: stream for part in parts for name, stream in part.streams.items()},
+        frame_index={name: index for part in parts for name, index in part.frame_index.items()},
+    )
+    written = getattr(store.info(episode_id), "digest", "")
+    if written and digest_of(whole) != written:
+        yield Finding(episode_id, "episode", "its content is not what was written", f"SHA-256 {written[:12]}...")
 
 
 def check_episode(episode_id: str, episode: Episode) -> list[Finding]:
@@ -239,5 +272,8 @@ def _where(
     first = tuple(int(i) for i in np.argwhere(wrong)[0])
     place = f"{unit} {first[0]}" + (f" element {list(first[1:])}" if len(first) > 1 else "")
     yield Finding(
-        episode_id, field, f"{values[first]!s} at {place} ({np.count_nonzero(rows)} of {wrong.shape[0]} {unit}s)", wanted
+        episode_id,
+        field,
+        f"{values[first]!s} at {place} ({np.count_nonzero(rows)} of {wrong.shape[0]} {unit}s)",
+        wanted,
     )

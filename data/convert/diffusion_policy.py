@@ -10,7 +10,7 @@ Legend: `M` rows of all episodes, `T` ticks in an episode, `A` action dimension.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -233,6 +233,17 @@ def derive_layout(
 
 def _looks_like_images(array: zarr.Array[Any]) -> bool:
     return array.ndim == 4 and array.shape[-1] == 3 and (array.dtype == np.uint8 or array.dtype.kind == "f")
+
+
+def narrow(layout: Layout, streams: Sequence[str]) -> Layout:
+    """The same layout with only some of its streams; all when none are named.
+
+    Raises:
+        SpecMismatch: A stream that it does not have.
+    """
+    if not streams:
+        return layout
+    return Layout(layout.spec.select(streams), {name: layout.arrays[name] for name in streams})
 
 
 def layout_for(spec: RobotSpec, image_dtype: str | None = None) -> Layout:

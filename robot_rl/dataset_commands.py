@@ -1,0 +1,307 @@
+"""`robot-rl data <verb>`: look at, check, change, import and export a dataset.
+
+`dataset_arguments.py` is the grammar, this file the verbs, and what they do to the data is in `data/`. Everything heavy
+is imported by the verb that needs it, so that help and typing mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from robot_rl.dataset_arguments import build_parser
+from robot_rl.types import ActionKind, Outcome, RobotRLError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from data.convert.diffusion_policy import Archive, Layout
+    from data.schema import EncodedEpisode
+    from data.store import DatasetStore
+    from robot_rl.types import Episode
+
+T = TypeVar("T")
+
+WIDE = 200
+"""Columns of a table that goes to a file or a pipe."""
+TRANSACTION_BYTES = 8 << 20
+"""An import is committed this much at a time."""
+
+
+class UsageError(RobotRLError):
+    """A command line that names something that is not there, or asks for too little."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one verb.
+
+    Returns:
+        0; 1 when `verify` found something; 2 for a user's mistake, with one message on stderr.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return VERBS[arguments.verb](arguments)
+    except RobotRLError as error:
+        sys.stderr.write(f"robot-rl data {arguments.verb}: {error}\n")
+        return 2
+
+
+def select_episodes(words: Iterable[str], ids: Sequence[str]) -> list[str]:
+    """Episode ids that a person named, ascending and once each.
+
+    Args:
+        words: `3`, `000003`, `5-7` (those of 5 to 7 that are there) or `last`.
+        ids: What the dataset holds, ascending.
+
+    Raises:
+        UsageError: Nothing of that name; says what is there.
+    """
+    numbers = {int(episode_id): episode_id for episode_id in ids}
+    chosen: set[int] = set()
+    for word in words:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        found = {number for number in numbers if first <= number <= last}
+        if word == "last":
+            found = {max(numbers)} if numbers else set()
+        if not found:
+            held = f"it has {len(ids)}, {ids[0]} to {ids[-1]}" if ids else "it is empty"
+            raise UsageError(f"no episode '{word}' in the dataset: {held}; name them as 3, 5-7 or last")
+        chosen |= found
+    return [numbers[number] for number in sorted(chosen)]
+
+
+def _open(arguments: argparse.Namespace, *, writable: bool = False) -> DatasetStore:
+    from data.store import DatasetStore
+
+    return DatasetStore.open(arguments.dataset, snapshot=getattr(arguments, "snapshot", None), writable=writable)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _tracked(things: Iterable[T], total: int, what: str) -> Iterable[T]:
+    """A progress bar on stderr, where somebody can see it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(things, what, total, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    from robot_rl.dataset_table import as_document, read_row, table
+
+    with _open(arguments) as store:
+        rows = [read_row(store, episode_id) for episode_id in store.episode_ids()]
+        if arguments.json:
+            _say(json.dumps(as_document(store, rows), indent=2))
+        else:
+            _console().print(table(store, rows))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from robot_rl.dataset_show import show
+
+    with _open(arguments) as store:
+        [episode_id, *others] = select_episodes([arguments.episode], store.episode_ids())
+        if others:
+            raise UsageError(f"'{arguments.episode}' is more than one episode: name one")
+        show(store.read_encoded(episode_id), f"{store.url} {episode_id}", arguments.save)
+    if arguments.save:
+        _say(f"wrote {arguments.save}; open it with: rerun {arguments.save}")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from data.verify import verify_dataset
+
+    with _open(arguments) as store:
+        ids = store.episode_ids()
+        if arguments.episodes:
+            ids = select_episodes(arguments.episodes, ids)
+        count = damaged = 0
+        for _, findings in _tracked(verify_dataset(store, ids), len(ids), "verifying"):
+            counted = [each for each in findings if not (each.warning and arguments.errors_only)]
+            for finding in counted:
+                _say(f"{'warning' if finding.warning else 'error'} {finding}")
+            count += len(counted)
+            damaged += bool(counted)
+    found = f"{count} finding{'s' * (count != 1)} in {damaged} of them" if count else "nothing wrong"
+    _say(f"{len(ids)} episode{'s' * (len(ids) != 1)} read: {found}")
+    return 1 if count else 0
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    with _open(arguments) as store:
+        grid = Table("snapshot", "when (UTC)", "tags", "change", box=None, pad_edge=False, header_style="bold")
+        for each in store.history():
+            grid.add_row(each.id, each.written_at[:19].replace("T", " "), ", ".join(each.tags), each.message)
+        _console().print(grid)
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    with _open(arguments, writable=True) as store:
+        chosen = select_episodes(arguments.episodes, store.episode_ids())
+        _confirm(f"delete {len(chosen)} episode(s), {', '.join(chosen)}, from {store.url}?", arguments.yes)
+        before = store.snapshot
+        store.delete(chosen)
+    _say(f"deleted {', '.join(chosen)}; snapshot {before} still holds them, until robot-rl data gc")
+    return 0
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Nobody is here to ask: add --yes")
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was changed")
+
+
+def _tag(arguments: argparse.Namespace) -> int:
+    if arguments.name is None:
+        with _open(arguments) as store:
+            for name, snapshot in store.tags().items():
+                _say(f"{name}  {snapshot}")
+        return 0
+    with _open(arguments, writable=True) as store:
+        store.tag(arguments.name)
+        _say(f"tagged snapshot {store.snapshot} as {arguments.name}")
+    return 0
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    from robot_rl.dataset_table import size_words
+
+    with _open(arguments, writable=True) as store:
+        report = store.collect_garbage(datetime.now(UTC) - arguments.older_than)
+    _say(f"forgot {report.snapshots} snapshot(s), removed {report.chunks} chunk(s), {size_words(report.bytes)}")
+    return 0
+
+
+def _recover(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from data.convert.diffusion_policy import Facts, episodes_of, open_archive
+    from data.store import DatasetStore
+
+    with open_archive(arguments.source) as archive:
+        layout = _import_layout(archive, arguments)
+        facts = Facts(arguments.task or layout.spec.name, arguments.operator, Outcome(arguments.outcome))
+        codecs = {name: arguments.codec for name in layout.spec.images}
+        with DatasetStore.create(arguments.dataset, layout.spec, codecs) as store:
+            before = store.episode_ids()
+            if before and not arguments.append:
+                raise UsageError(
+                    f"dataset {store.url} holds {len(before)} episodes already: add --append, or name another"
+                )
+            try:
+                _append(store, _tracked(episodes_of(archive, layout, facts), len(archive), "importing"))
+            except BaseException:
+                # Half an import is worth less than none: it could not be told from a whole one, nor resumed.
+                store.delete([each for each in store.episode_ids() if each not in before])
+                raise
+    _say(
+        f"imported {len(archive)} episodes, {archive.episode_ends[-1]} ticks, into {arguments.dataset}. The format has "
+        f"no outcome, clock, reward or seed: outcome is {facts.outcome}, stamps are row / "
+        f"{layout.spec.control_hz:g} Hz, reward is 0, seed is unknown"
+    )
+    return 0
+
+
+def _append(store: DatasetStore, episodes: Iterable[Episode]) -> None:
+    """Adds episodes several to a transaction: every snapshot lists the whole dataset, so few are better than many."""
+    from data.schema import CompressedStream, encode_episode
+
+    waiting: list[EncodedEpisode] = []
+    waiting_bytes = 0
+    for episode in episodes:
+        waiting.append(encode_episode(episode, store.codecs, uuid.uuid4().hex))
+        waiting_bytes += sum(
+            len(stream.data) if isinstance(stream, CompressedStream) else stream.values.nbytes
+            for stream in waiting[-1].streams.values()
+        )
+        if waiting_bytes >= TRANSACTION_BYTES:
+            store.append_encoded(*waiting)
+            waiting, waiting_bytes = [], 0
+    if waiting:
+        store.append_encoded(*waiting)
+
+
+def _import_layout(archive: Archive, arguments: argparse.Namespace) -> Layout:
+    """The published Push-T layout where nothing else is said and the arrays are those; else what the shapes say."""
+    from data.convert.diffusion_policy import PUSHT, derive_layout, is_pusht, narrow
+
+    if is_pusht(archive) and arguments.robot is None and arguments.control_hz is None:
+        return narrow(PUSHT, arguments.streams)
+    if arguments.control_hz is None:
+        raise UsageError(f"{archive.path} does not say how many rows a second has: add --control-hz, for example 10")
+    return derive_layout(
+        archive,
+        robot=arguments.robot or archive.path.name.split(".")[0],
+        control_hz=arguments.control_hz,
+        kind=ActionKind(arguments.action_kind),
+        streams=tuple(arguments.streams),
+    )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from data.convert.diffusion_policy import layout_for, write_archive
+
+    with _open(arguments) as store:
+        ids = store.episode_ids()
+        if arguments.episodes:
+            ids = select_episodes(arguments.episodes, ids)
+        if arguments.outcome:
+            ids = [each for each in ids if store.info(each).result.outcome == arguments.outcome]
+        spec = store.spec.select(arguments.streams) if arguments.streams else store.spec
+        layout = layout_for(spec, arguments.image_dtype)
+        episodes = (store.read(each, list(spec.observations)) for each in ids)
+        rows = write_archive(
+            arguments.target, layout, _tracked(episodes, len(ids), "exporting"), action=arguments.action
+        )
+    _say(
+        f"wrote {len(ids)} episodes, {rows} rows, to {arguments.target}. Stamps, ages, rewards, outcomes, sources and "
+        "the action not exported have no place in this format and stay behind"
+    )
+    return 0
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "ls": _ls,
+    "show": _show,
+    "verify": _verify,
+    "history": _history,
+    "delete": _delete,
+    "tag": _tag,
+    "gc": _gc,
+    "recover": _recover,
+    "import": _import,
+    "export": _export,
+}
