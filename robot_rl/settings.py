@@ -6,6 +6,7 @@ Nobody below the command layer sees a DictConfig.
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,7 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -44,7 +45,7 @@ def load(schema: type[T], config_name: str, overrides: Sequence[str]) -> T:
     """
     if {"-h", "--help"} & set(overrides):
         raise HelpRequested(_help_text(schema, config_name))
-    config = compose(config_name, overrides)
+    config = compose(config_name, [_settable(each) for each in overrides])
     return to_dataclass(config, schema)
 
 
@@ -76,7 +77,8 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
         key = getattr(error, "full_key", None) or "a required setting"
         raise ConfigError(f"{key} is required: add {key}=... to the command") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(_explain(error, (), list(OmegaConf.structured(schema)))) from None
+        defaults = OmegaConf.to_container(OmegaConf.structured(schema))
+        raise ConfigError(_explain(error, (), _leaves(defaults))) from None
 
 
 def build(settings: dict[str, Any], **arguments: Any) -> Any:
@@ -87,6 +89,7 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
     """
     if "_target_" not in settings:
         raise ConfigError(f"no _target_ among {', '.join(settings) or 'the settings'}: name the class to build")
+    _require_parameters(settings)
     try:
         return instantiate(settings, **arguments)
     except HydraException as error:
@@ -94,6 +97,23 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
             raise error.__cause__ from None
         reason: BaseException = error.__cause__ or error
         raise ConfigError(f"cannot build {settings['_target_']}: {reason!s}") from error
+
+
+def _settable(override: str) -> str:
+    """Lets an override set what only the dataclass names; the choice of a group's option stays as it is."""
+    key = override.partition("=")[0]
+    is_choice = (CONFIG_DIRECTORY / key).is_dir()
+    return override if is_choice or not key[:1].isalpha() else f"++{override}"
+
+
+def _require_parameters(settings: dict[str, Any]) -> None:
+    """Refuses a key that the class does not take, naming those that it does."""
+    parameters = inspect.signature(get_class(settings["_target_"])).parameters
+    for key in settings:
+        if key not in parameters and key not in {"_target_", "_partial_"}:
+            near = difflib.get_close_matches(key, parameters, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"{settings['_target_']} takes no '{key}': {hint}It takes {', '.join(parameters)}")
 
 
 def _help_text(schema: type[Any], config_name: str) -> str:
@@ -104,11 +124,10 @@ def _help_text(schema: type[Any], config_name: str) -> str:
         for group in sorted(CONFIG_DIRECTORY.iterdir())
         if group.is_dir() and group.name in config
     ]
+    choices = "\ngroups:\n" + "\n".join(groups) + "\n" if groups else ""
     return (
-        f"usage: robot-rl {config_name} [setting=value ...]\n\ngroups:\n"
-        + "\n".join(groups)
-        + "\n\nsettings and defaults (??? is required):\n"
-        + OmegaConf.to_yaml(config)
+        f"usage: robot-rl {config_name} [setting=value ...]\n{choices}"
+        f"\nsettings and defaults (??? is required):\n{OmegaConf.to_yaml(config).strip()}\n"
     )
 
 
