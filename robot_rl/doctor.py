@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hardware.sim.gl import GL_REMEDY
 from robot_rl import machine_checks, software_checks
 from robot_rl.clock import MonotonicClock
-from robot_rl.findings import Check, Finding, ProbeFailed, Status, run_probe
+from robot_rl.findings import SOURCE_ROOT, Check, Finding, ProbeFailed, Status, run_probe, write_answer
 from robot_rl.types import HelpRequested, RobotRLError
 
 SIMULATED_ROBOTS = ("metaworld", "pusht")
 ROBOT_TIMEOUT_S = 120.0
 RENDER_TIMEOUT_S = 120.0
 RENDERED_FRAMES = 5
-GL_REMEDY = "sudo apt install libegl1 libgl1-mesa-dri (with or without a GPU), or libosmesa6 and MUJOCO_GL=osmesa"
+ROBOTS = SOURCE_ROOT / "configs" / "robot"
 STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "yellow"}
 USAGE = """usage: robot-rl doctor [setting=value ...] [--json]
 
@@ -59,8 +60,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs every check, showing each finding as it comes; `--json` writes them as one document instead."""
     arguments = list(argv)
     if arguments[:1] == ["--probe"]:
-        sys.stdout.write(json.dumps(PROBES[arguments[1]](*arguments[2:])) + "\n")
-        return 0
+        return write_answer(lambda: PROBES[arguments[1]](*arguments[2:]))
     as_json = "--json" in arguments
     settings = parse([argument for argument in arguments if argument != "--json"])
     found = (check.run() for check in checks(settings))
@@ -90,9 +90,17 @@ def parse(arguments: Sequence[str]) -> DoctorSettings:
                 f"unknown setting '{argument}'. Valid: {', '.join(f'{each}=...' for each in valid)}, --json"
             )
         values[name] = value
+    for name in filter(None, values.get("robot", "").split(",")):
+        _require_robot(name)
     if "seconds" in values:
         values["seconds"] = _positive(values["seconds"])
     return DoctorSettings(**values)
+
+
+def _require_robot(name: str) -> None:
+    if ROBOTS.is_dir() and not (ROBOTS / f"{name}.yaml").exists():
+        known = ", ".join(sorted(path.stem for path in ROBOTS.glob("*.yaml")))
+        raise RobotRLError(f"no robot '{name}'; configs/robot/ holds {known or 'none'}")
 
 
 def _positive(text: str) -> float:
@@ -164,19 +172,22 @@ def rendering() -> Finding:
 def _probe_robot(name: str) -> dict[str, Any]:
     """Runs in a process of its own: the contract check on a robot of `configs/robot/`."""
     from hardware.contract import check_robot
+    from robot_rl.evaluate import EvalSettings
+    from robot_rl.session import build_robot
+    from robot_rl.settings import load
 
-    from robot_rl import settings
-
-    group = settings.compose(f"robot/{name}", ()).robot
+    settings = load(EvalSettings, "eval", [f"robot={name}", "policy=none"])
     start_s = time.monotonic()
-    violations = check_robot(lambda: settings.build(group))
+    violations = check_robot(lambda: build_robot(settings.robot))
     return {"violations": violations, "seconds": time.monotonic() - start_s}
 
 
 def _probe_rendering() -> dict[str, Any]:
     """Runs in a process of its own: draws with Meta-World's corner camera."""
-    from hardware.sim.metaworld import MetaWorldRobot, gl_backend
+    from hardware.sim.gl import require_gl
+    from hardware.sim.metaworld import MetaWorldRobot
 
+    backend = require_gl()
     with MetaWorldRobot(cameras=("corner",), image_size=(84, 84)) as robot:
         robot.reset(0)
         robot.observe(0)
@@ -185,10 +196,10 @@ def _probe_rendering() -> dict[str, Any]:
             robot.apply(robot.spec.hold(robot.spec.action.bounds()[0]))
             robot.observe(0)
         seconds = (time.monotonic() - start_s) / RENDERED_FRAMES
-    return {"backend": gl_backend(), "milliseconds": seconds * 1e3}
+    return {"backend": backend, "milliseconds": seconds * 1e3}
 
 
-PROBES = {"robot": _probe_robot, "rendering": _probe_rendering}
+PROBES: dict[str, Callable[..., dict[str, Any]]] = {"robot": _probe_robot, "rendering": _probe_rendering}
 
 
 def document(findings: Sequence[Finding]) -> dict[str, Any]:

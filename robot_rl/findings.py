@@ -84,7 +84,7 @@ class ProbeFailed(RobotRLError):
 
 
 def run_probe(module: str, arguments: Sequence[str], timeout_s: float) -> dict[str, Any]:
-    """What a probe found, asked in a process of its own.
+    """What a probe found, asked in a process of its own; `write_answer` is the other end.
 
     A broken GL library ends its process, a camera driver can hang for ever, and torch takes seconds to load: none of
     them may take the doctor along.
@@ -126,4 +126,16 @@ def _last_json_line(output: str, last_words: str) -> dict[str, Any]:
         raise ProbeFailed(f"it gave no answer ({last_words})") from None
     if not isinstance(answer, dict):
         raise ProbeFailed(f"its answer is no JSON object: {answer!r}")
+    if "error" in answer:
+        raise ProbeFailed(str(answer["error"]))
     return answer
+
+
+def write_answer(ask: Callable[[], dict[str, Any]]) -> int:
+    """Runs a probe in its own process and writes its answer, or the error that it raised for the user."""
+    try:
+        answer = ask()
+    except RobotRLError as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0

@@ -6,12 +6,13 @@ The answer is one JSON object on the last line of standard output. `robot_rl.fin
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from robot_rl.findings import write_answer
 
 WARM_UP_FRAMES = 5
 """Drivers deliver their first frames late or in a burst."""
@@ -111,8 +112,7 @@ PROBES: dict[str, Callable[..., dict[str, Any]]] = {
 
 def main(argv: Sequence[str]) -> int:
     """Runs one probe and writes its answer."""
-    sys.stdout.write(json.dumps(PROBES[argv[0]](*argv[1:])) + "\n")
-    return 0
+    return write_answer(lambda: PROBES[argv[0]](*argv[1:]))
 
 
 if __name__ == "__main__":
