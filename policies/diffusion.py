@@ -118,7 +118,8 @@ class DiffusionPolicy(nn.Module):
         self._require_shape("action", batch["action"], (self.horizon, self.action_size))
         self._require_shape("valid", valid, (self.horizon,))
         clean = self.normalizer.normalize(ACTION, hold_last_valid(batch["action"], valid))
-        observations = {name: batch[OBSERVATION_PREFIX + name] for name in self.config.streams}
+        prefix = OBSERVATION_PREFIX
+        observations = {key.removeprefix(prefix): values for key, values in batch.items() if key.startswith(prefix)}
         condition = self.encode(observations, generator if self.training else None)
 
         noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean.device)
