@@ -71,7 +71,7 @@ class DatasetStore:
     Attributes:
         url: Its address.
         spec: The robot all its episodes were recorded with.
-        codecs: Camera stream to codec name, for episodes appended decoded.
+        codecs: Camera stream to codec name, for episodes that this object compresses.
         snapshot: Id of the state that this object shows; moves on with its own writes only.
     """
 
@@ -100,7 +100,8 @@ class DatasetStore:
         Args:
             url: A directory or `s3://bucket/prefix`.
             spec: The robot whose episodes it will hold.
-            codecs: Camera stream to `jpeg:<quality>`, `png` or `raw`; `jpeg:90` where none is named.
+            codecs: Camera stream to `jpeg:<quality>`, `png` or `raw`; where none is named, the dataset's own if it is
+                there, else `jpeg:90`.
             lock: The writer's lock if the caller has it already.
 
         Raises:
@@ -117,7 +118,8 @@ class DatasetStore:
                 _write_root_if_absent(repository, spec, wanted)
                 snapshot = repository.lookup_branch(BRANCH)
             store = cls(location, repository, snapshot, lock)
-            store._require_spec(spec)
+            store.require_spec(spec)
+            store.codecs = {**store.codecs, **{name: wanted[name] for name in codecs or {}}}
             return store
         except BaseException:
             lock.release()
@@ -125,7 +127,13 @@ class DatasetStore:
 
     @classmethod
     def open(
-        cls, url: str, *, snapshot: str | None = None, writable: bool = False, lock: WriterLock | None = None
+        cls,
+        url: str,
+        *,
+        snapshot: str | None = None,
+        writable: bool = False,
+        wait_s: float = 0.0,
+        lock: WriterLock | None = None,
     ) -> Self:
         """Opens an existing dataset.
 
@@ -133,6 +141,7 @@ class DatasetStore:
             url: A directory or `s3://bucket/prefix`.
             snapshot: A snapshot id or tag to go back to; None is the newest state.
             writable: Takes the writer's lock until `close`.
+            wait_s: How long to wait for another writer [s].
             lock: The writer's lock if the caller has it already.
 
         Raises:
@@ -147,7 +156,7 @@ class DatasetStore:
                 raise DatasetMissing(f"no dataset at {url}; make one with: robot-rl collect dataset={url}")
             repository = icechunk.Repository.open(location.storage())
         if writable and lock is None:
-            lock = WriterLock.acquire(location.lock_path)
+            lock = WriterLock.acquire(location.lock_path, wait_s)
         try:
             with explained(f"cannot open dataset {url}"):
                 resolved = _resolve(repository, url, snapshot)
@@ -175,6 +184,11 @@ class DatasetStore:
         """Ids of all episodes, oldest first. An id is stable for ever and a deleted one never comes back."""
         with explained(f"cannot list dataset {self.url}"):
             return sorted(group_at(self._root, "episodes").keys(), key=int)
+
+    @property
+    def newest_id(self) -> str:
+        """Id of the episode appended last, even if it was deleted since; `-00001` if there was none."""
+        return f"{int(attributes_of(self._root)['next_episode']) - 1:06d}"
 
     def info(self, episode_id: str) -> EpisodeInfo:
         """What is known of an episode without reading its frames."""
@@ -213,13 +227,13 @@ class DatasetStore:
             SpecMismatch: It is another robot's.
             DatasetError: It contradicts itself, or cannot be written; then nothing has changed.
         """
-        self._require_spec(episode.spec)
+        self.require_spec(episode.spec)
         return self.append_encoded(encode_episode(episode, self.codecs, uuid.uuid4().hex))
 
     def append_encoded(self, *episodes: EncodedEpisode, progress: Progress | None = None) -> str:
         """Stores compressed episodes as they are, all in one transaction. Returns and raises as `append`."""
         for episode in episodes:
-            self._require_spec(episode.spec)
+            self.require_spec(episode.spec)
             problems = problems_of(episode)
             if problems:
                 raise DatasetError(f"episode {episode.uuid} contradicts itself:\n  " + "\n  ".join(problems))
@@ -293,6 +307,20 @@ class DatasetStore:
             removed = self._repository.garbage_collect(moment)
         return GarbageReport(len(expired), removed.chunks_deleted, removed.bytes_deleted)
 
+    def require_spec(self, offered: RobotSpec) -> None:
+        """Refuses a robot other than this dataset's.
+
+        Raises:
+            SpecMismatch: Names every differing field.
+        """
+        differences = spec_differences(self.spec, offered)
+        if differences:
+            raise SpecMismatch(
+                f"dataset {self.url} holds another robot than '{offered.name}':\n  "
+                + "\n  ".join(differences)
+                + "\nrecord into a new dataset with dataset=<directory>"
+            )
+
     def sync(self) -> None:
         """Returns once everything written so far survives a power loss."""
         with explained(f"cannot sync dataset {self.url}"):
@@ -301,15 +329,6 @@ class DatasetStore:
     def _require_writable(self) -> None:
         if self._lock is None:
             raise DatasetError(f"dataset {self.url} is open for reading: open it with writable=True to change it")
-
-    def _require_spec(self, offered: RobotSpec) -> None:
-        differences = spec_differences(self.spec, offered)
-        if differences:
-            raise SpecMismatch(
-                f"dataset {self.url} holds another robot than '{offered.name}':\n  "
-                + "\n  ".join(differences)
-                + "\nrecord into a new dataset with dataset=<directory>"
-            )
 
     def _open_root(self) -> zarr.Group:
         with explained(f"cannot open dataset {self.url} at snapshot {self.snapshot}"):

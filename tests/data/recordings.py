@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from data.codecs import Codec
+from data.episode_log import LogHead, LogWriter, frame_record, tick_dtype, tick_record
 from robot_rl.types import (
     ActionKind,
     ArraySpec,
@@ -102,6 +105,27 @@ def episode(seed: int, ticks: int, outcome: Outcome = Outcome.SUCCESS) -> Episod
         reward=np.array([step.reward for step in taken], np.float32),
         filter_reasons=np.array([step.filter_reasons for step in taken], np.uint32),
     )
+
+
+def write_log(path: Path, seed: int, ticks: int, finished: bool = True) -> list[int]:
+    """Logs an episode as the recorder does; returns the file's size after each tick."""
+    log = LogWriter(path, LogHead("u1", SPEC, header(seed), LOSSLESS))
+    codecs = [Codec.parse(LOSSLESS[name]) if name in LOSSLESS else None for name in SPEC.observations]
+    stamps, counts, sizes = [None] * len(codecs), [0] * len(codecs), []
+    for step in steps(seed, ticks):
+        records = []
+        for number, (name, values) in enumerate(step.observation.values.items()):
+            stamp = step.observation.stamp_ns - step.observation.age_ns[name]
+            if stamp != stamps[number]:
+                stamps[number], counts[number] = stamp, counts[number] + 1
+                codec = codecs[number]
+                records.append(frame_record(number, stamp, codec.encode(values) if codec else values.tobytes()))
+        log.write(*records, tick_record(step, [count - 1 for count in counts], tick_dtype(SPEC)))
+        sizes.append(path.stat().st_size)
+    if finished:
+        log.finish(result(ticks))
+    log.close()
+    return sizes
 
 
 def difference(left: Episode, right: Episode) -> str | None:
