@@ -112,10 +112,16 @@ def run_probe(module: str, arguments: Sequence[str], timeout_s: float) -> dict[s
         raise ProbeFailed(f"no answer within {timeout_s:g} s") from None
     if done.returncode < 0:
         raise ProbeFailed(f"its process was killed by {signal.Signals(-done.returncode).name}")
-    last_words = (done.stderr.strip() or "no message").splitlines()[-1]
+    last_words = _last_words(done.stderr)
     if done.returncode > 0:
         raise ProbeFailed(last_words)
     return _last_json_line(done.stdout, last_words)
+
+
+def _last_words(errors: str) -> str:
+    """The line of a traceback that names the error; what follows it, indented, are the error's own details."""
+    lines = [line for line in errors.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1] if lines else "no message"
 
 
 def _last_json_line(output: str, last_words: str) -> dict[str, Any]:
