@@ -143,7 +143,7 @@ def _tiles(summary: DemoSummary) -> str:
         if stage is not None and stage.rate is not None:
             low, high = stage.interval
             note = f"{stage.successes} of {stage.episodes} episodes succeed, 95 % interval "
-            note += f"{percent(low)} to {percent(high)}"
+            note += f"{percent(low)[:-2]} to {percent(high)}"
             tiles.append((_sentence(stage.name), percent(stage.rate), note))
     if not tiles:
         tiles.append(("Success", "not known", "no episode was judged"))

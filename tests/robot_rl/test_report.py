@@ -109,7 +109,7 @@ def test_a_report_tells_every_figure(tmp_path):
     page = Reader.of(path.read_text())
     for words in (
         "64 of 100",
-        "54 % to 73 %",
+        "54 to 73 %",
         "52 of 100",
         "81 of 100",
         "baseline, for comparison",
