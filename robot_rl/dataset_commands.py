@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 WIDE = 200
 """Columns of a table that goes to a file or a pipe."""
+LOCK_WAIT_S = 10.0
+"""A killed recorder's commit process may still be finishing."""
 TRANSACTION_BYTES = 8 << 20
 """An import is committed this much at a time."""
 
@@ -204,7 +206,18 @@ def _gc(arguments: argparse.Namespace) -> int:
 
 
 def _recover(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from data.recovery import recover, recoverable
+
+    if not recoverable(arguments.dataset, wait_s=LOCK_WAIT_S):
+        with _open(arguments) as store:
+            _say(f"nothing to recover in {store.url}")
+        return 0
+    for each in recover(arguments.dataset, wait_s=LOCK_WAIT_S):
+        outcome = each.log.result.outcome if each.log.result else Outcome.ABORTED
+        became = f"episode {each.episode_id}, {outcome}" if each.episode_id else "no episode: it held no tick"
+        kept = f"; part of it cannot be read, so it is kept as {each.kept}" if each.kept else ""
+        _say(f"{each.log.path.name}, {each.log.ticks} ticks: {became}{kept}")
+    return 0
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -227,6 +240,7 @@ def _import(arguments: argparse.Namespace) -> int:
                 # Half an import is worth less than none: it could not be told from a whole one, nor resumed.
                 store.delete([each for each in store.episode_ids() if each not in before])
                 raise
+            store.sync()
     _say(
         f"imported {len(archive)} episodes, {archive.episode_ends[-1]} ticks, into {arguments.dataset}. The format has "
         f"no outcome, clock, reward or seed: outcome is {facts.outcome}, stamps are row / "

@@ -175,7 +175,9 @@ def reason_words(bits: int) -> str:
     """The command filter's reasons in words."""
     from hardware.safety import FilterReason
 
-    return ", ".join(str(reason.name).lower().replace("_", " ") for reason in FilterReason(bits))
+    words = [str(reason.name).lower().replace("_", " ") for reason in FilterReason if reason & bits]
+    unknown = bits & ~sum(FilterReason)
+    return ", ".join([*words, *([f"unknown bits {unknown:#x}"] if unknown else [])])
 
 
 def _summary(episode: EncodedEpisode) -> str:

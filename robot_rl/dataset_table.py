@@ -159,11 +159,13 @@ def as_document(store: DatasetStore, rows: Sequence[Row]) -> dict[str, Any]:
 
 def size_words(size: float) -> str:
     """Bytes as a person reads them."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB"):
         size /= 1000
-    return f"{size:.3g} GB"
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} GB"
 
 
 def time_words(seconds: float) -> str:

@@ -1,63 +1,21 @@
 """Each way of damaging an episode is found, named and explained; a good episode is left alone."""
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from data.verify import Finding, check_episode
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    Source,
-    Stream,
-)
-
-TICK_NS = 50_000_000
-SPEC = RobotSpec(
-    name="arm",
-    observations={
-        "state": ArraySpec((3,), "float32", "m", low=-1.0, high=1.0),
-        "camera": ArraySpec((8, 6, 3), "uint8", "rgb"),
-    },
-    action=ArraySpec((2,), "float32", "m", low=-0.1, high=0.1),
-    action_kinds=(ActionKind.POSITION, ActionKind.POSITION),
-    control_hz=20.0,
-)
-
-
-def make_episode(ticks: int = 12, seed: int = 0) -> Episode:
-    """State at every tick and a camera at half the rate, both a little older than the tick."""
-    generator = np.random.default_rng(seed)
-    stamps_ns = 10**9 + TICK_NS * np.arange(ticks, dtype=np.int64)
-    frames = (ticks + 1) // 2
-    action = generator.uniform(-0.1, 0.1, (ticks, 2)).astype(np.float32)
-    reward = generator.uniform(0, 1, ticks).astype(np.float32)
-    return Episode(
-        spec=SPEC,
-        header=EpisodeHeader("reach", "script", "", seed, "2026-01-01T00:00:00Z", "0"),
-        result=EpisodeResult(
-            Outcome.SUCCESS, True, False, "judge", ticks, float(reward.sum(dtype=np.float64)), float(reward.max())
-        ),
-        stamps_ns=stamps_ns,
-        streams={
-            "state": Stream(stamps_ns - 10**6, generator.uniform(-1, 1, (ticks, 3)).astype(np.float32)),
-            "camera": Stream(stamps_ns[::2] - 10**7, generator.integers(0, 256, (frames, 8, 6, 3), dtype=np.uint8)),
-        },
-        frame_index={"state": np.arange(ticks), "camera": np.arange(ticks) // 2},
-        requested=action,
-        applied=action.copy(),
-        source=np.full(ticks, Source.OPERATOR, dtype=np.uint8),
-        reward=reward,
-        filter_reasons=np.zeros(ticks, dtype=np.uint32),
-    )
+from data.digest import digest_of
+from data.schema import EncodedEpisode, encode_episode
+from data.store import DatasetStore
+from data.verify import Finding, check_episode, verify_dataset
+from robot_rl.types import Episode, Outcome, Stream
+from tests.data.sound_episodes import SPEC, TICK_NS, make_episode
 
 
 def with_value(episode: Episode, field: str, where: Any, value: Any) -> Episode:
@@ -263,3 +221,154 @@ def test_a_finding_reads_as_a_sentence():
     assert (
         str(Finding("000003", "applied", "nan at tick 3", "finite")) == "000003: applied: nan at tick 3; wanted finite"
     )
+
+
+def three_episodes(directory: Path, codec: str) -> Path:
+    """Each in a transaction of its own, and long enough that their chunks are files."""
+    with DatasetStore.create(str(directory), SPEC, {"camera": codec}) as store:
+        for seed in range(3):
+            store.append(make_episode(100, seed))
+    return directory
+
+
+def findings_in(dataset: Path) -> list[Finding]:
+    with DatasetStore.open(str(dataset)) as store:
+        return [finding for _, findings in verify_dataset(store) for finding in findings]
+
+
+def flipped(content: bytes, generator: random.Random) -> bytes:
+    place = generator.randrange(len(content))
+    return content[:place] + bytes([content[place] ^ 1 << generator.randrange(8)]) + content[place + 1 :]
+
+
+def truncated(content: bytes, generator: random.Random) -> bytes:
+    return content[: generator.randrange(len(content))]
+
+
+def emptied(content: bytes, generator: random.Random) -> bytes:
+    return b""
+
+
+def removed(content: bytes, generator: random.Random) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("damage", "codec"),
+    [
+        (flipped, "jpeg:90"),
+        (flipped, "png"),
+        (flipped, "raw"),
+        (truncated, "jpeg:90"),
+        (emptied, "png"),
+        (removed, "raw"),
+    ],
+)
+def test_a_damaged_chunk_on_disk_is_reported_with_its_episode(tmp_path: Path, damage: Any, codec: str):
+    dataset = three_episodes(tmp_path / "reach", codec)
+    assert findings_in(dataset) == []
+    chunks = sorted((dataset / "icechunk" / "chunks").iterdir())
+    assert len(chunks) >= 3
+    generator = random.Random(0)
+    found: set[str] = set()
+    for chunk in chunks:
+        content = chunk.read_bytes()
+        chunk.unlink()
+        damaged = damage(content, generator)
+        if damaged is not None:
+            chunk.write_bytes(damaged)
+        findings = findings_in(dataset)
+        chunk.write_bytes(content)
+        assert len(findings) == 1, f"{chunk.name}: {findings}"
+        assert "cannot be read" in findings[0].what
+        found.add(findings[0].episode)
+    assert found == {"000000", "000001", "000002"}
+    assert findings_in(dataset) == []
+
+
+def test_damage_to_one_stream_hides_nothing_in_the_others(tmp_path: Path):
+    episode = make_episode(200)
+    broken = with_stream(episode, "state", values=overwritten(episode.streams["state"].values, (4, 2), np.nan))
+    with DatasetStore.create(str(tmp_path / "reach"), SPEC, {"camera": "raw"}) as store:
+        store.append(broken)
+    for chunk in (tmp_path / "reach" / "icechunk" / "chunks").iterdir():
+        content = chunk.read_bytes()
+        chunk.write_bytes(content[:-9])
+        fields = [finding.field for finding in findings_in(tmp_path / "reach")]
+        chunk.write_bytes(content)
+        if "streams.camera" in fields:
+            assert fields == ["streams.state.values", "streams.camera"]
+            return
+    raise AssertionError("no chunk holds the camera")
+
+
+class RememberedStore:
+    """A store whose episode may have changed since its digest was taken."""
+
+    spec = SPEC
+
+    def __init__(self, written: EncodedEpisode, now: EncodedEpisode) -> None:
+        self.digest = digest_of(written)
+        self._now = now
+
+    def episode_ids(self) -> list[str]:
+        return ["000000"]
+
+    def info(self, episode_id: str) -> "RememberedStore":
+        return self
+
+    def read_encoded(self, episode_id: str, streams: list[str]) -> EncodedEpisode:
+        now = self._now
+        return dataclasses.replace(
+            now,
+            spec=now.spec.select(streams),
+            streams={name: now.streams[name] for name in streams},
+            frame_index={name: now.frame_index[name] for name in streams},
+        )
+
+
+def encoded(seed: int = 0) -> EncodedEpisode:
+    return encode_episode(make_episode(seed=seed), {"camera": "png"}, uuid="recording")
+
+
+def changes(episode: EncodedEpisode) -> Iterator[EncodedEpisode]:
+    """The episode with one thing in it changed so that it still makes sense, each part in turn."""
+    yield dataclasses.replace(episode, uuid="other")
+    yield dataclasses.replace(episode, header=dataclasses.replace(episode.header, operator="scripT"))
+    yield dataclasses.replace(episode, result=dataclasses.replace(episode.result, outcome=Outcome.FAILURE))
+    yield dataclasses.replace(episode, spec=dataclasses.replace(episode.spec, control_hz=21.0))
+    for name in ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons"):
+        column = getattr(episode, name)
+        yield dataclasses.replace(episode, **{name: overwritten(column, -1, column[-1] + 1)})
+    camera = episode.streams["camera"]
+    yield with_encoded_stream(episode, "camera", stamps_ns=camera.stamps_ns - 1)
+    yield with_encoded_stream(episode, "camera", codec="jpeg:90")
+    yield with_encoded_stream(episode, "camera", data=overwritten(camera.data, 50, camera.data[50] ^ 1))
+    yield with_encoded_stream(episode, "camera", offsets=overwritten(camera.offsets, 1, 7))
+    yield with_encoded_stream(episode, "state", values=episode.streams["state"].values * 0)
+    yield dataclasses.replace(episode, frame_index={**episode.frame_index, "camera": episode.frame_index["camera"] * 0})
+
+
+def with_encoded_stream(episode: EncodedEpisode, name: str, **changed: Any) -> EncodedEpisode:
+    stream = dataclasses.replace(episode.streams[name], **changed)
+    return dataclasses.replace(episode, streams={**episode.streams, name: stream})
+
+
+def test_the_digest_is_the_same_for_the_same_episode_and_another_for_every_change():
+    digests = [digest_of(episode) for episode in (encoded(), *changes(encoded()))]
+    assert digest_of(encoded()) == digests[0]
+    assert all(first != second for first, second in itertools.combinations(digests, 2))
+
+
+def test_the_digest_survives_storing(tmp_path: Path):
+    with DatasetStore.create(str(tmp_path / "reach"), SPEC, {"camera": "png"}) as store:
+        store.append_encoded(encoded())
+    with DatasetStore.open(str(tmp_path / "reach")) as store:
+        assert digest_of(store.read_encoded("000000")) == digest_of(encoded())
+
+
+def test_a_change_that_raises_no_error_is_still_found():
+    zeros = with_encoded_stream(encoded(), "state", values=encoded().streams["state"].values * 0)
+    assert list(verify_dataset(RememberedStore(encoded(), encoded()))) == [("000000", [])]
+    [(_, findings)] = verify_dataset(RememberedStore(encoded(), zeros))
+    assert [finding.what for finding in findings] == ["its content is not what was written"]
