@@ -208,7 +208,8 @@ def _gap(points: Points) -> npt.NDArray[np.float64]:
 
 def _in_window(points: Points) -> npt.NDArray[np.bool_]:
     low, high = points.min(axis=-1), points.max(axis=-1)
-    return np.logical_and(low > WALL_PX, high < WINDOW_PX - WALL_PX)
+    inside: npt.NDArray[np.bool_] = np.logical_and(low > WALL_PX, high < WINDOW_PX - WALL_PX)
+    return inside
 
 
 def _distance(offset_px: Points, angle: npt.ArrayLike) -> npt.NDArray[np.float64]:
