@@ -20,8 +20,8 @@ section{margin-top:24px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:22px 24px;min-width:0}
 .grid-2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(440px,100%),1fr));gap:24px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:24px;margin-top:28px}
-.tile b{display:block;font-size:clamp(23px,2.2vw + 9px,32px);line-height:1.15;font-weight:650;letter-spacing:-.02em;margin:2px 0 6px;
-white-space:nowrap}
+.tile b{display:block;font-size:clamp(23px,2.2vw + 9px,32px);line-height:1.15;font-weight:650;letter-spacing:-.02em;
+margin:2px 0 6px;white-space:nowrap}
 .tile .label{font-size:13.5px;font-weight:600}
 .tile.first b{color:var(--accent)}
 .tile p:last-child{font-size:13.5px;color:var(--muted)}
