@@ -34,7 +34,6 @@ class Row:
     ticks: int = 0
     seconds: float = 0.0
     operator_share: float = 0.0
-    streams: int = 0
     seed: int = 0
     operator: str = ""
     started_at: str = ""
@@ -57,7 +56,6 @@ def read_row(store: DatasetStore, episode_id: str) -> Row:
         ticks=info.result.ticks,
         seconds=span_ns / NS_PER_S,
         operator_share=float(np.mean(ticks.source == Source.OPERATOR)) if len(ticks) else 0.0,
-        streams=len(store.spec.observations),
         seed=info.header.seed,
         operator=info.header.operator,
         started_at=info.header.started_at,
@@ -67,9 +65,10 @@ def read_row(store: DatasetStore, episode_id: str) -> Row:
 
 def table(store: DatasetStore, rows: Sequence[Row]) -> Group:
     """The table with the robot above it and the totals below."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name, justify in COLUMNS.items():
-        grid.add_column(name, justify=justify, no_wrap=name != "task", overflow="ellipsis")
+        # Where the terminal is narrow, rich shortens the columns that may wrap and leaves the others whole.
+        grid.add_column(name, justify=justify, no_wrap=name not in SHORTENED, overflow="ellipsis")
     for row in rows:
         grid.add_row(*_cells(row))
     return Group(Text("\n".join(_about(store))), Text(), grid, Text(), Text("\n".join(summary(store, rows))))
@@ -82,12 +81,12 @@ COLUMNS: dict[str, Any] = {
     "ticks": "right",
     "seconds": "right",
     "driven by": "left",
-    "streams": "right",
     "seed": "right",
     "operator": "left",
     "when": "left",
     "size": "right",
 }
+SHORTENED = ("task", "operator", "when")
 
 
 def _cells(row: Row) -> list[Text]:
@@ -95,15 +94,14 @@ def _cells(row: Row) -> list[Text]:
         return [Text(row.id), Text("-"), Text("damaged", style="bold red"), *[Text("-")] * (len(COLUMNS) - 3)]
     return [
         Text(row.id),
-        Text(row.task),
+        Text(row.task, no_wrap=True),
         Text(row.outcome, style=STYLES.get(row.outcome, "")),
         Text(str(row.ticks)),
         Text(f"{row.seconds:.1f}"),
         Text(driven_by(row.operator_share)),
-        Text(str(row.streams)),
         Text(str(row.seed) if row.seed >= 0 else "-"),
-        Text(row.operator or "-"),
-        Text(row.started_at[:19].replace("T", " ") or "-"),
+        Text(row.operator or "-", no_wrap=True),
+        Text(row.started_at[:16].replace("T", " ") or "-", no_wrap=True),
         Text(size_words(row.bytes)),
     ]
 

@@ -1,6 +1,7 @@
 """`robot-rl data`: every verb on a real dataset on disk, and what it says to a mistake."""
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from data.store import DatasetStore
 from robot_rl.dataset_commands import UsageError, main, select_episodes
-from robot_rl.dataset_table import driven_by, size_words, time_words
+from robot_rl.dataset_table import Row, driven_by, size_words, table, time_words
 from robot_rl.types import Outcome, Source
 from tests.data.foreign_datasets import EPISODE_ENDS, assert_byte_equal, pusht_arrays, write_source
 from tests.data.sound_episodes import SPEC, make_episode
@@ -101,10 +103,33 @@ def test_ls_shows_every_episode_and_the_totals(dataset: str, capsys):
     shown = capsys.readouterr().out
     [row] = [line for line in shown.splitlines() if line.startswith("000002")]
     assert row.split()[:7] == ["000002", "reach", "failure", "12", "0.6", "operator", "25"]
-    assert "2026-01-01 00:00:00" in row
+    assert "2026-01-01 00:00" in row
     assert "camera: 8 x 6 x 3 uint8 [rgb], png" in shown
     assert "4 episodes (3 success, 1 failure), 2.4 s" in shown
     assert f"snapshot {DatasetStore.open(dataset).snapshot}" in shown
+
+
+def test_ls_keeps_ids_and_outcomes_whole_in_a_narrow_terminal(dataset: str):
+    with DatasetStore.open(dataset) as store:
+        rows = [
+            Row(
+                "000000",
+                "a-task-with-a-long-name",
+                "success",
+                250,
+                12.5,
+                0.25,
+                123456,
+                "somebody",
+                "2026-01-01T00:00:00",
+            )
+        ]
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(table(store, rows))
+    [row] = [line for line in console.export_text().splitlines() if line.startswith("000000")]
+    assert len(row) <= 80
+    for whole in ("000000", "success", "250", "12.5", "operator 25 %", "123456"):
+        assert whole in row
 
 
 def test_ls_for_machines_is_json_with_the_same_facts(dataset: str, capsys):
