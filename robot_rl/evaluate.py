@@ -207,10 +207,10 @@ def run_seeds(settings: EvalSettings, seeds: Sequence[int], films: int) -> Evalu
     with ExitStack() as stack:
         robot = stack.enter_context(build_robot(settings.robot))
         operator = stack.enter_context(build_operator(settings.operator, robot.spec))
-        command_filter = build_filter(robot.spec, settings.limits)
         options = options_for(policy, settings.task, settings.rollout)
         for index, seed in enumerate(seeds):
             sink = FilmSink(robot) if index < films else NoSink()
+            command_filter = build_filter(robot.spec, settings.limits)
             header = header_for(settings.task, operator, policy, seed)
             judge, clock = judge_of(robot), SimulatedClock()
             result = run_episode(robot, policy, operator, judge, clock, command_filter, sink, options, seed, header)

@@ -125,7 +125,11 @@ class Session:
     results: list[EpisodeResult] = field(default_factory=list)
 
     def run(self, first_seed: int, episodes: int | None) -> None:
-        """Runs episodes until there are enough or the operator stops; a redo repeats the seed."""
+        """Runs episodes until there are enough or the operator stops; a redo repeats the seed.
+
+        Raises:
+            RobotRLError: The command filter has latched a fault, which only a person may clear.
+        """
         while episodes is None or len(self.results) < episodes:
             result = self.episode(first_seed + len(self.results))
             ending = ending_of(result)
@@ -136,6 +140,11 @@ class Session:
             self.console.print(self._line(result))
             if ending is Ending.STOP:
                 return
+            if self.command_filter.fault:
+                raise RobotRLError(
+                    f"the command filter has latched a fault ({self.command_filter.fault}): "
+                    "look at the robot, then start the command again"
+                )
 
     def episode(self, seed: int) -> EpisodeResult:
         """Runs one episode."""

@@ -67,8 +67,9 @@ class FilteredCommands:
         self._state: FilterState | None = None
 
     def reset(self, observation: Observation) -> None:
-        """Starts at rest where the robot is seen to be; a latched fault does not survive into a new episode."""
-        self._state = FilterState.at(self._limits.start_pose(observation))
+        """Starts at rest where the robot is seen to be; a latched fault stays until the command is started anew."""
+        latched = FilterReason.NONE if self._state is None else self._state.fault
+        self._state = replace(FilterState.at(self._limits.start_pose(observation)), fault=latched)
 
     def __call__(
         self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
@@ -81,6 +82,11 @@ class FilteredCommands:
         result = filter_command(requested, self._state, observation, allowed, dt_s, self._limits, spec)
         self._state = result.state
         return result.applied, int(result.reasons)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last command left nothing moving."""
+        return self._state is None or self._state.at_rest
 
     @property
     def fault(self) -> str | None:

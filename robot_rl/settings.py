@@ -15,7 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -108,7 +108,10 @@ def _settable(override: str) -> str:
 
 def _require_parameters(settings: dict[str, Any]) -> None:
     """Refuses a key that the class does not take, naming those that it does."""
-    parameters = inspect.signature(get_class(settings["_target_"])).parameters
+    try:
+        parameters = inspect.signature(get_object(settings["_target_"])).parameters
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigError(f"_target_ {settings['_target_']} cannot be imported: {error}") from error
     for key in settings:
         if key not in parameters and key not in {"_target_", "_partial_"}:
             near = difflib.get_close_matches(key, parameters, n=1)
