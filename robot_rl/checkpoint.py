@@ -145,9 +145,10 @@ def resolve_checkpoint(path: Path) -> Path:
     """
     if (path / POLICY_FILE).exists():
         return path
-    found = newest_checkpoint(path) or newest_checkpoint(path.parent if path.name == CHECKPOINTS else path)
+    run = path.parent if path.name == CHECKPOINTS else path
+    found = newest_checkpoint(run)
     if found is None:
-        raise CheckpointError(f"no checkpoint in {path}: make one with `robot-rl train dataset=... run={path}`")
+        raise CheckpointError(f"no checkpoint in {path}: make one with `robot-rl train dataset=... run={run}`")
     return found
 
 

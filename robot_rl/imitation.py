@@ -115,6 +115,7 @@ class ImitationLearner:
             policy.parameters(), config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
         )
         self._policy = policy
+        self._weights, self._averages = [*policy.parameters()], [*self.average.parameters()]
         self._wrapped, self._optimizer = accelerator.prepare(policy, optimizer)
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
@@ -133,7 +134,7 @@ class ImitationLearner:
         loss, _ = self._wrapped(batch, generator)
         self.accelerator.backward(loss)
         if self.config.gradient_clip is not None:
-            self.accelerator.clip_grad_norm_(self._policy.parameters(), self.config.gradient_clip)
+            self.accelerator.clip_grad_norm_(self._weights, self.config.gradient_clip)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._follow(step)
@@ -158,7 +159,7 @@ class ImitationLearner:
     @torch.no_grad()
     def _follow(self, step: int) -> None:
         weight = 1.0 - self.config.ema_decay_at(step)
-        torch._foreach_lerp_([*self.average.parameters()], [*self._policy.parameters()], weight)
+        torch._foreach_lerp_(self._averages, self._weights, weight)
 
 
 class HeldOut:
