@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +119,12 @@ def read_parity(directory: Path) -> dict[str, AnyArray]:
     """
     try:
         with np.load(directory / PARITY_FILE, allow_pickle=False) as cases:
-            return {name: cases[name] for name in cases.files}
-    except (OSError, ValueError) as error:
+            found = {name: cases[name] for name in cases.files}
+            missing = {"noise", ACTION_SCALE, *OUTPUTS} - set(found)
+            if missing:
+                raise InvalidBundle(f"it lacks {', '.join(sorted(missing))}")
+            return found
+    except (OSError, ValueError, zipfile.BadZipFile, InvalidBundle) as error:
         raise InvalidBundle(f"cannot read {directory / PARITY_FILE}: {error}; export the policy again") from error
 
 
