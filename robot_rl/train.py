@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -138,7 +138,7 @@ class Plan:
 
 def main(overrides: Sequence[str]) -> int:
     """Runs the command."""
-    settings = load(TrainSettings, "train", with_defaults_settable(overrides))
+    settings = load(TrainSettings, "train", overrides)
     settings.imitation.validate()
     accelerator = make_accelerator(settings)
     console = Console(quiet=not accelerator.is_main_process, soft_wrap=True, markup=False, highlight=False)
@@ -155,17 +155,6 @@ def main(overrides: Sequence[str]) -> int:
     finished = _train(plan, cache, accelerator, console)
     accelerator.end_training()
     return 0 if finished else 130
-
-
-def with_defaults_settable(overrides: Sequence[str]) -> list[str]:
-    """Overrides that may set what only the dataclasses name: Hydra knows no key that no yaml file mentions.
-
-    A key that the dataclasses do not have either is refused when the settings are put into them.
-    """
-    names = {each.name for each in fields(TrainSettings)} - {"policy"}
-    keys = [each.partition("=")[0] for each in overrides]
-    plain = [key in names or key.partition(".")[0] in {*names, "policy"} - {key} for key in keys]
-    return [f"++{each}" if settable else each for each, settable in zip(overrides, plain, strict=True)]
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
