@@ -23,7 +23,7 @@ from rich.text import Text
 from hardware.sim.gl import GL_REMEDY
 from robot_rl import machine_checks, software_checks
 from robot_rl.clock import MonotonicClock
-from robot_rl.findings import SOURCE_ROOT, Check, Finding, ProbeFailed, Status, run_probe, write_answer
+from robot_rl.findings import SOURCE_ROOT, Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe, write_answer
 from robot_rl.types import HelpRequested, RobotRLError
 
 SIMULATED_ROBOTS = ("metaworld", "pusht")
@@ -35,9 +35,10 @@ STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "yellow"}
 USAGE = """usage: robot-rl doctor [setting=value ...] [--json]
 
 settings and defaults:
-  robot: {robot}          # robots of configs/robot/ to put through the contract check, comma-separated
-  directory: {directory}        # where datasets go: its disk is measured
-  seconds: {seconds}               # how long to watch the clock
+  robot: {robot}   # robots of configs/robot/ to put through the contract check, comma-separated
+  directory: {directory}      # where datasets go: its disk is measured
+  seconds: {seconds}             # how long to watch the clock
+  move: {move}                 # yes: drive robots that are no simulation, with random actions, person at the stop
 """
 
 
@@ -49,11 +50,13 @@ class DoctorSettings:
         robot: Names in `configs/robot/`, comma-separated; each goes through the contract check.
         directory: Where datasets go.
         seconds: How long to watch the clock [s].
+        move: `yes` lets robots that are no simulation be driven by the contract check.
     """
 
     robot: str = ",".join(SIMULATED_ROBOTS)
     directory: str = "datasets"
     seconds: float = 2.0
+    move: str = "no"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,6 +97,8 @@ def parse(arguments: Sequence[str]) -> DoctorSettings:
         _require_robot(name)
     if "seconds" in values:
         values["seconds"] = _positive(values["seconds"])
+    if values.get("move", "no") not in {"yes", "no"}:
+        raise RobotRLError(f"move is '{values['move']}', wanted yes or no")
     return DoctorSettings(**values)
 
 
@@ -130,7 +135,7 @@ def checks(settings: DoctorSettings) -> list[Check]:
         Check("torch", lambda: software.torch(torch_facts), required=True),
         Check("GPU", lambda: software.gpu(torch_facts)),
         Check("onnxruntime", software.onnxruntime, required=True),
-        *(Check(f"robot {name}", functools.partial(robot, name), required=True) for name in robots),
+        *(Check(f"robot {name}", functools.partial(robot, name, settings.move), required=True) for name in robots),
         Check("Meta-World cameras", rendering),
         Check("video", software.video),
         Check("cameras", machine.cameras),
@@ -145,17 +150,29 @@ def _terminal() -> Finding:
     return machine_checks.terminal(os.environ, is_terminal, shutil.get_terminal_size(), sys.stdout.encoding)
 
 
-def robot(name: str) -> Finding:
-    """Whether a robot keeps the contract that everything else relies on."""
+def robot(name: str, move: str = "no") -> Finding:
+    """Whether a robot keeps the contract that everything else relies on.
+
+    Args:
+        name: In `configs/robot/`.
+        move: `yes` lets a robot that is no simulation be driven with random actions.
+    """
     try:
-        answer = run_probe("robot_rl.doctor", ["--probe", "robot", name], ROBOT_TIMEOUT_S)
+        answer = run_probe("robot_rl.doctor", ["--probe", "robot", name, move], ROBOT_TIMEOUT_S)
+    except ProbeRefused as error:
+        return Finding(f"robot {name}", Status.MISSING, str(error))
     except ProbeFailed as error:
         return Finding(f"robot {name}", Status.MISSING, str(error), "make env, or: pip install -r requirements.txt")
     violations = answer["violations"]
     if violations:
         detail = f"breaks the contract: {'; '.join(violations)}"
         return Finding(f"robot {name}", Status.MISSING, detail, "see hardware/contract.py for what a robot must do")
-    return Finding(f"robot {name}", Status.OK, f"keeps the contract; checked in {answer['seconds']:.1f} s")
+    if not answer["driven"]:
+        detail = "its limits are complete; not driven, since it is no simulation"
+        remedy = f"with a person at the stop and room to move: robot-rl doctor robot={name} move=yes"
+        return Finding(f"robot {name}", Status.WARN, detail, remedy)
+    detail = f"keeps the contract, limits complete; checked in {answer['seconds']:.1f} s"
+    return Finding(f"robot {name}", Status.OK, detail)
 
 
 def rendering() -> Finding:
@@ -163,23 +180,41 @@ def rendering() -> Finding:
     try:
         answer = run_probe("robot_rl.doctor", ["--probe", "rendering"], RENDER_TIMEOUT_S)
     except ProbeFailed as error:
-        detail = f"cannot draw: {error}; everything else works without"
+        reason = "no OpenGL that works" if isinstance(error, ProbeRefused) else str(error)
+        detail = f"cannot draw: {reason}; everything else works without"
         return Finding("Meta-World cameras", Status.MISSING, detail, GL_REMEDY)
     detail = f"drawn with {answer['backend']}, {answer['milliseconds']:.0f} ms per 84x84 image"
     return Finding("Meta-World cameras", Status.OK, detail)
 
 
-def _probe_robot(name: str) -> dict[str, Any]:
-    """Runs in a process of its own: the contract check on a robot of `configs/robot/`."""
-    from hardware.contract import check_robot
-    from robot_rl.evaluate import EvalSettings
-    from robot_rl.session import build_robot
-    from robot_rl.settings import load
+@dataclass
+class RobotSettings:
+    """A yaml file of `configs/robot/`: the robot and its command filter's limits."""
 
-    settings = load(EvalSettings, "eval", [f"robot={name}", "policy=none"])
+    robot: dict[str, Any]
+    limits: dict[str, Any]
+
+
+def _probe_robot(name: str, move: str) -> dict[str, Any]:
+    """Runs in a process of its own: the contract check on a robot of `configs/robot/`, and a look at its limits.
+
+    The check drives the robot with random actions, some far outside its bounds: harmless in a simulation, and on an
+    arm only when the user says so.
+    """
+    from hardware.contract import check_robot
+    from robot_rl.session import build_filter, build_robot
+    from robot_rl.settings import compose, to_dataclass
+
+    settings = to_dataclass(compose(f"robot/{name}", ()), RobotSettings)
+    is_simulated = str(settings.robot.get("_target_", "")).startswith("hardware.sim.")
     start_s = time.monotonic()
-    violations = check_robot(lambda: build_robot(settings.robot))
-    return {"violations": violations, "seconds": time.monotonic() - start_s}
+    build_filter(build_robot(settings.robot).spec, settings.limits)
+    is_driven = is_simulated or move == "yes"
+    violations = []
+    if is_driven:
+        clock = None if is_simulated else MonotonicClock()
+        violations = check_robot(lambda: build_robot(settings.robot), clock=clock, repeatable=is_simulated)
+    return {"violations": violations, "driven": is_driven, "seconds": time.monotonic() - start_s}
 
 
 def _probe_rendering() -> dict[str, Any]:

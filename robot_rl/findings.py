@@ -83,6 +83,10 @@ class ProbeFailed(RobotRLError):
     """A probe's process died, hung or gave no answer."""
 
 
+class ProbeRefused(ProbeFailed):
+    """A probe answered with an error that says itself what to do."""
+
+
 def run_probe(module: str, arguments: Sequence[str], timeout_s: float) -> dict[str, Any]:
     """What a probe found, asked in a process of its own; `write_answer` is the other end.
 
@@ -95,6 +99,7 @@ def run_probe(module: str, arguments: Sequence[str], timeout_s: float) -> dict[s
         timeout_s: How long it may take [s].
 
     Raises:
+        ProbeRefused: Its own error, for the user.
         ProbeFailed: Says how it died, with its last words.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -133,7 +138,7 @@ def _last_json_line(output: str, last_words: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise ProbeFailed(f"its answer is no JSON object: {answer!r}")
     if "error" in answer:
-        raise ProbeFailed(str(answer["error"]))
+        raise ProbeRefused(str(answer["error"]))
     return answer
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from robot_rl import doctor, machine_checks, probes, software_checks
 from robot_rl.clock import SimulatedClock
-from robot_rl.findings import Check, Finding, ProbeFailed, Status, run_probe
+from robot_rl.findings import Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe
 from robot_rl.types import HelpRequested, RobotRLError
 
 MS = 1_000_000
@@ -339,7 +339,7 @@ def test_settings_are_read_without_hydra():
 
 @pytest.mark.parametrize("argument", ["speed=1", "directory", "--verbose"])
 def test_an_unknown_setting_lists_the_valid_ones(argument):
-    with pytest.raises(RobotRLError, match=r"robot=\.\.\., directory=\.\.\., seconds=\.\.\., --json"):
+    with pytest.raises(RobotRLError, match=r"robot=\.\.\., directory=\.\.\., seconds=\.\.\., move=\.\.\., --json"):
         doctor.parse([argument])
 
 
@@ -350,7 +350,7 @@ def test_seconds_must_be_positive(seconds):
 
 
 def test_help_lists_every_setting():
-    with pytest.raises(HelpRequested, match=r"(?s)robot.*directory.*seconds"):
+    with pytest.raises(HelpRequested, match=r"(?s)robot.*directory.*seconds.*move"):
         doctor.parse(["--help"])
 
 
@@ -401,12 +401,68 @@ def test_the_exit_status_is_1_only_for_a_missing_required_thing(monkeypatch, cap
 
 
 def test_the_contract_check_speaks_through_the_doctor(monkeypatch):
-    answers = iter([{"violations": [], "seconds": 1.5}, {"violations": ["reset(7) differs", "lies"], "seconds": 1.0}])
+    good = {"violations": [], "seconds": 1.5, "driven": True}
+    answers = iter([good, {**good, "violations": ["reset(7) differs", "lies"]}])
     monkeypatch.setattr(doctor, "run_probe", lambda *_: next(answers))
     assert doctor.robot("a").status is Status.OK
     broken = doctor.robot("b")
     assert broken.status is Status.MISSING
     assert "reset(7) differs; lies" in broken.detail
+
+
+def test_a_simulated_robot_is_put_through_the_contract():
+    finding = doctor.robot("pusht")
+    assert (finding.status, finding.remedy) == (Status.OK, "")
+    assert "keeps the contract" in finding.detail
+
+
+def configured_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A robot of somebody else's package that leaves a file behind when it moves; its path."""
+    moved = tmp_path / "moved"
+    code = f"""
+from pathlib import Path
+from hardware.sim.pusht import PushTRobot
+class Arm(PushTRobot):
+    def apply(self, action):
+        Path({str(moved)!r}).touch()
+        return super().apply(action)
+"""
+    files(tmp_path, {"my_arm.py": code})
+    yaml = (ROOT / "configs/robot/pusht.yaml").read_text().replace("hardware.sim.pusht.PushTRobot", "my_arm.Arm")
+    files(tmp_path, {"configs/robot/arm.yaml": yaml})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("robot_rl.settings.CONFIG_DIRECTORY", tmp_path / "configs")
+    return moved
+
+
+def test_a_robot_that_is_no_simulation_is_not_moved_unless_the_user_says_so(tmp_path, monkeypatch):
+    moved = configured_arm(tmp_path, monkeypatch)
+    answer = doctor.PROBES["robot"]("arm", "no")
+    assert (answer["driven"], answer["violations"], moved.exists()) == (False, [], False)
+    assert doctor.PROBES["robot"]("arm", "yes")["driven"]
+    assert moved.exists()
+
+
+def test_a_robot_that_was_not_driven_is_a_warning_that_says_how(monkeypatch):
+    monkeypatch.setattr(doctor, "run_probe", lambda *_: {"violations": [], "seconds": 1.0, "driven": False})
+    finding = doctor.robot("ur5")
+    assert finding.status is Status.WARN
+    assert "robot-rl doctor robot=ur5 move=yes" in finding.remedy
+
+
+def test_move_is_yes_or_no():
+    assert doctor.parse(["move=yes"]).move == "yes"
+    with pytest.raises(RobotRLError, match="wanted yes or no"):
+        doctor.parse(["move=1"])
+
+
+def test_a_robot_whose_yaml_is_incomplete_is_told_in_its_own_words(monkeypatch):
+    def refuse(*_: object) -> dict:
+        raise ProbeRefused("limits.max_step is missing")
+
+    monkeypatch.setattr(doctor, "run_probe", refuse)
+    finding = doctor.robot("a")
+    assert (finding.status, finding.detail) == (Status.MISSING, "limits.max_step is missing")
 
 
 def test_missing_gl_names_the_package_and_blocks_nothing(monkeypatch):
