@@ -17,7 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from robot_rl.types import HelpRequested, RobotRLError
 
@@ -45,23 +46,32 @@ def load(schema: type[T], config_name: str, overrides: Sequence[str]) -> T:
     """
     if {"-h", "--help"} & set(overrides):
         raise HelpRequested(_help_text(schema, config_name))
-    config = compose(config_name, [_settable(each) for each in overrides])
-    return to_dataclass(config, schema)
+    return to_dataclass(compose(config_name, overrides), schema)
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The composed yaml of a command.
 
+    Hydra chooses the options of the groups that the command's yaml names; every other override is merged afterwards,
+    because Hydra takes `policy=runs/peg/bundle` for a choice wherever a folder `configs/policy` exists.
+
     Raises:
-        ConfigError: An override names a key, group or option that does not exist.
+        ConfigError: A group's option does not exist, or an override is not `name=value`.
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
-        known = OmegaConf.to_container(hydra_compose(config_name))
+        groups = hydra_compose(config_name, return_hydra_config=True).hydra.runtime.choices
+        choices = [each for each in overrides if each.partition("=")[0] in groups]
+        values = [each for each in overrides if each not in choices]
+        for each in values:
+            if not each.partition("=")[0].replace(".", "").isidentifier() or "=" not in each:
+                raise ConfigError(f"'{each}' is not a setting: wanted name=value (robot-rl {config_name} --help)")
         try:
-            return hydra_compose(config_name, overrides=[*overrides])
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_explain(error, overrides, _leaves(known))) from None
+            config = hydra_compose(config_name, overrides=choices)
+            OmegaConf.set_struct(config, False)
+            return cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(_explain(error)) from None
 
 
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
@@ -78,7 +88,7 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
         raise ConfigError(f"{key} is required: add {key}=... to the command") from None
     except OmegaConfBaseException as error:
         defaults = OmegaConf.to_container(OmegaConf.structured(schema))
-        raise ConfigError(_explain(error, (), _leaves(defaults))) from None
+        raise ConfigError(_explain(error, _leaves(defaults))) from None
 
 
 def build(settings: dict[str, Any], **arguments: Any) -> Any:
@@ -99,13 +109,6 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
         raise ConfigError(f"cannot build {settings['_target_']}: {reason!s}") from error
 
 
-def _settable(override: str) -> str:
-    """Lets an override set what only the dataclass names; the choice of a group's option stays as it is."""
-    key = override.partition("=")[0]
-    is_choice = (CONFIG_DIRECTORY / key).is_dir()
-    return override if is_choice or not key[:1].isalpha() else f"++{override}"
-
-
 def _require_parameters(settings: dict[str, Any]) -> None:
     """Refuses a key that the class does not take, naming those that it does."""
     try:
@@ -121,11 +124,12 @@ def _require_parameters(settings: dict[str, Any]) -> None:
 
 def _help_text(schema: type[Any], config_name: str) -> str:
     """Every setting of a command with its default, and the options of its groups."""
-    config = OmegaConf.merge(OmegaConf.structured(schema), compose(config_name, ()))
+    composed = compose(config_name, ())
+    config = OmegaConf.merge(OmegaConf.structured(schema), composed)
     groups = [
         f"  {group.name}=" + "|".join(sorted(path.stem for path in group.glob("*.yaml")))
         for group in sorted(CONFIG_DIRECTORY.iterdir())
-        if group.is_dir() and group.name in config
+        if group.is_dir() and group.name in composed
     ]
     choices = "\ngroups:\n" + "\n".join(groups) + "\n" if groups else ""
     return (
@@ -134,16 +138,18 @@ def _help_text(schema: type[Any], config_name: str) -> str:
     )
 
 
-def _explain(error: Exception, overrides: Sequence[str], valid: Sequence[str]) -> str:
-    """Hydra's or OmegaConf's message, shortened, with the nearest valid names."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    wrong: str = getattr(cause, "full_key", None) or ""
-    if wrong and wrong not in valid:
+def _explain(error: Exception, valid: Sequence[str] = ()) -> str:
+    """Hydra's or OmegaConf's message without its framing, with the nearest valid names."""
+    if isinstance(error, ConfigKeyError):
+        wrong = str(error.full_key)
         near = difflib.get_close_matches(wrong, valid, n=3)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"unknown setting '{wrong}': {hint}Valid settings: {', '.join(valid)}"
-    text = " ".join(str(error).split())
-    return f"{text} (from: {' '.join([*overrides])})" if overrides else text
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {str(error.msg).splitlines()[0]}"
+    if isinstance(error, YAMLError):
+        return "a value is not valid yaml: " + " ".join(str(error).split())
+    return " ".join(str(error).partition("Config search path")[0].split())
 
 
 def _leaves(settings: Any, prefix: str = "") -> list[str]:
