@@ -230,7 +230,8 @@ class EpisodeLoop:
         """Whoever drives from now on starts from the action being applied."""
         if self.driver is not None:
             self.driver.let_go()
-        self._spoke_at_ns = now_ns
+        if self._spoke_at_ns is not None:
+            self._spoke_at_ns = now_ns
         self._handover = None if self._applied is None else _Handover(self._applied, now_ns)
 
     def _hold(self, now_ns: int, observation: Observation | None) -> End | None:

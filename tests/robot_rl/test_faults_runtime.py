@@ -7,9 +7,12 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robot_rl.clock import MonotonicClock, SimulatedClock
 from robot_rl.rollout import Ending, ending_of
+from robot_rl.session import build_filter
 from robot_rl.types import ActionChunk, Judgement, OperatorCommand, Outcome
 from tests.robot_rl.rollout_fakes import (
     MS,
@@ -239,3 +242,56 @@ def test_a_filter_that_never_comes_to_rest_holds_nobody_up_for_long():
     assert ending_of(result) is Ending.SENSOR
     assert result.cadence["unobserved_ticks"] <= 6 + 11
     assert robot.stops == 1
+
+
+LIMITS = {
+    "low": [-1.0, -1.0, -1.0],
+    "high": [1.0, 1.0, 1.0],
+    "max_step": [0.2, 0.2, 2.0],
+    "max_velocity": [1.5, 1.5, float("inf")],
+    "max_acceleration": [8.0, 8.0, float("inf")],
+    "max_jerk": [80.0, 80.0, float("inf")],
+    "measured": {0: {"stream": "state", "index": 0}, 2: {"stream": "state", "index": 2}},
+    "max_age_s": {"state": 0.25, "image": 0.25},
+    "ramp_after_s": 0.2,
+    "fault_after_s": 1.0,
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=st.lists(st.floats(width=32), min_size=1, max_size=40),
+    blind=st.sets(st.integers(0, 40), max_size=8),
+    takeovers=st.sets(st.integers(0, 40), max_size=12),
+    horizon=st.integers(1, 9),
+    seed=st.integers(0, 5),
+)
+def test_whatever_policy_operator_and_sensors_do_no_applied_command_breaks_a_limit(
+    values, blind, takeovers, horizon, seed
+):
+    """Everything together, with the real command filter: the robot's side of the contract."""
+
+    def wild(n: int, chunk: ActionChunk) -> ActionChunk:
+        chunk.values[:, :2] = np.resize(values[n:] or values, (horizon, 2))
+        return chunk
+
+    jump = OperatorCommand(np.array([values[0], values[-1], 1.0], np.float32))
+    robot = unjudged(blind=blind)
+    robot.reset(seed)
+    start = float(robot.position[0])
+    operator = TimelineOperator(dict.fromkeys(takeovers, jump))
+    command_filter = build_filter(robot.spec, LIMITS)
+    run(
+        SeekingPolicy(horizon=horizon, spoil=wild), robot=robot, operator=operator, command_filter=command_filter,
+        seed=seed, handover_s=0.2, blend_s=0.2,
+    )  # fmt: skip
+    commands = np.array(robot.executed, np.float64).reshape(-1, 3)
+    assert np.isfinite(commands).all()
+    assert (np.abs(commands) <= 1.0).all()
+    steps = np.stack([np.diff(commands[:, 0], prepend=start), commands[:, 1]], axis=1)
+    rounding = 1e-6
+    assert (np.abs(steps) <= 0.15 + rounding).all()
+    changes = np.diff(steps, axis=0, prepend=0.0)
+    assert (np.abs(changes) <= 0.08 + rounding).all()
+    assert (np.abs(np.diff(changes, axis=0, prepend=0.0)) <= 0.08 + 4 * rounding).all()
+    assert set(commands[:, 2]) <= {0.0, 1.0}

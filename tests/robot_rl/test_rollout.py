@@ -259,6 +259,17 @@ def test_an_operator_may_end_an_episode_that_is_paused():
     assert (result.outcome, result.ticks) == (Outcome.SUCCESS, 2)
 
 
+def test_a_person_may_pause_before_beginning_and_take_their_time():
+    spec = spec_at(100.0)
+    pause = OperatorCommand(event=OperatorEvent.PAUSE)
+    end = OperatorCommand(event=OperatorEvent.END, outcome=Outcome.FAILURE)
+    operator = TimelineOperator({2: pause, 4: pause, 30: REACH, 31: end})
+    robot = Slider(spec)
+    result, sink, _ = run(operator=operator, robot=robot, clock=MonotonicClock(), judge=None, operator_timeout_s=0.1)
+    assert (ending_of(result), result.ticks) == (Ending.OPERATOR, 1)
+    assert sink.steps[0].observation.values["image"][0, 0, 0] == 30, "nothing was sent before the first action"
+
+
 # Doors.
 
 
