@@ -135,7 +135,10 @@ def forget_pages(directory: Path) -> None:
 def lerobot_half(python: str, job: dict, place: Path) -> dict:
     (place / "job.json").write_text(json.dumps(job))
     script = Path(__file__).with_name("window_reading_lerobot.py")
-    subprocess.run([python, str(script), str(place / "job.json")], check=True, cwd=place, capture_output=True)
+    command = [python, str(script), str(place / "job.json")]
+    done = subprocess.run(command, check=False, cwd=place, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"LeRobot's half failed:\n{done.stderr[-3000:]}")
     return json.loads((place / "report.json").read_text())
 
 
