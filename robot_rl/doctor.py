@@ -122,9 +122,13 @@ def checks(settings: DoctorSettings) -> list[Check]:
     """Every check in the order of the report; timing comes first, while nothing else runs."""
     machine, software = machine_checks, software_checks
     torch_facts = functools.cache(lambda: run_probe("robot_rl.probes", ["torch"], software.TORCH_TIMEOUT_S))
+    seconds = f"{settings.seconds:g}"
+    timing_facts = functools.partial(run_probe, "robot_rl.probes", ["timing", seconds], settings.seconds + 30)
+    # Asked now: while findings are shown, standard output is the spinner's.
+    terminal = (sys.stdin.isatty() and sys.stdout.isatty(), shutil.get_terminal_size(), sys.stdout.encoding or "ascii")
     robots = [name for name in settings.robot.split(",") if name]
     return [
-        Check("timing", lambda: machine.timing(MonotonicClock(), settings.seconds)),
+        Check("timing", lambda: machine.timing(timing_facts)),
         Check("real-time scheduling", machine.realtime),
         Check("processor", machine.processor),
         Check("memory", machine.memory),
@@ -140,14 +144,9 @@ def checks(settings: DoctorSettings) -> list[Check]:
         Check("video", software.video),
         Check("cameras", machine.cameras),
         Check("input devices", machine.input_devices),
-        Check("terminal", _terminal),
+        Check("terminal", lambda: machine.terminal(os.environ, *terminal)),
         Check("ROS 2", software.ros),
     ]
-
-
-def _terminal() -> Finding:
-    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return machine_checks.terminal(os.environ, is_terminal, shutil.get_terminal_size(), sys.stdout.encoding)
 
 
 def robot(name: str, move: str = "no") -> Finding:

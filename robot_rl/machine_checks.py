@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.clock import TickGrid, prompt_thread
 from robot_rl.findings import Finding, ProbeFailed, Status, run_probe
 from robot_rl.machine_facts import processor_model
-from robot_rl.types import NS_PER_S, Clock
 
 MIN_MEMORY_GB = 4.0
 MIN_FREE_GB = 5.0
@@ -28,7 +26,6 @@ MIN_WRITE_MB_PER_S = 40.0
 WRITE_TEST_MB = 64
 MAX_LATENESS_P99_MS = 2.0
 """A fifth of a 100 Hz tick."""
-TIMING_HZ = 100
 CAMERA_TIMEOUT_S = 30.0
 LOWEST_RATE_SHARE = 0.9
 """A camera below this share of its reported rate is called slow."""
@@ -95,23 +92,21 @@ def _write_speed_mb_per_s(place: Path, test_mb: int) -> float:
         path.unlink(missing_ok=True)
 
 
-def timing(clock: Clock, seconds: float = 2.0, root: Path = Path("/")) -> Finding:
-    """Lateness of a control loop that does nothing, hence what the machine itself adds."""
-    with prompt_thread():
-        period_ns = round(NS_PER_S / TIMING_HZ)
-        grid = TickGrid(clock, period_ns, clock.now_ns() + period_ns)
-        ticks = [grid.wait() for _ in range(round(TIMING_HZ * seconds))]
-    late_ms = np.array([tick.lateness_ns for tick in ticks]) / 1e6
-    missed = sum(tick.missed for tick in ticks)
-    p50, p99 = np.percentile(late_ms, [50, 99])
-    detail = (
-        f"{TIMING_HZ} Hz deadlines for {seconds:g} s: late by p50 {p50:.3f}, p99 {p99:.3f}, max {late_ms.max():.3f} ms"
-    )
+def timing(ask: Callable[[], Mapping[str, Any]], root: Path = Path("/")) -> Finding:
+    """Lateness of a control loop that does nothing, hence what the machine itself adds.
+
+    Args:
+        ask: The answer of `robot_rl.probes.timing_facts`.
+        root: File system to read.
+    """
+    facts = ask()
     source_file = root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
-    detail += (
-        f", {missed} missed; clock source {source_file.read_text().strip() if source_file.exists() else 'unknown'}"
+    source = source_file.read_text().strip() if source_file.exists() else "unknown"
+    detail = (
+        f"{facts['hz']:g} Hz deadlines for {facts['seconds']:g} s: late by p50 {facts['p50_ms']:.3f}, "
+        f"p99 {facts['p99_ms']:.3f}, max {facts['max_ms']:.3f} ms, {facts['missed']} missed; clock source {source}"
     )
-    if missed or p99 > MAX_LATENESS_P99_MS:
+    if facts["missed"] or facts["p99_ms"] > MAX_LATENESS_P99_MS:
         return Finding("timing", Status.WARN, detail, "stop other programs; permit real-time scheduling (next line)")
     return Finding("timing", Status.OK, detail)
 

@@ -12,7 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from robot_rl.clock import MonotonicClock, TickGrid, prompt_thread
 from robot_rl.findings import write_answer
+from robot_rl.types import NS_PER_S, Clock
+
+TIMING_HZ = 100.0
 
 WARM_UP_FRAMES = 5
 """Drivers deliver their first frames late or in a burst."""
@@ -57,6 +63,19 @@ def realtime_facts() -> dict[str, Any]:
     except PermissionError:
         return {"permitted": False}
     return {"permitted": True}
+
+
+def timing_facts(seconds: str = "2", clock: Clock | None = None) -> dict[str, Any]:
+    """Lateness of an idle loop at 100 Hz, in a process in which no other thread runs."""
+    with prompt_thread():
+        clock = clock or MonotonicClock()
+        period_ns = round(NS_PER_S / TIMING_HZ)
+        grid = TickGrid(clock, period_ns, clock.now_ns() + period_ns)
+        ticks = [grid.wait() for _ in range(max(1, round(TIMING_HZ * float(seconds))))]
+    late_ms = np.array([tick.lateness_ns for tick in ticks]) / 1e6
+    p50, p99 = np.percentile(late_ms, [50, 99])
+    worst = {"p50_ms": float(p50), "p99_ms": float(p99), "max_ms": float(late_ms.max())}
+    return {"hz": TIMING_HZ, "seconds": float(seconds), **worst, "missed": sum(tick.missed for tick in ticks)}
 
 
 def measured_rate(read: Callable[[], bool], frames: int, timeout_s: float, now_ns: Callable[[], int]) -> dict[str, Any]:
@@ -106,6 +125,7 @@ PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "onnxruntime": onnxruntime_facts,
     "video": video_facts,
     "realtime": realtime_facts,
+    "timing": timing_facts,
     "camera": camera_facts,
 }
 
