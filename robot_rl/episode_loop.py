@@ -334,5 +334,9 @@ class EpisodeLoop:
             observation = self._observe(tick.stamp_ns)
             if end.ending.is_fault:
                 self._execute(tick.stamp_ns, observation, None, Source.OPERATOR)
-            else:
+                continue
+            try:
                 self._command(tick.stamp_ns, observation, None)
+            except RobotRLError:
+                # A simulator in a person's time may refuse to go past its limit; the robot's own stop is next anyway.
+                return

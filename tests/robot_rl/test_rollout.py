@@ -339,6 +339,19 @@ def test_in_real_time_an_ended_episode_is_ramped_to_rest_without_recording_it():
     assert all(after < before for before, after in itertools.pairwise(rates[4:]))
 
 
+def test_a_robot_that_takes_no_more_commands_after_its_last_tick_does_not_spoil_the_episode():
+    class Limited(Slider):
+        def apply(self, action: np.ndarray) -> np.ndarray:
+            if len(self.executed) == 5:
+                raise RobotRLError("episodes end after 5 ticks")
+            return super().apply(action)
+
+    robot = Limited(spec_at(100.0))
+    running = TimelineOperator(idle=OperatorCommand(np.array([0.0, 0.5, 0.0], np.float32)))
+    result, _, _ = run(operator=running, robot=robot, clock=MonotonicClock(), judge=None, max_ticks=5)
+    assert (ending_of(result), result.ticks, robot.stops) == (Ending.TIME_LIMIT, 5, 1)
+
+
 def test_the_filter_is_told_the_time_that_really_passed_between_commands():
     command_filter = BrakingFilter()
     run(SeekingPolicy(), command_filter=command_filter, max_ticks=5)
