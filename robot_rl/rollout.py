@@ -77,22 +77,10 @@ def run_episode(
     if policy is not None:
         policy.spec.require(robot.spec, "the policy")
     cadence = CadenceRecorder(robot.spec.tick_ns, command_filter.reason_names)
-    begun = False
     with contextlib.ExitStack() as stack:
         driver = None if policy is None else _driver(policy, robot, clock, options, cadence, timer, stack)
         loop = EpisodeLoop(robot, driver, operator, judge, clock, command_filter, sink, options, cadence, timer)
-        try:
-            for each in (robot, policy, operator):
-                if each is not None:
-                    each.reset(seed)
-            sink.begin(robot.spec, header)
-            begun = True
-            with _timeliness(clock, options):
-                end = loop.run()
-            robot.stop()
-        except BaseException as error:
-            _stop_after(error, robot, sink if begun else None, loop)
-            raise
+        end = _run_and_stop(loop, policy, seed, header)
         # Before the stack waits for inference: the episode is safe first.
         result = loop.result(end)
         if end.ending is Ending.REDO:
@@ -100,6 +88,25 @@ def run_episode(
         else:
             sink.end(result)
     return result
+
+
+def _run_and_stop(loop: EpisodeLoop, policy: Policy | None, seed: int, header: EpisodeHeader) -> End:
+    """Resets everybody, runs the loop, and stops the robot whatever happens."""
+    begun = False
+    try:
+        loop.robot.reset(seed)
+        if policy is not None:
+            policy.reset(seed)
+        loop.operator.reset(seed)
+        loop.sink.begin(loop.robot.spec, header)
+        begun = True
+        with _timeliness(loop.clock, loop.options):
+            end = loop.run()
+        loop.robot.stop()
+    except BaseException as error:
+        _stop_after(error, loop, begun)
+        raise
+    return end
 
 
 def _driver(
@@ -141,14 +148,14 @@ def _timeliness(clock: Clock, options: RolloutOptions) -> contextlib.AbstractCon
     return prompt_thread(options.realtime_priority)
 
 
-def _stop_after(error: BaseException, robot: Robot, sink: EpisodeSink | None, loop: EpisodeLoop) -> None:
+def _stop_after(error: BaseException, loop: EpisodeLoop, begun: bool) -> None:
     """Stops the robot, then hands over what was recorded; further errors become notes on the first."""
     end = End(Ending.ERROR, f"{type(error).__name__}: {error}")
     if isinstance(error, KeyboardInterrupt):
         end = End(Ending.INTERRUPT)
-    actions: list[Callable[[], None]] = [robot.stop]
-    if sink is not None:
-        actions.append(lambda: sink.end(loop.result(end)))
+    actions: list[Callable[[], None]] = [loop.robot.stop]
+    if begun:
+        actions.append(lambda: loop.sink.end(loop.result(end)))
     for action in actions:
         try:
             action()
