@@ -344,7 +344,7 @@ def _definitions(rows: dict[str, str]) -> str:
 def _next(commands: Sequence[tuple[str, str]]) -> str:
     if not commands:
         return ""
-    items = "".join(f"<li>{_text(what)}<code>{_text(command)}</code></li>" for command, what in commands)
+    items = "".join(f"<li>{_text(_sentence(what))}<code>{_text(command)}</code></li>" for command, what in commands)
     return f'<section class="card"><h2>Go on</h2><ul class="commands">{items}</ul></section>'
 
 
