@@ -151,6 +151,9 @@ class WindowCache:
     Args:
         directory: As `build` made it.
 
+    Raises:
+        RobotRLError: A file in it is missing or cut short.
+
     Attributes:
         streams: Names.
         episode_ends: Row after the last one of each episode. Shape (E,).
@@ -159,13 +162,17 @@ class WindowCache:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        document = json.loads((directory / CONTENT_FILE).read_text())
-        self.streams: tuple[str, ...] = tuple(document["spec"]["observations"])
-        self.episode_ends = np.load(directory / ENDS_FILE)
-        self._actions = _mapped(directory / ACTION_FILE)
-        self._values = {name: _mapped(directory / _values_file(name)) for name in self.streams}
-        frame_files = {name: directory / _frames_file(name) for name in self.streams}
-        self._frames = {name: np.load(path) for name, path in frame_files.items() if path.exists()}
+        try:
+            spec = RobotSpec.from_json(json.loads((directory / CONTENT_FILE).read_text())["spec"])
+            self.streams = tuple(spec.observations)
+            self.episode_ends = np.load(directory / ENDS_FILE)
+            self._frames = {name: np.load(directory / _frames_file(name)) for name in spec.images}
+            self._actions = _mapped(directory / ACTION_FILE)
+            self._values = {name: _mapped(directory / _values_file(name)) for name in self.streams}
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            raise RobotRLError(
+                f"window cache {directory} is damaged ({error}): delete it, the next run builds it again"
+            ) from error
 
     @classmethod
     def build(
@@ -218,18 +225,8 @@ class WindowCache:
 
 
 def _mapped(path: Path) -> AnyArray:
-    """A read-only view of a `.npy` file.
-
-    Raises:
-        RobotRLError: The file is missing or cut short.
-    """
-    try:
-        # Not the memmap itself: its subclass hooks cost more than a small read.
-        return np.asarray(np.load(path, mmap_mode="r"))
-    except (ValueError, EOFError, FileNotFoundError) as error:
-        raise RobotRLError(
-            f"{path} is damaged ({error}): delete {path.parent}, the next run builds it again"
-        ) from error
+    """A read-only view of a `.npy` file: not the memmap itself, whose hooks cost more than a small read."""
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _build(source: EpisodeSource, content: CacheContent, directory: Path, progress: Progress) -> None:

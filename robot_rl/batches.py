@@ -65,8 +65,8 @@ class BatchReader:
 
     def take(self) -> dict[str, Tensor]:
         """The next step's batch on the device, keys as `WindowDataset.batch`."""
-        self._look_ahead()
         start = time.perf_counter()
+        self._look_ahead()
         batch = self._pending.popleft().result()
         self.waited_s += time.perf_counter() - start
         self._look_ahead()

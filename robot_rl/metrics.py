@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,9 @@ class WeightsAndBiases:
                 "tracker=wandb needs the package wandb, which is optional: `pip install wandb` and `wandb login`, or "
                 "use tracker=tensorboard"
             ) from error
-        self._run = wandb.init(project="robot-rl", name=run.name, id=run.name, resume="allow", config=dict(settings))
+        # The same directory is the same run, so that a resumed one goes on with its curves.
+        identity = f"{run.name}-{hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:8]}"
+        self._run = wandb.init(project="robot-rl", name=run.name, id=identity, resume="allow", config=dict(settings))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""

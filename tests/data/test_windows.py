@@ -278,11 +278,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
         WindowCache.build(source, content(source), blocked)
 
 
-def test_a_damaged_cache_says_how_to_mend_it(tmp_path: Path):
+@pytest.mark.parametrize("name", ["stream.image.npy", "frame_index.image.npy", "episode_ends.npy", "content.json"])
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 60), Path.unlink], ids=["cut short", "missing"])
+def test_a_damaged_cache_says_how_to_mend_it(tmp_path: Path, name: str, damage):
     source = Memory([episode(0, 4)])
-    cache = WindowCache.build(source, content(source), tmp_path)
-    os.truncate(cache.directory / "stream.image.npy", 200)
-    with pytest.raises(RobotRLError, match=r"stream\.image\.npy is damaged.*delete .*the next run builds it again"):
+    damage(WindowCache.build(source, content(source), tmp_path).directory / name)
+    with pytest.raises(RobotRLError, match=r"is damaged .*: delete it, the next run builds it again"):
         WindowCache.build(source, content(source), tmp_path)
 
 
