@@ -106,7 +106,8 @@ class TickGrid:
         the machine stalled, gives up that deadline as well.
         """
         expected = self._next_index
-        index = max(expected, self._first_from(self.clock.now_ns()))
+        # Tick 0 is now: the instant that has passed since the grid was made does not cost it its deadline.
+        index = max(expected, self._first_from(self.clock.now_ns())) if expected else 0
         while True:
             stamp_ns = self.start_ns + index * self.tick_ns
             self.clock.sleep_until_ns(stamp_ns)

@@ -86,6 +86,13 @@ def test_a_stall_is_followed_by_one_tick_and_not_by_a_burst():
     assert grid.wait().stamp_ns == after.stamp_ns + TICK_NS
 
 
+def test_the_first_tick_is_not_lost_to_the_moment_between_making_the_grid_and_waiting():
+    clock = OversleepingClock([0])
+    grid = TickGrid(clock, TICK_NS)
+    clock.work(1)
+    assert (grid.wait().index, grid.wait().missed) == (0, 0)
+
+
 def test_a_grid_needs_a_positive_tick():
     with pytest.raises(RobotRLError, match="tick_ns is 0"):
         TickGrid(SimulatedClock(), 0)
