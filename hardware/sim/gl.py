@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 from robot_rl.types import RobotRLError
 
@@ -52,6 +54,24 @@ def require_gl() -> str:
             f"no OpenGL to draw simulated cameras ({where}): {GL_REMEDY}; without cameras everything else works"
         )
     return backend
+
+
+def import_physics(module: str) -> ModuleType:
+    """A module that imports mujoco, imported even where `MUJOCO_GL` names a backend that this machine lacks.
+
+    mujoco loads that backend while it is imported, and fails, although stepping a simulation needs none.
+    """
+    try:
+        return importlib.import_module(module)
+    except (AttributeError, ImportError):
+        asked = os.environ.get("MUJOCO_GL", "")
+        if asked.strip().lower() not in GL_BACKENDS:
+            raise
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        return importlib.import_module(module)
+    finally:
+        os.environ["MUJOCO_GL"] = asked
 
 
 def _draws(backend: str) -> bool:

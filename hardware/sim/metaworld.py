@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardware.sim.drawing import SceneDrawer
-from hardware.sim.gl import require_gl
+from hardware.sim.gl import import_physics, require_gl
 from robot_rl.types import (
     ActionKind,
     AnyArray,
@@ -79,10 +79,8 @@ def require_task(task: str) -> None:
 
 
 def _environment_classes() -> dict[str, Any]:
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
-
-    suffix = "-goal-observable"
-    return {name.removesuffix(suffix): each for name, each in ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE.items()}
+    classes = import_physics("metaworld.env_dict").ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
+    return {name.removesuffix("-goal-observable"): each for name, each in classes.items()}
 
 
 class MetaWorldRobot:
