@@ -18,6 +18,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+LONGEST_STOP_TICKS = 1_000_000
+"""Limits under which an axis needs longer than this to stop are a slip of the pen, and `Axis.reach` is infinite."""
+
 SEARCH_STEPS = 12
 SEARCH_TOLERANCE = 1e-3
 """A search for the nearest allowed step ends within this fraction of `max_jerk`, or after so many evaluations."""
@@ -33,7 +36,7 @@ class Axis:
         max_change: Largest legal absolute change.
         max_jerk: Largest legal absolute difference between two changes.
         locked: Some limit is zero, so the axis never moves.
-        reach: No legal motion needs more room than this to stop.
+        reach: No legal motion needs more room than this to stop; infinite if it takes too long to be of use.
     """
 
     low_step: float
@@ -49,6 +52,8 @@ class Axis:
         fastest = max(-low_step, high_step)
         if min(fastest, max_change, max_jerk) <= 0.0:
             return cls(0.0, 0.0, 0.0, 0.0, True, 0.0)
+        if fastest / max_jerk > LONGEST_STOP_TICKS**2 or fastest / max_change > LONGEST_STOP_TICKS:
+            return cls(low_step, high_step, max_change, max_jerk, False, math.inf)
         steepest = min(max_change, steepest_change(2 * fastest, max_jerk))
         ticks = 3 * (steepest / max_jerk + 1) + fastest / steepest + 1
         return cls(low_step, high_step, max_change, max_jerk, False, fastest * (ticks + 1))

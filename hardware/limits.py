@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.braking import Axis
+from hardware.braking import LONGEST_STOP_TICKS, Axis
 from robot_rl.types import ActionKind, FloatArray, Observation, RobotRLError, RobotSpec, SpecMismatch
 
 LIMIT_TOLERANCE = 1e-9
 """Step, velocity, acceleration and jerk limits are kept to within this fraction of themselves (and one unit in the last
 place of the action's dtype), so that a request exactly at a limit is not refused over a rounding of the tick period.
 The box has no tolerance."""
-
-LONGEST_STOP_TICKS = 1_000_000
-"""Limits under which an axis needs longer than this to stop are a slip of the pen."""
 
 BOX = ("low", "high")
 MOTION = ("max_step", "max_velocity", "max_acceleration", "max_jerk")
@@ -129,8 +126,7 @@ class CommandLimits:
         self._check_times()
         self._check_measured()
         for index, axis in enumerate(self.axes):
-            motion = axis.motion
-            if motion.reach > LONGEST_STOP_TICKS * max(motion.high_step, -motion.low_step):
+            if axis.motion.reach == math.inf:
                 where = dimension_name(self.spec, index)
                 raise LimitError(
                     f"limits of {where} let it take over {LONGEST_STOP_TICKS:,} ticks to stop: "
@@ -271,6 +267,8 @@ class CommandLimits:
         step, by_velocity = self.max_step[index] * wider, self.max_velocity[index] / hz * wider
         fastest = min(step, by_velocity)
         rate = kind is ActionKind.RATE
+        if kind is ActionKind.BINARY:
+            return CompiledAxis(kind, low, high, step, by_velocity, Axis.of(0.0, 0.0, 0.0, 0.0), None)
         motion = Axis.of(
             max(low, -fastest) if rate else -fastest,
             min(high, fastest) if rate else fastest,

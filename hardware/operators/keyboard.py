@@ -21,6 +21,9 @@ SHOW_PERIOD_NS = 100_000_000
 SLIP_GUARD_NS = 300_000_000
 """A letter that ends or discards an episode this soon after a motion key is taken for a slip of the finger."""
 
+MESSAGE_NS, LEGEND_NS = 3_000_000_000, 8_000_000_000
+"""For how long the person gets to read."""
+
 SPEED_SCALES = {"1": ("slow", 0.25), "2": ("normal", 1.0), "3": ("fast", 2.0)}
 
 AUTO = "auto"
@@ -64,6 +67,9 @@ class _Episode:
     moved_ns: int = -SLIP_GUARD_NS
     shown_ns: int = -SHOW_PERIOD_NS
     ticks: int = 0
+    message: str = ""
+    message_until_ns: int = 0
+    legend_until_ns: int = 0
 
 
 class KeyboardOperator:
@@ -114,7 +120,7 @@ class KeyboardOperator:
         self._entered = contextlib.ExitStack()
         self._events: collections.deque[_Meaning] = collections.deque()
         self._speed = "2"
-        self._message = ""
+        self._note = ""
         self._terminal_lost = False
         self._episode = _Episode()
 
@@ -134,7 +140,6 @@ class KeyboardOperator:
     def reset(self, seed: int) -> None:
         """Forgets the last episode and what was typed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
-        self._message = ""
         self._drive.rest()
         self._decoder.clear()
         keys = self._decoder.feed(self._terminal.read() or b"", self._clock_ns())
@@ -160,7 +165,7 @@ class KeyboardOperator:
 
     def note(self, message: str) -> None:
         """A line for the person to see until the next one: filter counters, a prompt."""
-        self._message = message
+        self._note = message
 
     def legend(self) -> str:
         """What every key does."""
@@ -192,15 +197,16 @@ class KeyboardOperator:
             meaning = MEANINGS[key]
             if meaning.guarded and now_ns - self._episode.moved_ns < SLIP_GUARD_NS:
                 arrow = "Right" if meaning.event is OperatorEvent.END else "Left"
-                self._message = f"'{key}' while moving was taken for a slip; {arrow} always works"
+                self._say(f"'{key}' while moving was taken for a slip; {arrow} always works", now_ns)
                 return
             self._events.append(meaning)
         elif key in SPEED_SCALES:
             self._speed = key
         elif key == LEGEND:
-            self._message = "  ".join(line.strip() for line in self.legend().split("\r\n"))
+            self._episode.legend_until_ns = now_ns + LEGEND_NS
         elif key == TAKE_OVER and self._correcting:
             self._episode.in_control = not self._episode.in_control
+            self._episode.message = ""
             self._drive.anchor(observation)
         elif key in self.layout.keys:
             self._move(key, now_ns, observation)
@@ -208,7 +214,7 @@ class KeyboardOperator:
     def _move(self, key: str, now_ns: int, observation: Observation) -> None:
         if not self._episode.in_control:
             if self._correcting:
-                self._message = "the policy drives; Tab takes control"
+                self._say("the policy drives; Tab takes control", now_ns)
                 return
             self._episode.in_control = True
             self._drive.anchor(observation)
@@ -231,10 +237,17 @@ class KeyboardOperator:
     def _show(self, observation: Observation, now_ns: int) -> None:
         image = observation.values.get(self._picture) if self._picture is not None else None
         lines = [self._status(now_ns)]
+        if now_ns < self._episode.legend_until_ns:
+            image, lines = None, [*self.legend().splitlines(), *lines]
         if image is None:
             lines.append(_numbers(self._spec, observation))
-        lines += [self._message, SHORT_LEGEND]
+        fresh = now_ns < self._episode.message_until_ns
+        lines += [self._episode.message if fresh and self._episode.message else self._note, SHORT_LEGEND]
         self._view.show(image, lines)
+
+    def _say(self, message: str, now_ns: int) -> None:
+        self._episode.message = message
+        self._episode.message_until_ns = now_ns + MESSAGE_NS
 
     def _status(self, now_ns: int) -> str:
         if self._episode.paused:
