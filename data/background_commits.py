@@ -45,11 +45,18 @@ class BackgroundCommits:
     """A queue of logs that a separate process works off at the lowest priority."""
 
     def __init__(
-        self, url: str, lock: WriterLock, *, durable: bool, on_progress: Callable[[CommitProgress], None] | None
+        self,
+        url: str,
+        lock: WriterLock,
+        *,
+        durable: bool,
+        niceness: int,
+        on_progress: Callable[[CommitProgress], None] | None,
     ) -> None:
         self._url = url
         self._lock = lock
         self._durable = durable
+        self._niceness = niceness
         self._on_progress = on_progress
         self._changed = threading.Condition()
         self._pending: dict[Path, subprocess.Popen[str]] = {}
@@ -88,7 +95,7 @@ class BackgroundCommits:
             self._failures.append(failure)
 
     def take_failures(self) -> list[str]:
-        """What went wrong since the last call."""
+        """What went wrong since the last call, each beginning with the name of its log."""
         with self._changed:
             failures, self._failures = self._failures, []
             return failures
@@ -111,10 +118,10 @@ class BackgroundCommits:
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        durable = "durable" if self._durable else "fast"
+        arguments = (self._url, self._lock.descriptor, "durable" if self._durable else "fast", self._niceness)
         # Its own session: Ctrl-C and a closed terminal are for the recorder, the commit goes on.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "data.committer", self._url, str(self._lock.descriptor), durable],
+            [sys.executable, "-P", "-m", "data.committer", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -149,10 +156,7 @@ class BackgroundCommits:
             return
         with self._changed:
             if progress.error is not None:
-                self._failures.append(
-                    f"an episode is recorded but not committed: {progress.error}; its log {log} is kept, "
-                    f"the next `robot-rl collect dataset={self._url}` offers to commit it"
-                )
+                self._failures.append(f"{log.name}: {progress.error}")
             else:
                 self._committed.append(str(progress.episode_id))
             del self._pending[log]

@@ -1,7 +1,7 @@
 """The process that turns finished logs into transactions, so that no control tick and no operator waits for it.
 
-Started by `BackgroundCommits` as `python -m data.committer <url> <lock descriptor> <durable>`. It reads one JSON
-object per line, `{"log": <path>}`, and writes one per event: `progress` with a fraction, `committed` with the
+Started by `BackgroundCommits` as `python -m data.committer <url> <lock descriptor> durable|fast <niceness>`. It reads
+one JSON object per line, `{"log": <path>}`, and writes one per event: `progress` with a fraction, `committed` with the
 episode's id, or `failed` with the reason; a failed log stays where it is. It ends when its input does, after the last
 job: a recorder that dies does not take the commits with it.
 """
@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-NICENESS = 19
 PROGRESS_S = 0.1
 
 
@@ -67,7 +66,7 @@ def _tell(events: TextIO, **event: Any) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(NICENESS)
+    os.nice(int(sys.argv[4]))
     serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "durable", sys.stdin, sys.stdout)
     # A recorder that died leaves a closed pipe that Python would complain about on its way out.
     os._exit(0)

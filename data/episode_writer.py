@@ -42,6 +42,7 @@ class RecorderOptions:
         min_free_bytes: An episode does not begin with less free space than this.
         lock_wait_s: How long to wait for the commits of a recorder that just ended [s].
         durable: Whether a log is kept until its episode survives a power loss.
+        niceness: Of the commit process; 19 takes only what nobody else wants.
     """
 
     queue_s: float = 4.0
@@ -49,6 +50,7 @@ class RecorderOptions:
     min_free_bytes: int = 256 * MEGABYTE
     lock_wait_s: float = 10.0
     durable: bool = True
+    niceness: int = 19
 
 
 class EpisodeWriter:
@@ -99,7 +101,13 @@ class EpisodeWriter:
         store = DatasetStore.create(self._url, self._spec, self._wanted_codecs, lock=lock)
         self._codecs = store.codecs
         self._lock = lock
-        self._commits = BackgroundCommits(self._url, lock, durable=self._options.durable, on_progress=self._on_progress)
+        self._commits = BackgroundCommits(
+            self._url,
+            lock,
+            durable=self._options.durable,
+            niceness=self._options.niceness,
+            on_progress=self._on_progress,
+        )
         return self
 
     def __exit__(
@@ -150,6 +158,7 @@ class EpisodeWriter:
             sync_s=self._options.sync_s,
             on_finished=commits.submit,
             on_failed=commits.note_failure,
+            after=self._ending[-1] if self._ending else None,
         )
 
     def append(self, step: Step) -> None:
@@ -237,7 +246,12 @@ class EpisodeWriter:
     def _raise_failures(self) -> None:
         failures = self._entered().take_failures()
         if failures:
-            raise CommitFailed("\n".join(failures))
+            raise CommitFailed(
+                f"{len(failures)} recorded episode(s) could not be committed whole:\n  "
+                + "\n  ".join(failures)
+                + f"\nnothing acknowledged is lost: logs stay in {self._location.journal} until they are committed, "
+                f"which the next `robot-rl collect dataset={self._url}` offers to do"
+            )
 
     def _close(self) -> None:
         if self._commits is not None:

@@ -57,6 +57,7 @@ class Recording:
         sync_s: float | None,
         on_finished: Callable[[Path], None],
         on_failed: Callable[[str], None],
+        after: Recording | None = None,
     ) -> None:
         """Starts the thread.
 
@@ -66,6 +67,7 @@ class Recording:
             sync_s: How often the log is forced to the disk [s]; None for never.
             on_finished: Told the path of a log that has its result.
             on_failed: Told of a failure that no `append` reported.
+            after: The recording before; episodes are committed in the order in which they were recorded.
         """
         self.acknowledged = 0
         self._log = log
@@ -75,6 +77,7 @@ class Recording:
         self._sync_s = sync_s
         self._on_finished = on_finished
         self._on_failed = on_failed
+        self._after = after
         self._failure: str | None = None
         self._reported = False
         self._log_is_broken = False
@@ -104,7 +107,7 @@ class Recording:
         if self._failure is not None:
             self._reported = True
             raise RecordingFailed(
-                f"tick {self._gate.ticks} is not recorded: {self._failure}; what came before is kept in {self._log.path}"
+                f"tick {self._gate.ticks} is not recorded: {self._failure}; the ones before are in {self._log.path}"
             )
         self._queue.put(self._gate.take(step))
 
@@ -144,8 +147,11 @@ class Recording:
             self._stop_syncing.set()
             syncing.join()
             self._log.close()
+        if self._after is not None:
+            self._after.join(None)
+            self._after = None
         if self._failure is not None and not self._reported:
-            self._on_failed(f"{self._failure}; the log {self._log.path} keeps {self.acknowledged} ticks")
+            self._on_failed(f"{self._log.path.name}: {self._failure}; {self.acknowledged} ticks are safe")
         if finished:
             self._on_finished(self._log.path)
 

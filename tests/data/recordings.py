@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,25 @@ def episode(seed: int, ticks: int, outcome: Outcome = Outcome.SUCCESS) -> Episod
         source=np.array([step.source for step in taken], np.uint8),
         reward=np.array([step.reward for step in taken], np.float32),
         filter_reasons=np.array([step.filter_reasons for step in taken], np.uint32),
+    )
+
+
+def prefix(whole: Episode, ticks: int, ending: EpisodeResult | None = None) -> Episode:
+    """The first ticks of an episode and the frames that they saw."""
+    index = {name: frames[:ticks] for name, frames in whole.frame_index.items()}
+    counts = {name: int(frames.max(initial=-1)) + 1 for name, frames in index.items()}
+    return dataclasses.replace(
+        whole,
+        result=ending or whole.result,
+        streams={
+            name: Stream(stream.stamps_ns[: counts[name]], stream.values[: counts[name]])
+            for name, stream in whole.streams.items()
+        },
+        frame_index=index,
+        **{
+            name: getattr(whole, name)[:ticks]
+            for name in ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons")
+        },
     )
 
 
