@@ -335,6 +335,7 @@ def test_import_then_export_gives_every_byte_back(pusht: Path, tmp_path: Path, c
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_real_human_demonstrations_give_every_byte_back(tmp_path: Path):
     source = os.environ.get("ROBOT_RL_PUSHT_ZARR")
     if not source:
