@@ -128,7 +128,7 @@ class Session:
         """Runs episodes until there are enough or the operator stops; a redo repeats the seed.
 
         Raises:
-            RobotRLError: The command filter has latched a fault, which only a person may clear.
+            RobotRLError: An episode ended by a fault, which only a person may clear; its record is kept.
         """
         while episodes is None or len(self.results) < episodes:
             result = self.episode(first_seed + len(self.results))
@@ -140,11 +140,8 @@ class Session:
             self.console.print(self._line(result))
             if ending is Ending.STOP:
                 return
-            if self.command_filter.fault:
-                raise RobotRLError(
-                    f"the command filter has latched a fault ({self.command_filter.fault}): "
-                    "look at the robot, then start the command again"
-                )
+            if ending.is_fault or self.command_filter.fault:
+                raise RobotRLError(f"{result.reason}. Look at the robot, then start the command again")
 
     def episode(self, seed: int) -> EpisodeResult:
         """Runs one episode."""
