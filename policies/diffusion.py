@@ -169,8 +169,17 @@ class DiffusionPolicy(nn.Module):
         encoding: Tensor = self.encoder(normalized, observations, generator).float()
         return encoding
 
-    def predict(self, noisy: Tensor, step: int, condition: Tensor) -> Tensor:
-        """The network's raw output at a denoising step 0..K-1. Shapes (B, H, A), (B, C) to (B, H, A)."""
+    def predict(self, noisy: Tensor, step: int | Tensor, condition: Tensor) -> Tensor:
+        """The network's raw output.
+
+        Args:
+            noisy: Normalised. Shape (B, H, A).
+            step: Denoising step 0..K-1, 0 the noisiest; one for all, or one per sample of shape (B,).
+            condition: `c`. Shape (B, C).
+
+        Returns:
+            Shape (B, H, A).
+        """
         timestep = self.schedule.timesteps[step].expand(noisy.shape[0])
         prediction: Tensor = self.denoiser(noisy, timestep, condition).float()
         return prediction

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from policies.denoiser import build_denoiser
+from policies.denoiser import FilmBlock, build_denoiser
 from policies.diffusion import DiffusionPolicyConfig, MlpConfig, UnetConfig
 from tests.policies.tiny_policies import tiny_config
 
@@ -58,6 +58,17 @@ def test_chunk_timestep_and_condition_all_matter_and_samples_do_not_mix(override
         difference = (network(*arguments) - base).abs().flatten(1).amax(dim=1)
         changed_rows.append((difference > 1e-6).tolist())
     assert changed_rows == [[False, False, True, False, False]] * 3
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.0, 0.0), (-1.0, 0.0), (0.5, 2.0)])
+def test_film_scales_by_one_plus_the_condition_and_shifts_before_the_second_convolution(scale, shift):
+    block = FilmBlock(4, 4, CONDITION, UnetConfig(widths=(4,), groups=2, kernel_size=3))
+    with torch.no_grad():
+        block.film[1].weight.zero_()
+        block.film[1].bias.copy_(torch.tensor([scale] * 4 + [shift] * 4))
+        features, condition = torch.randn(2, 4, 8), torch.randn(2, CONDITION)
+        expected = block.after(block.before(features) * (1 + scale) + shift) + features
+        torch.testing.assert_close(block(features, condition), expected)
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,9 @@ def test_the_chain_is_that_of_the_kernel():
     for step in range(10):
         mean, sigma = policy.schedule.kernel(states[:, step], predictions[:, step], step)
         torch.testing.assert_close(states[:, step + 1], mean + sigma * noise[:, step + 1])
+    steps = torch.tensor([9, 0, 4, 4, 1, 8])
+    chosen = torch.arange(6), steps
+    torch.testing.assert_close(policy.predict(states[chosen], steps, condition), predictions[chosen])
     shorter = policy.denoise(condition, noise[:, :10]).states
     torch.testing.assert_close(shorter[:, :-1], states[:, :-1])
     torch.testing.assert_close(shorter[:, -1], mean)
