@@ -37,6 +37,12 @@ class HoldTiming:
     hold_s: float = 0.15
     decay_s: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Refuses durations that are none."""
+        for each in fields(self):
+            if not getattr(self, each.name) > 0.0:
+                raise LayoutError(f"operator.timing.{each.name} is {getattr(self, each.name)}, wanted seconds above 0")
+
 
 @dataclass(frozen=True)
 class MovingKeys:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from hardware.operators.key_motion import HoldTiming, KeyDrive, KeyLayout, LayoutError
 from hardware.operators.terminal import KeyDecoder, RawTerminal
-from hardware.operators.terminal_view import TerminalView
+from hardware.operators.terminal_view import Screen, TerminalView
 from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
 
 SHOW_PERIOD_NS = 100_000_000
@@ -54,6 +54,18 @@ TAKE_OVER, LEGEND = "tab", "?"
 RESERVED = {*MEANINGS, *SPEED_SCALES, TAKE_OVER, LEGEND}
 
 SHORT_LEGEND = "Esc stop  Left redo  Right end  Y/X success/failure  Space pause  ? keys"
+
+
+class KeyTerminal(Screen, Protocol):
+    """A terminal that gives single keys while entered; `RawTerminal` is one."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def read(self) -> bytes | None:
+        """Whatever was typed since the last call, at once; None if the terminal is gone."""
 
 
 @dataclass
@@ -102,7 +114,7 @@ class KeyboardOperator:
         view: str | None = AUTO,
         timing: Mapping[str, float] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
-        terminal: RawTerminal | None = None,
+        terminal: KeyTerminal | None = None,
     ) -> None:
         self.name = name
         self.layout = KeyLayout.for_spec(spec, layouts)
@@ -113,7 +125,7 @@ class KeyboardOperator:
         self._correcting = correcting
         self._picture = _picture_stream(spec, view)
         self._clock_ns = clock_ns
-        self._terminal = terminal if terminal is not None else RawTerminal()
+        self._terminal: KeyTerminal = terminal if terminal is not None else RawTerminal()
         self._view = TerminalView(self._terminal)
         self._decoder = KeyDecoder()
         self._drive = KeyDrive(spec, self.layout, HoldTiming(**(timing or {})))
