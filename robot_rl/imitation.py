@@ -115,7 +115,8 @@ class ImitationLearner:
             policy.parameters(), config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
         )
         self._policy = policy
-        self._weights, self._averages = [*policy.parameters()], [*self.average.parameters()]
+        self._weights: list[Tensor] = [*policy.parameters()]
+        self._averages: list[Tensor] = [*self.average.parameters()]
         self._wrapped, self._optimizer = accelerator.prepare(policy, optimizer)
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
