@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from robot_rl.clock import SimulatedClock
+from robot_rl.film import FILM_FPS, FilmSink
 from robot_rl.rollout import RolloutOptions, run_episode
 from robot_rl.session import (
     NoSink,
@@ -31,11 +31,8 @@ from robot_rl.session import (
 )
 from robot_rl.settings import MISSING, load
 from robot_rl.summary import EvaluationIdentity, evaluation_document, write_json
-from robot_rl.types import ActionChunk, EpisodeResult, Observation, Policy, Robot, RobotRLError, Step
-from robot_rl.video import caption, enlarge, play_together, write_video
-
-Frame = npt.NDArray[np.uint8]
-VIDEO_FPS = 20.0
+from robot_rl.types import ActionChunk, EpisodeResult, Observation, Policy, RobotRLError
+from robot_rl.video import Frame, captioned, play_together, write_video
 
 
 @dataclass
@@ -103,22 +100,6 @@ class TimedPolicy:
         return chunk
 
 
-class FilmSink(NoSink):
-    """Films a robot that can be pictured, at about `VIDEO_FPS`."""
-
-    def __init__(self, robot: Robot) -> None:
-        self._picture = getattr(robot, "picture", None)
-        self._every = max(1, round(robot.spec.control_hz / VIDEO_FPS))
-        self._ticks = 0
-        self.frames: list[Frame] = []
-
-    def append(self, step: Step) -> None:
-        """Keeps a picture of every few steps."""
-        if self._picture is not None and self._ticks % self._every == 0:
-            self.frames.append(self._picture())
-        self._ticks += 1
-
-
 def main(overrides: Sequence[str]) -> int:
     """Runs the command."""
     settings = load(EvalSettings, "eval", overrides)
@@ -172,14 +153,13 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     directory = output_directory(settings)
     write_json(directory / "eval.json", document)
     if any(evaluated.films):
-        outcomes = [result.outcome for result in evaluated.results]
-        filmed = [
-            [caption(enlarge(frame, 192), f"seed {seed}", outcome) for frame in film]
-            for seed, outcome, film in zip(seeds, outcomes, evaluated.films, strict=False)
+        clips = [
+            captioned(film, f"{settings.task.name}, seed {seed}", result.outcome)
+            for seed, result, film in zip(seeds, evaluated.results, evaluated.films, strict=False)
         ]
-        write_video(directory / "eval.mp4", play_together(filmed, columns=2), VIDEO_FPS)
+        write_video(directory / "eval.mp4", play_together(clips, columns=2), FILM_FPS)
     elif settings.video_episodes:
-        console.print(f"no video: robot '{robot_name}' cannot be pictured here (robot-rl doctor says what is missing)")
+        console.print(f"no video: robot '{robot_name}' has no cameras and cannot be pictured")
     return {**document, "latencies": evaluated.latency_ms}
 
 
@@ -216,6 +196,6 @@ def run_seeds(settings: EvalSettings, seeds: Sequence[int], films: int) -> Evalu
             result = run_episode(robot, policy, operator, judge, clock, command_filter, sink, options, seed, header)
             evaluated.results.append(result)
             if isinstance(sink, FilmSink):
-                evaluated.films.append(sink.frames)
+                evaluated.films.append(sink.frames())
     evaluated.latency_ms = policy.latency_ms
     return evaluated

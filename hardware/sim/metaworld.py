@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardware.sim.drawing import SceneDrawer
-from hardware.sim.gl import import_physics, require_gl
+from hardware.sim.gl import gl_backend, import_physics, require_gl
 from robot_rl.types import (
     ActionKind,
     AnyArray,
@@ -31,6 +31,7 @@ from robot_rl.types import (
 CONTROL_HZ = 80.0
 STEPS_LIMIT = 500
 """Meta-World refuses to be stepped further than this in one episode."""
+PICTURE_PX = 240
 HAND_SIZE = 4
 """Leading entries of the 39-vector that are the robot's own: hand position and gripper opening."""
 
@@ -101,6 +102,9 @@ class MetaWorldRobot:
         RobotRLError: A task or camera that does not exist, or cameras where there is no OpenGL.
     """
 
+    landmarks_box = ((-0.55, 0.35, 0.0), (0.35, 1.0, 0.45))
+    """Lowest and highest corner of the space around the table in which `landmarks` move [m]."""
+
     def __init__(
         self,
         task: str = "peg-insert-side-v3",
@@ -119,6 +123,7 @@ class MetaWorldRobot:
         self._environment._freeze_rand_vec = False
         self._environment.seeded_rand_vec = True
         self._drawer: SceneDrawer | None = None
+        self._bystander: SceneDrawer | None = None
         self._seen: npt.NDArray[np.float32] | None = None
         self._pictures: dict[str, npt.NDArray[np.uint8]] = {}
         self._judgement = Judgement(reward=0.0, success=False, done=False)
@@ -131,9 +136,10 @@ class MetaWorldRobot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if self._drawer is not None:
-            self._drawer.close()
-            self._drawer = None
+        for drawer in (self._drawer, self._bystander):
+            if drawer is not None:
+                drawer.close()
+        self._drawer = self._bystander = None
 
     def reset(self, seed: int) -> None:
         """Lays the task out anew; the same for the same seed, whatever happened before."""
@@ -191,6 +197,22 @@ class MetaWorldRobot:
 
     def stop(self) -> None:
         """Nothing moves between ticks, so there is nothing to halt."""
+
+    def picture(self) -> npt.NDArray[np.uint8] | None:
+        """What a bystander sees, for films and screens, with the goal marked; None where there is no OpenGL."""
+        if self._bystander is None:
+            backend = gl_backend()
+            if backend is None:
+                return None
+            model, data = self._environment.model, self._environment.data
+            self._bystander = SceneDrawer(model, data, PICTURE_PX, PICTURE_PX, backend=backend, show_sites=True)
+        return self._bystander.draw(*CAMERAS["corner"])
+
+    def landmarks(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Where hand, object and goal are, to draw an episode without OpenGL [m]. Shapes (3,)."""
+        if self._seen is None:
+            raise StaleSensor("Meta-World has nothing to show before the first reset: call reset(seed) first")
+        return {"hand": self._seen[:3], "object": self._seen[HAND_SIZE : HAND_SIZE + 3], "goal": self._seen[-3:]}
 
     def _see(self, observed: npt.NDArray[np.float64]) -> None:
         self._seen = observed.astype(np.float32)

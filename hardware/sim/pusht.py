@@ -165,9 +165,7 @@ class PushTRobot:
             "n_contacts": np.array([contacts], dtype=np.float32),
         }
         if "image" in self.spec.observations:
-            if self._image is None:
-                self._image = self._environment._render()
-            values["image"] = self._image.copy()
+            values["image"] = self.picture()
         return Observation(tick_ns, values, dict.fromkeys(values, 0))
 
     def apply(self, action: FloatArray) -> FloatArray:
@@ -191,6 +189,12 @@ class PushTRobot:
     def judge(self) -> Judgement:
         """Covered share of the outline over 0.95, at most 1; success is a share above 0.95."""
         return self._judgement
+
+    def picture(self) -> npt.NDArray[np.uint8]:
+        """What a bystander sees, for films and screens. Shape (96, 96, 3)."""
+        if self._image is None:
+            self._image = self._environment._render()
+        return self._image.copy()
 
     def stop(self) -> None:
         """Nothing moves between ticks, so there is nothing to halt."""
