@@ -154,7 +154,7 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     write_json(directory / "eval.json", document)
     if any(evaluated.films):
         clips = [
-            captioned(film, f"{settings.task.name}, seed {seed}", result.outcome)
+            captioned(film, f"seed {seed}", result.outcome)
             for seed, result, film in zip(seeds, evaluated.results, evaluated.films, strict=False)
         ]
         write_video(directory / "eval.mp4", play_together(clips, columns=2), FILM_FPS)
