@@ -16,7 +16,8 @@ from robot_rl.types import ActionKind, FloatArray, Observation, RobotRLError, Ro
 LIMIT_TOLERANCE = 1e-9
 """Step, velocity, acceleration and jerk limits are kept to within this fraction of themselves (and one unit in the last
 place of the action's dtype), so that a request exactly at a limit is not refused over a rounding of the tick period.
-The box has no tolerance."""
+The box has no tolerance. A fast robot needs a fine dtype: at 500 Hz the rounding of a float32 of 0.2 m alone looks like
+a jerk of 7 m/s^3; use float64 there."""
 
 BOX = ("low", "high")
 MOTION = ("max_step", "max_velocity", "max_acceleration", "max_jerk")

@@ -161,11 +161,11 @@ class KeyboardOperator:
     def poll(self, observation: Observation) -> OperatorCommand:
         """What was typed since the last tick; never waits."""
         now_ns = self._clock_ns()
-        if self._episode.begun_ns is None:
-            self._episode.begun_ns = now_ns
-        self._episode.ticks += 1
         self._read(now_ns, observation)
         action = self._action(observation, now_ns)
+        if action is not None or self._correcting:
+            self._episode.begun_ns = self._episode.begun_ns or now_ns
+            self._episode.ticks += 1
         meaning = self._events.popleft() if self._events else _Meaning(OperatorEvent.NONE)
         self._episode.outcome = meaning.outcome or self._episode.outcome
         if meaning.event is OperatorEvent.PAUSE:
