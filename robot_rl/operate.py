@@ -55,7 +55,8 @@ class CollectSettings:
         dataset: Directory or `s3://bucket/prefix` to record into; made if it is not there.
         episodes: How many to keep in this session.
         seed: Seed of the first episode; None goes on after the largest one recorded.
-        realtime: Run at the robot's own rate; off is for scripts on simulated robots only.
+        realtime: Run at the robot's own rate; None is only when a person drives, so that scripts do not dawdle on
+            simulated robots.
         replay: `DATASET#EPISODE` to play back instead of asking an operator.
         recover: What to do with recordings that a crash left behind: `ask`, `yes` or `no`.
         codecs: Camera stream to `jpeg:<quality>` or `png`; the default is `jpeg:90`.
@@ -69,7 +70,7 @@ class CollectSettings:
     dataset: str = MISSING
     episodes: int = 50
     seed: int | None = None
-    realtime: bool = False
+    realtime: bool | None = None
     replay: str | None = None
     recover: str = "ask"
     codecs: dict[str, str] = field(default_factory=dict)
@@ -187,6 +188,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
     robot = build_robot(settings.robot)
     command_filter = build_filter(robot.spec, settings.limits)
     operator, seed, episodes = _who_drives(settings, robot)
+    realtime = getattr(operator, "needs_real_time", False) if settings.realtime is None else settings.realtime
     offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
         sink = stack.enter_context(EpisodeWriter(settings.dataset, robot.spec, settings.codecs))
@@ -196,7 +198,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
             robot=robot,
             policy=None,
             operator=operator,
-            clock=MonotonicClock() if settings.realtime else SimulatedClock(),
+            clock=MonotonicClock() if realtime else SimulatedClock(),
             command_filter=command_filter,
             sink=sink,
             options=options_for(None, settings.task, settings.rollout),
@@ -204,7 +206,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
             console=console,
         )
         session.run(seed, episodes)
-    _show_cadence(session, console, settings.realtime)
+    _show_cadence(session, console, realtime)
     return session
 
 
@@ -223,7 +225,7 @@ def deploy(overrides: Sequence[str]) -> int:
         if settings.dataset:
             sink = stack.enter_context(EpisodeWriter(settings.dataset, robot.spec, settings.codecs))
         stack.enter_context(robot)
-        operator = stack.enter_context(build_operator(settings.operator, robot.spec))
+        operator = stack.enter_context(build_operator(_correcting(settings.operator), robot.spec))
         options = options_for(policy, settings.task, settings.rollout)
         session = Session(
             robot, policy, operator, MonotonicClock(), command_filter, sink, options, settings.task, console
@@ -273,6 +275,11 @@ def _who_drives(settings: CollectSettings, robot: Robot) -> tuple[Operator, int,
         store.spec.require(robot.spec, f"episode {settings.replay}")
         episode = store.read(episode_id.zfill(6), streams=())
     return ReplayOperator(episode.requested), episode.header.seed, 1
+
+
+def _correcting(operator: dict[str, Any]) -> dict[str, Any]:
+    """An operator beside a policy corrects: it takes over and gives back instead of driving all the time."""
+    return {**operator, "correcting": True} if "correcting" in operator else operator
 
 
 def _next_seed(dataset: str) -> int:

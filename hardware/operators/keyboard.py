@@ -105,6 +105,9 @@ class KeyboardOperator:
         LayoutError: The keys do not fit the robot, or the stream to view is not there.
     """
 
+    needs_real_time = True
+    """A person cannot follow a simulation that runs as fast as it can."""
+
     def __init__(
         self,
         spec: RobotSpec,
