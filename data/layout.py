@@ -184,16 +184,20 @@ def _write_frames(place: zarr.Group, stream: CompressedStream, progress: _Share)
     place.attrs["codec"] = str(Codec.parse(stream.codec))
     _write(place, "offsets", stream.offsets)
     size = len(stream.data)
+    # Equal chunks: zarr fills the last one up, and these are not compressed again.
+    chunk = -(-size // max(1, -(-size // FRAME_CHUNK_BYTES)))
     array = place.create_array(
         "bytes",
         shape=(size,),
         dtype="uint8",
-        chunks=(max(1, min(size, FRAME_CHUNK_BYTES)),),
+        chunks=(max(1, chunk),),
         compressors=NUMBER_COMPRESSOR if stream.codec == "raw" else FRAME_CHECKSUM,
         config={"write_empty_chunks": True},
     )
-    for start in range(0, size, WRITE_BYTES):
-        stop = min(start + WRITE_BYTES, size)
+    # Whole chunks at a time, or zarr would read each of them back.
+    step = max(1, WRITE_BYTES // max(1, chunk)) * max(1, chunk)
+    for start in range(0, size, step):
+        stop = min(start + step, size)
         array[start:stop] = stream.data[start:stop]
         progress(stop)
 
