@@ -150,8 +150,7 @@ class BackgroundCommits:
             progress = CommitProgress(log, 1.0, event["episode"], event["seconds"])
         else:
             progress = CommitProgress(log, 0.0, error=event["reason"])
-        if self._on_progress is not None:
-            self._on_progress(progress)
+        self._tell(progress)
         if event["event"] == "progress":
             return
         with self._changed:
@@ -161,3 +160,12 @@ class BackgroundCommits:
                 self._committed.append(str(progress.episode_id))
             del self._pending[log]
             self._changed.notify_all()
+
+    def _tell(self, progress: CommitProgress) -> None:
+        if self._on_progress is None:
+            return
+        try:
+            self._on_progress(progress)
+        except Exception as error:  # A display that fails must not leave everybody waiting for a commit that is done.
+            self._on_progress = None
+            self.note_failure(f"{progress.log.name}: showing progress failed: {type(error).__name__}: {error}")

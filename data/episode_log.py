@@ -125,6 +125,7 @@ class LogWriter:
         except OSError as error:
             raise LogError(f"cannot record into {path.parent}: {error.strerror}") from error
         self._size = 0
+        self._name_is_safe = False
         try:
             self.write(MAGIC, record(b"H", json.dumps(document).encode()))
         except LogError:
@@ -162,6 +163,9 @@ class LogWriter:
         """
         try:
             os.fdatasync(self._descriptor)
+            if not self._name_is_safe:
+                _sync_directory(self.path.parent)
+                self._name_is_safe = True
         except OSError as error:
             raise LogError(f"cannot sync log {self.path}: {error.strerror}; check its disk") from error
 
@@ -170,6 +174,14 @@ class LogWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class LogReader:

@@ -66,6 +66,18 @@ def test_the_next_episode_begins_while_the_last_one_is_still_being_committed(url
     assert len(DatasetStore.open(url).episode_ids()) == 3
 
 
+def test_a_progress_display_that_fails_is_reported_and_holds_nothing_up(url):
+    def broken(progress):
+        raise ZeroDivisionError("no terminal")
+
+    with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST, on_progress=broken) as writer:
+        record(writer, 0, 5)
+        with pytest.raises(CommitFailed, match="showing progress failed: ZeroDivisionError: no terminal"):
+            writer.wait(60)
+        record(writer, 1, 5)
+    assert len(DatasetStore.open(url).episode_ids()) == 2
+
+
 def test_every_tick_is_acknowledged_without_waiting_for_the_end(url):
     with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST) as writer:
         writer.begin(SPEC, header(0))

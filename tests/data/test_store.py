@@ -2,6 +2,7 @@ import dataclasses
 import glob
 import os
 import shutil
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -287,6 +288,23 @@ def test_numbers_that_json_cannot_hold_come_back(url):
     assert np.isnan(read.reward_sum)
     assert read.reward_max == float("-inf")
     assert read.cadence == {"worst": float("inf")}
+
+
+@pytest.mark.skipif("ROBOT_RL_TEST_S3" not in os.environ, reason="set ROBOT_RL_TEST_S3=s3://bucket/prefix and AWS_*")
+def test_an_object_store_keeps_episodes_as_a_directory_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    url = f"{os.environ['ROBOT_RL_TEST_S3']}/{uuid.uuid4().hex}"
+    with pytest.raises(DatasetMissing):
+        DatasetStore.open(url)
+    with DatasetStore.create(url, SPEC, LOSSLESS) as store:
+        first = store.append(episode(0, 20))
+        # Another machine has no part in the local lock.
+        elsewhere = DatasetStore.open(url, writable=True, lock=store._lock)
+        elsewhere.append(episode(1, 20))
+        store.append(episode(2, 20))
+    store = DatasetStore.open(url)
+    assert [difference(store.read(each), episode(int(each), 20)) for each in store.episode_ids()] == [None] * 3
+    assert DatasetStore.open(url, snapshot=first).episode_ids() == ["000000"]
 
 
 DTYPES = st.sampled_from(["float32", "float64", "int64", "uint8", "uint16", "bool"])
