@@ -3,6 +3,10 @@
 An episode is either wholly there or not there; every change makes a snapshot that can be opened again until it is
 garbage-collected on request. `schema.py` describes the stored layout. Reading needs no lock and never sees half of
 a transaction.
+
+A snapshot lists every array there is (about 0.7 kB per episode), so history grows with the square of the number of
+transactions: 500 episodes one by one keep 86 MB of it, 5 transactions of 100 keep 1 MB. `collect_garbage` removes it,
+and whoever adds thousands at once gives `append_encoded` many of them.
 """
 
 from __future__ import annotations
