@@ -32,8 +32,8 @@ from robot_rl.types import AnyArray, RobotSpec, Stream
 CHUNK_BYTES = 4 << 20
 """Numbers are read a whole stream at a time: large chunks, few files."""
 FRAME_CHUNK_BYTES = 1 << 20
-"""Compressed frames are also read a few at a time: 512 KiB is no faster to read and makes twice the files, 4 MiB reads
-20 % fewer random windows per second (`benchmarks/storage.py`)."""
+"""Compressed frames are also read a few at a time: 4 MiB costs a tenth of the random windows per second, 16 MiB
+more than half, and 256 KiB makes three times the files for little gain (`benchmarks/storage.py`)."""
 NUMBER_COMPRESSOR = ZstdCodec(level=1, checksum=True)
 FRAME_CHECKSUM = Crc32cCodec()
 """JPEG and PNG do not get smaller a second time, but a flipped bit must not pass for a picture."""
