@@ -14,6 +14,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from data.codecs import Codec
+from data.digest import digest_of
 from data.schema import (
     FORMAT_VERSION,
     CompressedStream,
@@ -64,6 +65,7 @@ def write_episode(root: zarr.Group, episode_id: str, episode: EncodedEpisode, pr
     total = sum(map(_size, episode.streams.values())) + sum(array.nbytes for array in columns.values())
     attributes = {
         "uuid": episode.uuid,
+        "digest": digest_of(episode),
         "header": header_to_json(episode.header),
         "result": result_to_json(episode.result),
         "bytes": total,
@@ -93,6 +95,7 @@ def read_info(group: zarr.Group, episode_id: str) -> EpisodeInfo:
         result=result_from_json(attributes["result"]),
         bytes=attributes["bytes"],
         uuid=attributes["uuid"],
+        digest=attributes.get("digest", ""),
     )
 
 

@@ -117,6 +117,7 @@ class EpisodeInfo:
         result: See `EpisodeResult`.
         bytes: Size of its arrays before zarr's own compression.
         uuid: Name of the recording itself.
+        digest: Of everything it holds, see `digest.digest_of`; empty for an episode stored without one.
     """
 
     id: str
@@ -124,6 +125,7 @@ class EpisodeInfo:
     result: EpisodeResult
     bytes: int
     uuid: str
+    digest: str = ""
 
 
 @dataclass(frozen=True)

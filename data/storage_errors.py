@@ -10,7 +10,7 @@ from zarr.errors import BaseZarrError
 
 from data.schema import DatasetError
 
-STORAGE_ERRORS = (icechunk.IcechunkError, BaseZarrError, OSError, KeyError, ValueError, RuntimeError)
+STORAGE_ERRORS = (icechunk.IcechunkError, BaseZarrError, OSError, KeyError, TypeError, ValueError, RuntimeError)
 """What the layers below raise for a damaged or unreachable file; codecs raise the plain ones."""
 
 

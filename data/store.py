@@ -391,7 +391,7 @@ def _resolve(repository: icechunk.Repository, url: str, snapshot: str | None) ->
     except icechunk.IcechunkError as error:
         raise DatasetError(
             f"no snapshot or tag '{snapshot}' in dataset {url}: it is another dataset's, or it was garbage-collected; "
-            f"robot-rl data ls dataset={url} shows what is there"
+            f"robot-rl data history {url} shows what is there"
         ) from error
     return snapshot
 

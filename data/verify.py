@@ -106,7 +106,7 @@ def _check_digest(store: DatasetStore, episode_id: str, parts: Sequence[EncodedE
         streams={name: stream for part in parts for name, stream in part.streams.items()},
         frame_index={name: index for part in parts for name, index in part.frame_index.items()},
     )
-    written = getattr(store.info(episode_id), "digest", "")
+    written = store.info(episode_id).digest
     if written and digest_of(whole) != written:
         yield Finding(episode_id, "episode", "its content is not what was written", f"SHA-256 {written[:12]}...")
 

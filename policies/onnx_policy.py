@@ -31,6 +31,7 @@ class OnnxPolicy:
         self.observation_count = self.bundle.observation_count
         self.execute_horizon = self.bundle.execute_horizon
         self.fingerprint = self.bundle.fingerprint
+        self.provenance = self.bundle.provenance
         self._session = open_session(directory / MODEL_FILE, threads)
         self._generator = np.random.default_rng(0)
         problem = disagreement(self.run, read_parity(directory), self.bundle.parity_tolerance, count=1)

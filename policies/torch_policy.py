@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +20,21 @@ class TorchPolicy:
     Args:
         policy: Moved to the device and set to evaluation mode.
         device: Where to run it.
+        provenance: Where its weights come from: dataset and snapshot, software version.
     """
 
-    def __init__(self, policy: DiffusionPolicy, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        device: str | torch.device = "cpu",
+        provenance: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         policy.normalizer.require_fitted()
         self.spec = policy.spec
         self.observation_count = policy.observation_count
         self.execute_horizon = policy.execute_horizon
         self.fingerprint = policy.fingerprint()
+        self.provenance = provenance
         self._policy = policy.to(device).eval()
         self._device = torch.device(device)
         self._generator = np.random.default_rng(0)

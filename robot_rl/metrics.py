@@ -134,7 +134,7 @@ class Screen:
         first: Steps done before.
     """
 
-    LINES = 20
+    LINES = 10
     """Lines in all where there is no terminal."""
 
     def __init__(self, console: Console, what: str, total: int, first: int = 0) -> None:

@@ -148,9 +148,9 @@ def load_acting_policy(path: str, device: str = "cpu") -> Policy:
         return OnnxPolicy(place)
     if (place / "checkpoints").is_dir() or (place / "weights.safetensors").is_file():
         from policies.torch_policy import TorchPolicy
-        from robot_rl.checkpoint import load_policy
+        from robot_rl.checkpoint import load_policy, read_record
 
-        return TorchPolicy(load_policy(place, device))
+        return TorchPolicy(load_policy(place, device), device, read_record(place)["provenance"])
     raise PolicyMissing(
         f"no policy at {place}: wanted a bundle (robot-rl export run=... makes one) "
         "or a run directory (robot-rl train ... makes one)"
