@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from data.background_commits import CommitProgress
 from data.episode_writer import EpisodeWriter
 from data.recovery import recover, recoverable
 from data.store import DatasetMissing, DatasetStore
@@ -45,6 +46,9 @@ from robot_rl.types import (
     Robot,
     RobotRLError,
 )
+
+PREVIOUS_RECORDER_S = 10.0
+"""How long to wait for a session before this one that is still committing its last episode."""
 
 
 @dataclass
@@ -191,7 +195,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
     realtime = getattr(operator, "needs_real_time", False) if settings.realtime is None else settings.realtime
     offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
-        sink = stack.enter_context(EpisodeWriter(settings.dataset, robot.spec, settings.codecs))
+        sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         stack.enter_context(robot)
         stack.enter_context(operator)
         session = Session(
@@ -223,7 +227,7 @@ def deploy(overrides: Sequence[str]) -> int:
     with ExitStack() as stack:
         sink: EpisodeSink = NoSink()
         if settings.dataset:
-            sink = stack.enter_context(EpisodeWriter(settings.dataset, robot.spec, settings.codecs))
+            sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         stack.enter_context(robot)
         operator = stack.enter_context(build_operator(_correcting(settings.operator), robot.spec))
         options = options_for(policy, settings.task, settings.rollout)
@@ -251,7 +255,7 @@ def offer_recovery(dataset: str, answer: str, console: Console) -> None:
     """
     if answer not in {"ask", "yes", "no"}:
         raise RobotRLError(f"recover={answer}: wanted ask, yes or no")
-    left = recoverable(dataset)
+    left = recoverable(dataset, wait_s=PREVIOUS_RECORDER_S)
     if not left or answer == "no":
         return
     console.print(f"{len(left)} recording(s) of {dataset} were left behind by a crash")
@@ -260,7 +264,17 @@ def offer_recovery(dataset: str, answer: str, console: Console) -> None:
         if reply.strip().lower().startswith("n"):
             console.print(f"left alone; later: robot-rl data recover {dataset}")
             return
-    console.print(f"recovered {len(recover(dataset))} episode(s)")
+    console.print(f"recovered {len(recover(dataset, wait_s=PREVIOUS_RECORDER_S))} episode(s)")
+
+
+def _writer(dataset: str, codecs: dict[str, str], robot: Robot, console: Console) -> EpisodeWriter:
+    """The recorder, which says of every episode when it is safe."""
+
+    def tell(progress: CommitProgress) -> None:
+        if progress.episode_id:
+            console.print(f"[dim]saved as {progress.episode_id} in {progress.seconds:.1f} s[/dim]", highlight=False)
+
+    return EpisodeWriter(dataset, robot.spec, codecs, on_progress=tell)
 
 
 def _who_drives(settings: CollectSettings, robot: Robot) -> tuple[Operator, int, int]:
