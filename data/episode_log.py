@@ -349,7 +349,6 @@ class LogWithoutHead(LogError):
 
 
 def _without_head(path: Path, size: int, torn: bool) -> LogWithoutHead:
-    what = "ended before the episode began" if torn or size < len(MAGIC) else "does not begin like a log or is damaged"
-    return LogWithoutHead(
-        f"log {path} ({size} bytes) {what}: there is no episode to recover", torn or size < len(MAGIC)
-    )
+    nothing_recorded = torn or size <= len(MAGIC)
+    what = "ended before the episode began" if nothing_recorded else "does not begin like a log or is damaged"
+    return LogWithoutHead(f"log {path} ({size} bytes) {what}: there is no episode to recover", nothing_recorded)

@@ -62,6 +62,15 @@ def test_a_log_cut_anywhere_keeps_every_tick_written_before_the_cut(tmp_path_fac
     assert whole == 0 if read is None else difference(read, episode(2, whole)) is None
 
 
+def test_a_log_cut_right_behind_its_magic_holds_nothing(tmp_path):
+    """Found by the test above once in many runs."""
+    write_log(tmp_path / "a.log", seed=2, ticks=1)
+    os.truncate(tmp_path / "a.log", len(MAGIC))
+    with pytest.raises(LogWithoutHead) as error:
+        read_log(tmp_path / "a.log")
+    assert error.value.torn
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_ends_the_log_before_it_and_never_changes_a_tick(tmp_path_factory, data):

@@ -64,6 +64,13 @@ with Robot(), KeyboardOperator(spec, keys) as operator:
 """
 
 
+def become_a_terminals_program():
+    """Takes the terminal, and obeys signals even where the tests themselves run with them ignored (nohup, a CI)."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class TerminalWindow:
     """A terminal window with a program in it."""
 
@@ -81,7 +88,7 @@ class TerminalWindow:
             stdout=self.slave,
             stderr=write,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=become_a_terminals_program,
         )
         os.close(write)
         self.messages, self.message_fd = b"", read
