@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--demonstrations", type=int, default=100)
     parser.add_argument("--skill", default="mild")
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, default=3_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()

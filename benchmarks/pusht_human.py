@@ -20,7 +20,8 @@ from robot_rl.intervals import bootstrap_mean_interval, wilson_interval
 
 TRAINING = {
     "state": (
-        "policy=diffusion_mlp", "policy.streams=[state,keypoint]", "policy.mlp.width=512", "policy.mlp.blocks=3",
+        "policy=diffusion_mlp", "policy.streams=[state,keypoint]", "policy.observation_count=2",
+        "policy.mlp.width=512", "policy.mlp.blocks=3",
         "policy.horizon=16", "policy.execute_horizon=8", "policy.prediction=epsilon", "imitation.learning_rate=5e-4",
         "log.checkpoint_every=10000",
     ),

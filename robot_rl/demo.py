@@ -39,7 +39,7 @@ class Size:
     episodes: int
 
 
-SIZES = {"quick": Size(40, 1_500, 20), "full": Size(100, 6_000, 100)}
+SIZES = {"quick": Size(40, 1_500, 20), "full": Size(100, 3_000, 100)}
 
 
 @dataclass
