@@ -26,7 +26,13 @@ from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_dataset import SPEC, toy_episode, write_toy_dataset
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["policy.streams=[state]", "policy.horizon=4", "policy.mlp.width=16", "policy.mlp.blocks=1"]
+SMALL = [
+    "policy.streams=[state]",
+    "policy.observation_count=2",
+    "policy.horizon=4",
+    "policy.mlp.width=16",
+    "policy.mlp.blocks=1",
+]
 SHORT = ["imitation.steps=24", "imitation.batch_size=32", "imitation.warmup_steps=5", "log.tracker=none", "log.every=4"]
 OFTEN = ["log.checkpoint_every=3", "device=cpu"]
 
