@@ -74,7 +74,7 @@ class RolloutOptions:
         after_success_ticks: Steps still recorded after the judge has seen success.
         execute_horizon: Rows executed of each chunk before the next one is wanted; None is all of them.
         blend_s: Cross-fade from one chunk to the next; None is 0 in simulated time, where each chunk begins exactly
-            where the last one ends, and 0.15 in real time.
+            where the last one ends, and in real time 0.15 or half of the executed rows, whichever is shorter.
         handover_s: Ramp when control passes between policy and operator, either way, and after a pause.
         action_latency_s: From sending an action to the arm moving; rows are sent early by it.
         policy_timeout_s: A policy silent for longer is a fault (real time only).

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from robot_rl.chunk_schedule import smooth_weight
 from robot_rl.clock import MonotonicClock
 from robot_rl.ending import End, Verdict
-from robot_rl.rollout import Ending, RolloutOptions, ending_of
+from robot_rl.rollout import Ending, RolloutOptions, blend_duration_s, ending_of
 from robot_rl.types import (
     ActionChunk,
     Judgement,
@@ -216,6 +216,20 @@ def test_however_control_passes_commands_stay_in_range_and_grippers_stay_binary(
     for step in sink.steps:
         assert -1.0 - 1e-6 <= step.requested[0] <= 1.0 + 1e-6
         assert step.requested[2] in (-1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "simulated", "expected_s"),
+    [
+        (RolloutOptions(), True, 0.0),
+        (RolloutOptions(), False, 0.15),
+        (RolloutOptions(execute_horizon=100), False, 0.15),
+        (RolloutOptions(execute_horizon=4), False, 0.025),
+        (RolloutOptions(execute_horizon=4, blend_s=0.5), False, 0.5),
+    ],
+)
+def test_the_default_cross_fade_leaves_half_of_a_chunk_as_the_policy_meant_it(options, simulated, expected_s):
+    assert blend_duration_s(options, spec_at(80.0), simulated) == pytest.approx(expected_s)
 
 
 def test_a_chunk_is_blended_with_the_one_before_only_when_asked_to():
