@@ -10,7 +10,7 @@ demo: env
 	$(BIN)/robot-rl demo
 
 test: env
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 lint: env
 	$(BIN)/ruff check .

@@ -130,7 +130,7 @@ def test_the_same_command_again_does_nothing_when_the_run_is_finished(dataset: s
 
 KILLED_AGAIN_AND_AGAIN = textwrap.dedent(
     """
-    import os, random, signal, sys, time
+    import json, os, random, signal, sys, time
     import torch
     from robot_rl.checkpoint import load_policy, newest_checkpoint
     from robot_rl.train import main
@@ -139,16 +139,26 @@ KILLED_AGAIN_AND_AGAIN = textwrap.dedent(
     torch.set_num_threads(1)
     run, commands = Path(sys.argv[1]), sys.argv[2:]
     moments = random.Random(0)
+
+    def last_step(run):
+        metrics = run / "metrics.jsonl"
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        whole = [line for line in lines if line.endswith("}")]
+        return json.loads(whole[-1])["step"] if whole else 0
+
     kills = 0
     while True:
         child = os.fork()
         if child == 0:
             os._exit(main(commands))
-        deadline = time.monotonic() + 0.3 + moments.random() * 1.2
+        # By progress and not by the clock, so that a fast and a slow machine are killed alike.
+        newest = newest_checkpoint(run)
+        step = (0 if newest is None else int(newest.name)) + moments.randrange(1, 40)
         ended = 0
-        while not ended and time.monotonic() < deadline:
+        while not ended and last_step(run) < step:
             ended, status = os.waitpid(child, os.WNOHANG)
             time.sleep(0.002)
+        time.sleep(moments.random() * 0.01)
         if ended:
             assert os.waitstatus_to_exitcode(status) == 0, status
             break
