@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -179,7 +180,11 @@ def collect(overrides: Sequence[str]) -> int:
     counts = Counter(result.outcome for result in session.results)
     console = Console()
     console.print("kept " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome))
-    console.print(f"look:  robot-rl data ls {settings.dataset}\ntrain: robot-rl train dataset={settings.dataset}")
+    run = Path("runs") / Path(settings.dataset).name
+    console.print(
+        f"look:  robot-rl data ls {settings.dataset}\ntrain: robot-rl train dataset={settings.dataset} run={run}",
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -222,6 +227,7 @@ def deploy(overrides: Sequence[str]) -> int:
     command_filter = build_filter(robot.spec, settings.limits)
     policy = load_acting_policy(settings.policy, settings.device)
     policy.spec.require(robot.spec, f"policy {settings.policy}")
+    operator = build_operator(_correcting(settings.operator), robot.spec)
     if settings.dataset:
         offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
@@ -229,7 +235,7 @@ def deploy(overrides: Sequence[str]) -> int:
         if settings.dataset:
             sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         stack.enter_context(robot)
-        operator = stack.enter_context(build_operator(_correcting(settings.operator), robot.spec))
+        stack.enter_context(operator)
         options = options_for(policy, settings.task, settings.rollout)
         session = Session(
             robot, policy, operator, MonotonicClock(), command_filter, sink, options, settings.task, console
