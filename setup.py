@@ -28,7 +28,6 @@ setup(
     maintainer_email="maintainers@robot-rl.invalid",
     python_requires=">=3.11",
     packages=[*PACKAGES, "configs"],
-    package_dir={"configs": "configs"},
     package_data={"configs": ["*.yaml", "*/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/robot_rl"]),
