@@ -7,7 +7,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent  # colcon runs a link to this file elsewhere
 PACKAGES = find_packages(include=["robot_rl*", "hardware*", "policies*", "data*"])
 
 
