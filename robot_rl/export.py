@@ -87,23 +87,23 @@ def export_bundle(
     _refuse_to_overwrite(directory, replace)
     ready = policy.with_sampling_steps(sampling_steps or policy.config.sampling_steps).cpu().float().eval()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        bundle = _write_files(ready, workplace, provenance, np.random.default_rng(seed))
+        bundle = _write_files(ready, staging, provenance, np.random.default_rng(seed))
         if directory.exists():
             shutil.rmtree(directory)
-        workplace.rename(directory)
+        staging.rename(directory)
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
     return bundle
 
 
 def _write_files(
-    policy: DiffusionPolicy, workplace: Path, provenance: Mapping[str, Any], generator: np.random.Generator
+    policy: DiffusionPolicy, staging: Path, provenance: Mapping[str, Any], generator: np.random.Generator
 ) -> Bundle:
-    workplace.chmod(0o755)
+    staging.chmod(0o755)
     cases = parity_cases(policy, PARITY_CASES, generator)
-    write_graph(policy, workplace / MODEL_FILE)
+    write_graph(policy, staging / MODEL_FILE)
     bundle = Bundle(
         spec=policy.spec,
         observation_count=policy.observation_count,
@@ -111,13 +111,13 @@ def _write_files(
         execute_horizon=policy.execute_horizon,
         sampling_steps=policy.config.sampling_steps,
         fingerprint=policy.fingerprint(),
-        model_sha256=file_sha256(workplace / MODEL_FILE),
+        model_sha256=file_sha256(staging / MODEL_FILE),
         parity_tolerance=parity_tolerance(policy),
         provenance=provenance,
     )
-    check_graph(workplace / MODEL_FILE, cases, bundle.parity_tolerance)
-    np.savez(workplace / PARITY_FILE, **cases)  # type: ignore[arg-type]
-    (workplace / SPEC_FILE).write_text(json.dumps(bundle.to_json(), indent=2) + "\n")
+    check_graph(staging / MODEL_FILE, cases, bundle.parity_tolerance)
+    np.savez(staging / PARITY_FILE, **cases)  # type: ignore[arg-type]
+    (staging / SPEC_FILE).write_text(json.dumps(bundle.to_json(), indent=2) + "\n")
     return bundle
 
 
