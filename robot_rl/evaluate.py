@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
-import numpy as np
 from rich.console import Console
+from rich.progress import track
 
 from robot_rl.clock import SimulatedClock
 from robot_rl.film import FILM_FPS, FilmSink
@@ -64,19 +65,18 @@ class EvalSettings:
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
 
 
-@dataclass
-class Evaluated:
-    """Episodes of one process, in the order of their seeds.
+class Evaluated(NamedTuple):
+    """One evaluated episode.
 
     Attributes:
-        results: How each ended.
+        result: How it ended.
         latency_ms: Time of every chunk [ms].
-        films: Frames of the filmed episodes.
+        film: Frames, empty if it was not filmed.
     """
 
-    results: list[EpisodeResult] = field(default_factory=list)
-    latency_ms: list[float] = field(default_factory=list)
-    films: list[list[Frame]] = field(default_factory=list)
+    result: EpisodeResult
+    latency_ms: list[float]
+    film: list[Frame]
 
 
 class TimedPolicy:
@@ -137,7 +137,7 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
         policy.spec.require(robot.spec, f"policy {settings.policy}")
         robot_name = robot.spec.name
     seeds = [settings.seed + index for index in range(settings.episodes)]
-    evaluated = _in_processes(settings, seeds)
+    evaluated = run_seeds(settings, seeds, console)
     provenance: Mapping[str, Any] = getattr(policy, "provenance", {})
     identity = EvaluationIdentity(
         robot=robot_name,
@@ -149,53 +149,85 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
         software_version=software_version(),
         clock="simulated",
     )
-    document = evaluation_document(identity, seeds, evaluated.results, evaluated.latency_ms)
+    latencies = [latency for each in evaluated for latency in each.latency_ms]
+    document = evaluation_document(identity, seeds, [each.result for each in evaluated], latencies)
     directory = output_directory(settings)
     write_json(directory / "eval.json", document)
-    if any(evaluated.films):
-        clips = [
-            captioned(film, f"seed {seed}", result.outcome)
-            for seed, result, film in zip(seeds, evaluated.results, evaluated.films, strict=False)
-        ]
+    clips = [
+        captioned(each.film, f"seed {seed}", each.result.outcome)
+        for seed, each in zip(seeds, evaluated, strict=True)
+        if each.film
+    ]
+    if clips:
         write_video(directory / "eval.mp4", play_together(clips, columns=2), FILM_FPS)
     elif settings.video_episodes:
         console.print(f"no video: robot '{robot_name}' has no cameras and cannot be pictured")
-    return {**document, "latencies": evaluated.latency_ms}
+    return {**document, "latencies": latencies}
 
 
-def _in_processes(settings: EvalSettings, seeds: Sequence[int]) -> Evaluated:
-    """Every episode, divided over `settings.workers` processes; the order of seeds is kept."""
-    workers = min(settings.workers, len(seeds))
-    if workers == 1:
-        return run_seeds(settings, seeds, settings.video_episodes)
-    shares = [share.tolist() for share in np.array_split(np.asarray(seeds), workers)]
-    films = [settings.video_episodes, *[0] * (workers - 1)]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(run_seeds, [settings] * workers, shares, films))
-    whole = Evaluated()
-    for part in parts:
-        whole.results += part.results
-        whole.latency_ms += part.latency_ms
-        whole.films += part.films
-    return whole
-
-
-def run_seeds(settings: EvalSettings, seeds: Sequence[int], films: int) -> Evaluated:
-    """One process's episodes; the first `films` of them are filmed."""
-    evaluated = Evaluated()
-    policy = TimedPolicy(load_acting_policy(settings.policy, settings.device))
+def run_seeds(settings: EvalSettings, seeds: Sequence[int], console: Console) -> list[Evaluated]:
+    """Every episode, in the order of the seeds, over `settings.workers` processes; the first ones are filmed."""
+    filmed = [index < settings.video_episodes for index in range(len(seeds))]
+    episodes: Iterator[Evaluated]
     with ExitStack() as stack:
-        robot = stack.enter_context(build_robot(settings.robot))
-        operator = stack.enter_context(build_operator(settings.operator, robot.spec))
-        options = options_for(policy, settings.task, settings.rollout)
-        for index, seed in enumerate(seeds):
-            sink = FilmSink(robot) if index < films else NoSink()
-            command_filter = build_filter(robot.spec, settings.limits)
-            header = header_for(settings.task, operator, policy, seed)
-            judge, clock = judge_of(robot), SimulatedClock()
-            result = run_episode(robot, policy, operator, judge, clock, command_filter, sink, options, seed, header)
-            evaluated.results.append(result)
-            if isinstance(sink, FilmSink):
-                evaluated.films.append(sink.frames())
-    evaluated.latency_ms = policy.latency_ms
-    return evaluated
+        if settings.workers == 1:
+            episodes = map(stack.enter_context(EpisodeRunner(settings)).run, seeds, filmed)
+        else:
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(settings.workers, context, initializer=_open_runner, initargs=(settings,))
+            episodes = stack.enter_context(pool).map(_run_in_worker, seeds, filmed)
+        return list(track(episodes, "evaluating", len(seeds), console=console, transient=True))
+
+
+class EpisodeRunner:
+    """Robot, operator and policy of one process, built once for all its episodes. A context manager."""
+
+    def __init__(self, settings: EvalSettings) -> None:
+        self._settings = settings
+        self._policy = TimedPolicy(load_acting_policy(settings.policy, settings.device))
+        self._options = options_for(self._policy, settings.task, settings.rollout)
+        self._robot = build_robot(settings.robot)
+        self._operator = build_operator(settings.operator, self._robot.spec)
+        self._connected = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._connected.enter_context(self._robot)
+        self._connected.enter_context(self._operator)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connected.close()
+
+    def run(self, seed: int, film: bool) -> Evaluated:
+        """One episode in simulated time, with a command filter of its own so that a fault ends with it."""
+        sink = FilmSink(self._robot) if film else NoSink()
+        self._policy.latency_ms = []
+        result = run_episode(
+            self._robot,
+            self._policy,
+            self._operator,
+            judge_of(self._robot),
+            SimulatedClock(),
+            build_filter(self._robot.spec, self._settings.limits),
+            sink,
+            self._options,
+            seed,
+            header_for(self._settings.task, self._operator, self._policy, seed),
+        )
+        return Evaluated(result, self._policy.latency_ms, sink.frames() if isinstance(sink, FilmSink) else [])
+
+
+_worker: EpisodeRunner | None = None
+"""A worker process's own; what `ProcessPoolExecutor` calls can only reach it here."""
+
+
+def _open_runner(settings: EvalSettings) -> None:
+    global _worker
+    _worker = EpisodeRunner(settings).__enter__()
+
+
+def _run_in_worker(seed: int, film: bool) -> Evaluated:
+    assert _worker is not None
+    return _worker.run(seed, film)
