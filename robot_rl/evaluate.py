@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -17,10 +17,10 @@ from rich.progress import track
 
 from robot_rl.clock import SimulatedClock
 from robot_rl.film import FILM_FPS, FilmSink
-from robot_rl.rollout import RolloutOptions, run_episode
+from robot_rl.rollout import run_episode
 from robot_rl.session import (
     NoSink,
-    TaskSettings,
+    SessionSettings,
     build_filter,
     build_operator,
     build_robot,
@@ -37,7 +37,7 @@ from robot_rl.video import Frame, captioned, play_together, write_video
 
 
 @dataclass
-class EvalSettings:
+class EvalSettings(SessionSettings):
     """Settings of `robot-rl eval`.
 
     Attributes:
@@ -48,13 +48,8 @@ class EvalSettings:
         output: Directory for eval.json and eval.mp4; empty is `eval/` beside the policy.
         video_episodes: How many episodes to film, 0 for none.
         device: Where a checkpoint runs; a bundle always runs on the CPU.
-        rollout: See `RolloutOptions`.
     """
 
-    robot: dict[str, Any] = MISSING
-    limits: dict[str, Any] = MISSING
-    operator: dict[str, Any] = MISSING
-    task: TaskSettings = field(default_factory=TaskSettings)
     policy: str = MISSING
     episodes: int = 50
     seed: int = 100_000
@@ -62,7 +57,6 @@ class EvalSettings:
     output: str = ""
     video_episodes: int = 4
     device: str = "cpu"
-    rollout: RolloutOptions = field(default_factory=RolloutOptions)
 
 
 class Evaluated(NamedTuple):

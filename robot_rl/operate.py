@@ -27,6 +27,7 @@ from robot_rl.rollout import Ending, RolloutOptions, ending_of, run_episode
 from robot_rl.session import (
     FilteredCommands,
     NoSink,
+    SessionSettings,
     TaskSettings,
     build_filter,
     build_operator,
@@ -53,7 +54,7 @@ PREVIOUS_RECORDER_S = 10.0
 
 
 @dataclass
-class CollectSettings:
+class CollectSettings(SessionSettings):
     """Settings of `robot-rl collect`.
 
     Attributes:
@@ -65,13 +66,8 @@ class CollectSettings:
         replay: `DATASET#EPISODE` to play back instead of asking an operator.
         recover: What to do with recordings that a crash left behind: `ask`, `yes` or `no`.
         codecs: Camera stream to `jpeg:<quality>` or `png`; the default is `jpeg:90`.
-        rollout: See `RolloutOptions`.
     """
 
-    robot: dict[str, Any] = MISSING
-    limits: dict[str, Any] = MISSING
-    operator: dict[str, Any] = MISSING
-    task: TaskSettings = field(default_factory=TaskSettings)
     dataset: str = MISSING
     episodes: int = 50
     seed: int | None = None
@@ -79,11 +75,10 @@ class CollectSettings:
     replay: str | None = None
     recover: str = "ask"
     codecs: dict[str, str] = field(default_factory=dict)
-    rollout: RolloutOptions = field(default_factory=RolloutOptions)
 
 
 @dataclass
-class DeploySettings:
+class DeploySettings(SessionSettings):
     """Settings of `robot-rl deploy`.
 
     Attributes:
@@ -94,13 +89,8 @@ class DeploySettings:
         recover: See `CollectSettings`.
         codecs: See `CollectSettings`.
         device: Where a checkpoint runs; a bundle always runs on the CPU.
-        rollout: See `RolloutOptions`.
     """
 
-    robot: dict[str, Any] = MISSING
-    limits: dict[str, Any] = MISSING
-    operator: dict[str, Any] = MISSING
-    task: TaskSettings = field(default_factory=TaskSettings)
     policy: str = MISSING
     dataset: str | None = None
     episodes: int | None = None
@@ -108,7 +98,6 @@ class DeploySettings:
     recover: str = "ask"
     codecs: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
-    rollout: RolloutOptions = field(default_factory=RolloutOptions)
 
 
 @dataclass

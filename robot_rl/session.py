@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +51,25 @@ class TaskSettings:
     name: str = MISSING
     max_ticks: int = MISSING
     instruction: str = ""
+
+
+@dataclass
+class SessionSettings:
+    """What every command that runs episodes is told.
+
+    Attributes:
+        robot: `configs/robot/*.yaml`: the class and its arguments.
+        limits: The same file's limits of the command filter.
+        operator: `configs/operator/*.yaml`.
+        task: `configs/task/*.yaml`.
+        rollout: See `RolloutOptions`.
+    """
+
+    robot: dict[str, Any] = MISSING
+    limits: dict[str, Any] = MISSING
+    operator: dict[str, Any] = MISSING
+    task: TaskSettings = field(default_factory=TaskSettings)
+    rollout: RolloutOptions = field(default_factory=RolloutOptions)
 
 
 class FilteredCommands:
