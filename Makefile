@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_WORKERS ?= auto
+# Waiting OpenMP threads sleep instead of spinning, as the robot-rl command has it.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint format hooks env clean
 
