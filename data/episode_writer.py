@@ -173,12 +173,16 @@ class EpisodeWriter:
     def end(self, result: EpisodeResult) -> None:
         """Lets the log be finished and committed in the background; the next episode can begin at once.
 
-        After a failure of the recording the acknowledged ticks are kept as an aborted episode.
+        An episode that ended before its first tick is not kept. After a failure of the recording the acknowledged
+        ticks are kept as an aborted episode.
 
         Raises:
             RecordingFailed: `result.ticks` is not the number of steps taken.
         """
         recording = self._episode()
+        if result.ticks == recording.ticks == 0:
+            self.discard()
+            return
         recording.end(result)
         self._running = None
         self._ending.append(recording)

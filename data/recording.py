@@ -91,6 +91,11 @@ class Recording:
         """Whether the thread has nothing left to do."""
         return not self._thread.is_alive()
 
+    @property
+    def ticks(self) -> int:
+        """Steps taken so far."""
+        return self._gate.ticks
+
     def append(self, step: Step) -> None:
         """Queues a step; frames are copied, so the robot may use its buffers again.
 

@@ -222,6 +222,6 @@ def _refuse_to_overwrite(directory: Path, replace: bool) -> None:
     if not directory.exists():
         return
     if not replace:
-        raise ExportFailed(f"{directory} exists: choose another directory, or allow it to be replaced")
+        raise ExportFailed(f"{directory} exists: choose another directory, or allow it to be replaced (replace=true)")
     if not (directory / SPEC_FILE).is_file():
         raise ExportFailed(f"{directory} is not a bundle, so it will not be replaced: choose another directory")

@@ -189,9 +189,10 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
     realtime = getattr(operator, "needs_real_time", False) if settings.realtime is None else settings.realtime
     offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
-        sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         stack.enter_context(robot)
         stack.enter_context(operator)
+        # Last, so that a robot or operator that is not there leaves no empty dataset behind.
+        sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         session = Session(
             robot=robot,
             policy=None,
@@ -220,11 +221,11 @@ def deploy(overrides: Sequence[str]) -> int:
     if settings.dataset:
         offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
+        stack.enter_context(robot)
+        stack.enter_context(operator)
         sink: EpisodeSink = NoSink()
         if settings.dataset:
             sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
-        stack.enter_context(robot)
-        stack.enter_context(operator)
         options = options_for(policy, settings.task, settings.rollout)
         session = Session(
             robot, policy, operator, MonotonicClock(), command_filter, sink, options, settings.task, console

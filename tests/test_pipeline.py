@@ -99,6 +99,12 @@ def test_deploying_runs_in_real_time_and_records_the_policy(place, bundle):
     assert episode.result.cadence
 
 
+def test_deploying_without_a_dataset_records_nothing(place, bundle):
+    before = sorted(place.iterdir())
+    robot_rl("deploy", "task.name=reach-v3", f"policy={bundle}", "episodes=1", "task.max_ticks=10")
+    assert sorted(place.iterdir()) == before
+
+
 def test_a_policy_for_another_robot_is_refused_by_name_before_anything_moves(bundle, capsys):
     assert cli.main(["eval", "robot=pusht", f"policy={bundle}", "episodes=1"]) == 2
     message = capsys.readouterr().err

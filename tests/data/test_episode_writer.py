@@ -116,6 +116,17 @@ def test_a_discarded_episode_leaves_nothing(url):
     assert journal(url) == []
 
 
+def test_an_episode_that_ended_before_its_first_tick_is_not_kept(url):
+    with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST) as writer:
+        writer.begin(SPEC, header(0))
+        writer.end(result(0, Outcome.ABORTED))
+        record(writer, 1, 5)
+        assert writer.wait(60)
+    with DatasetStore.open(url) as store:
+        assert [store.info(each).header.seed for each in store.episode_ids()] == [1]
+    assert not recoverable(url)
+
+
 def test_an_episode_cut_off_by_an_error_is_kept_as_aborted(url):
     def session():
         with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST) as writer:
