@@ -36,7 +36,6 @@ from robot_rl.types import Outcome, RobotRLError, RobotSpec
 CONFIG_FILE = "config.json"
 SMALL_IMAGE_PX = 128
 """Cameras up to this size are cached as they are, so that one cache serves policies of any image size."""
-GROUPS_OF_STREAMS = ("cameras", "low_dimensional")
 WAIT_FOR_CACHE = timedelta(hours=4)
 
 
