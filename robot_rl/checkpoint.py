@@ -102,6 +102,13 @@ def save_checkpoint(
     return directory
 
 
+def repair_last(run: Path) -> None:
+    """Points `last` to the newest checkpoint: a process killed right after writing one had no time to."""
+    newest = newest_checkpoint(run)
+    if newest is not None:
+        _point_last_to(newest)
+
+
 def newest_checkpoint(run: Path) -> Path | None:
     """The checkpoint with the most steps, or None; a folder that is there under its number is whole."""
     whole = _whole_checkpoints(run)

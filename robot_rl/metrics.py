@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from data.atomic_file import write_whole
 from robot_rl.types import RobotRLError
 
 METRICS_FILE = "metrics.jsonl"
@@ -85,7 +86,7 @@ class MetricsLog:
         self._tracker = _tracker(tracker, run, step, settings)
         path = run / METRICS_FILE
         kept = [line for line in read_metrics(run) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
 
     def __enter__(self) -> Self:

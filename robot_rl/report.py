@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from data.atomic_file import write_whole
 from robot_rl import charts
 from robot_rl.machine_facts import PACKAGES_TOLD
 from robot_rl.report_style import STYLE
@@ -61,11 +62,7 @@ def write_report(run_dir: Path, summary: DemoSummary) -> Path:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / "summary.json", summary_document(summary))
-    path = run_dir / "report.html"
-    partial = path.with_suffix(".partial")
-    partial.write_text(render(run_dir, summary), encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_whole(run_dir / "report.html", render(run_dir, summary))
 
 
 def render(run_dir: Path, summary: DemoSummary) -> str:

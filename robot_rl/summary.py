@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.atomic_file import write_whole
 from robot_rl.intervals import Interval, wilson_interval
 from robot_rl.types import EpisodeResult, Outcome, RobotRLError
 
@@ -275,11 +276,7 @@ def _row(seed: int, result: EpisodeResult) -> dict[str, Any]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> Path:
     """Writes a document whole or not at all; what is not finite becomes null, since JSON knows no NaN."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_whole(path, json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -19,13 +19,14 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from rich.console import Console
 
+from data.atomic_file import write_whole
 from data.location import Location
 from data.statistics import cache_statistics
 from data.store import DatasetStore
 from data.window_cache import ActionSource, CacheContent, Selection, WindowCache, select_episodes
 from data.windows import EpisodeSplit, WindowDataset, split_episodes
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
-from robot_rl.checkpoint import newest_checkpoint, policy_class, policy_config_class
+from robot_rl.checkpoint import newest_checkpoint, policy_class, policy_config_class, repair_last
 from robot_rl.imitation import HeldOut, ImitationConfig, ImitationLearner
 from robot_rl.metrics import Screen
 from robot_rl.session import software_version
@@ -145,6 +146,8 @@ def main(overrides: Sequence[str]) -> int:
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as store:
         plan = make_plan(settings, store)
         require_same_decisions(run, plan.decisions())
+        if accelerator.is_main_process:
+            repair_last(run)
         if _is_finished(run, settings.imitation.steps):
             console.print(f"{run} has its {settings.imitation.steps} steps already")
             _print_what_next(console, run)
@@ -319,7 +322,7 @@ def _train(plan: Plan, cache: WindowCache, accelerator: Accelerator, console: Co
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG_FILE).write_text(json.dumps(plan.decisions(), indent=2))
+        write_whole(run / CONFIG_FILE, json.dumps(plan.decisions(), indent=2))
     finished = train_imitation(ImitationLearner(policy, config, accelerator), training, console)
     if finished:
         _print_what_next(console, run)

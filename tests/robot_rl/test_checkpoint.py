@@ -14,6 +14,7 @@ from robot_rl.checkpoint import (
     load_training_state,
     newest_checkpoint,
     read_record,
+    repair_last,
     save_checkpoint,
 )
 from tests.robot_rl.toy_dataset import SPEC
@@ -92,6 +93,16 @@ def test_a_checkpoint_whose_link_was_never_moved_is_still_the_newest(tmp_path: P
     link.unlink()
     link.symlink_to("00000010")
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "00000020"
+
+
+def test_last_is_repaired_when_its_writer_was_killed_before_it_could_point_there(tmp_path: Path):
+    save(tmp_path, 10)
+    newest = save(tmp_path, 20)
+    link = tmp_path / "checkpoints" / "last"
+    link.unlink()
+    link.symlink_to("00000010")
+    repair_last(tmp_path)
+    assert link.resolve() == newest.resolve()
 
 
 def test_a_moved_run_still_acts(tmp_path: Path):

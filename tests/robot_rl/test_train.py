@@ -128,6 +128,15 @@ def test_the_same_command_again_does_nothing_when_the_run_is_finished(dataset: s
     assert final_weights(tmp_path / "run") == weights
 
 
+def test_a_run_killed_between_its_last_checkpoint_and_the_link_to_it_is_made_whole(dataset: str, tmp_path: Path):
+    train(dataset, tmp_path / "run")
+    link = tmp_path / "run" / "checkpoints" / "last"
+    link.unlink()
+    link.symlink_to("00000021")
+    train(dataset, tmp_path / "run")
+    assert link.readlink() == Path("00000024")
+
+
 KILLED_AGAIN_AND_AGAIN = textwrap.dedent(
     """
     import json, os, random, signal, sys, time
