@@ -12,14 +12,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from policies.denoiser import build_denoiser
-from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, MlpConfig, UnetConfig
+from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, InvalidPolicyConfig, MlpConfig, UnetConfig
 from policies.encoders import ObservationEncoder
 from policies.noise_schedule import NoiseSchedule
 from policies.normalizer import ACTION, Normalizer
@@ -197,6 +198,42 @@ class DiffusionPolicy(nn.Module):
             states.append(kernel.mean + kernel.sigma * noise[:, step + 1] if noisy else kernel.mean)
         return DenoisingChain(torch.stack(states, dim=1), torch.stack(predictions, dim=1))
 
+    def log_prob(
+        self,
+        condition: Tensor,
+        states: Tensor,
+        *,
+        rows: int | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+    ) -> Tensor:
+        """Log-density of each denoising step taken, under the very kernel that `denoise` samples from.
+
+        All steps are evaluated in one forward pass, which therefore needs the memory of a batch of B * K.
+
+        Args:
+            condition: `c`. Shape (B, C).
+            states: A chain whose K transitions were all sampled, normalised. Shape (B, K + 1, H, A).
+            rows: Rows of the chunk that count, the first ones; None for all `H`.
+            reduction: Over the rows' elements: `sum` is the joint density, `mean` is free of the chunk's size.
+
+        Returns:
+            log p(states[:, k + 1] | states[:, k], c) for each `k`. Shape (B, K).
+
+        Raises:
+            RobotRLError: A shape is wrong, or a step has no density since its sigma is 0.
+        """
+        steps, rows = self.config.sampling_steps, self.horizon if rows is None else rows
+        self._require_density(states, rows)
+        batch = len(states)
+        step = torch.arange(steps, device=states.device).repeat(batch)
+        noisy = states[:, :-1].flatten(0, 1)
+        prediction = self.predict(noisy, step, condition.repeat_interleave(steps, dim=0))
+        mean, sigma = self.schedule.kernel(noisy, prediction, step)
+        deviation = ((states[:, 1:].flatten(0, 1) - mean) / sigma)[:, :rows]
+        elements = -0.5 * deviation.square() - sigma.log() - 0.5 * math.log(2 * math.pi)
+        per_step = elements.flatten(1).sum(1) if reduction == "sum" else elements.flatten(1).mean(1)
+        return per_step.reshape(batch, steps)
+
     def to_actions(self, chunk: Tensor) -> Tensor:
         """A clean normalised chunk in robot units. Shapes (B, H, A)."""
         # A two-state channel is decided here: a value between its states means nothing to a robot.
@@ -205,11 +242,35 @@ class DiffusionPolicy(nn.Module):
 
     def with_sampling_steps(self, sampling_steps: int) -> DiffusionPolicy:
         """A copy that denoises in another number of steps; the weights stay as they are."""
-        config = dataclasses.replace(self.config, sampling_steps=sampling_steps)
+        return self._with_noise(dataclasses.replace(self.config, sampling_steps=sampling_steps))
+
+    def with_exploration(self, sampling_steps: int, sigma_min: float, sigma_max: float) -> DiffusionPolicy:
+        """A copy whose every denoising step is noisy, as policy gradients need (arXiv 2409.00588, section 4.3).
+
+        It acts alike through `denoise` with K rows of noise, and explores with K + 1.
+
+        Args:
+            sampling_steps: Denoising steps `K`.
+            sigma_min: Smallest standard deviation of a step, more than 0.
+            sigma_max: Largest standard deviation of a step.
+
+        Raises:
+            InvalidPolicyConfig: They cannot work.
+        """
+        if not sigma_min > 0:
+            raise InvalidPolicyConfig(f"sigma_min is {sigma_min}, wanted more than 0: each step needs a density")
+        return self._with_noise(
+            dataclasses.replace(
+                self.config, sampling_steps=sampling_steps, eta=1.0, sigma_min=sigma_min, sigma_max=sigma_max
+            )
+        )
+
+    def _with_noise(self, config: DiffusionPolicyConfig) -> DiffusionPolicy:
+        """A copy with another schedule; the weights stay as they are."""
         config.validate()
         other = copy.deepcopy(self)
         other.config, other.encoder.config = config, config
-        other.schedule = NoiseSchedule(config).to(self.schedule.table.device)
+        other.schedule = type(self.schedule)(config).to(self.schedule.table.device)
         return other
 
     def fingerprint(self) -> str:
@@ -219,6 +280,23 @@ class DiffusionPolicy(nn.Module):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def _require_density(self, states: Tensor, rows: int) -> None:
+        steps, *chunk = self.noise_shape
+        if tuple(states.shape[1:]) != (steps + 1, *chunk):
+            raise RobotRLError(
+                f"states have shape {tuple(states.shape)}, wanted (B, {steps + 1}, {chunk[0]}, {chunk[1]}) for "
+                "K + 1, H, A"
+            )
+        if not 1 <= rows <= self.horizon:
+            raise RobotRLError(f"rows is {rows}, wanted 1 to the horizon {self.horizon}")
+        # The plain numbers, not the table: reading a GPU's tensor would wait for it.
+        silent = [step for step, each in enumerate(self.schedule.steps) if not each.sigma > 0]
+        if silent:
+            raise RobotRLError(
+                f"denoising step {silent[0]} of {steps} has sigma 0 and so no density: raise policy.sigma_min above 0, "
+                "or use with_exploration"
+            )
 
     def _require_shape(self, key: str, values: Tensor, per_sample: tuple[int, ...]) -> None:
         if tuple(values.shape[1:]) != per_sample:
