@@ -23,6 +23,9 @@ AnyArray = npt.NDArray[Any]
 
 NS_PER_S = 1_000_000_000
 
+POINT_UNITS = {"m xyz": 3, "m xyz, rgb": 6}
+"""Unit of a point cloud's stream to the columns it has; colours lie between 0 and 1."""
+
 
 class RobotRLError(Exception):
     """A mistake or fault that the user can act on; the command line shows it without a traceback."""
@@ -73,7 +76,8 @@ class ArraySpec:
     Attributes:
         shape: Without batch or time. An image is (height, width, 3).
         dtype: numpy name, for example `float32` or `uint8`.
-        unit: For people and for comparison: `m`, `rad`, `rgb`, `px`, `cm/tick`; several as `m,m,m,1`.
+        unit: For people and for comparison: `m`, `rad`, `rgb`, `px`, `cm/tick`; several as `m,m,m,1`; a point cloud
+            has one of `POINT_UNITS`.
         low: Smallest legal value, one number or one per element in C order; None is unbounded.
         high: Largest legal value, likewise.
         names: One per element where elements have names (joints, axes); else empty.
@@ -90,6 +94,11 @@ class ArraySpec:
     def is_image(self) -> bool:
         """Whether the stream is a camera's: uint8 of shape (height, width, 3)."""
         return self.dtype == "uint8" and len(self.shape) == 3 and self.shape[-1] == 3
+
+    @property
+    def is_point_cloud(self) -> bool:
+        """Whether the stream is points in the robot's base frame: float32 (P, 3) in `m xyz`, or coloured, (P, 6)."""
+        return self.dtype == "float32" and len(self.shape) == 2 and POINT_UNITS.get(self.unit) == self.shape[1]
 
     @property
     def size(self) -> int:
@@ -169,6 +178,11 @@ class RobotSpec:
     def images(self) -> tuple[str, ...]:
         """Names of the camera streams."""
         return tuple(name for name, spec in self.observations.items() if spec.is_image)
+
+    @property
+    def point_clouds(self) -> tuple[str, ...]:
+        """Names of the point cloud streams."""
+        return tuple(name for name, spec in self.observations.items() if spec.is_point_cloud)
 
     def kind_mask(self, kind: ActionKind) -> npt.NDArray[np.bool_]:
         """Which action dimensions are of a kind. Shape (A,)."""
