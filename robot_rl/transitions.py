@@ -1,0 +1,310 @@
+"""Recorded episodes as what offline and online RL learn from: encoded, with rewards, one window per row.
+
+An episode of `T` ticks holds the observations `o_0 .. o_{T-1}`; the state that its last action led to is not recorded.
+So a window of a terminated episode may end with that action, and then there is nothing to bootstrap from; in a
+truncated episode the last state to bootstrap from is `o_{T-1}`, and the action taken there begins and ends no window.
+
+Legend: `M` windows, `E` episodes, `T` ticks of one episode, `N` observations seen at once, `n` executed rows of a
+chunk, `A` action dimension, `C` size of the observation encoding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from policies.diffusion import DiffusionPolicy
+from policies.normalizer import ACTION
+from robot_rl.types import Episode, FloatArray, Outcome, RobotRLError, Source
+
+Integers = npt.NDArray[np.int64]
+REWARD_SOURCES = ("outcome", "recorded")
+PER_EPISODE = ("success", "discounted_return", "episode_length")
+
+
+class NoSignal(RobotRLError):
+    """Data in which no episode did better than another: there is nothing for a critic to tell apart."""
+
+
+@dataclass
+class RewardConfig:
+    """What an episode is worth, tick by tick.
+
+    Attributes:
+        gamma: Discount per tick.
+        source: `outcome`, 1 at the last tick of an episode labelled a success and 0 elsewhere; or `recorded`, what the
+            judge gave at every tick.
+        scale: Multiplies either.
+        intervention_penalty: Taken off the reward of the policy's last tick before an operator takes over: that the
+            operator had to is itself a signal (RLIF, arXiv 2311.12996).
+    """
+
+    gamma: float = 0.99
+    source: str = "outcome"
+    scale: float = 1.0
+    intervention_penalty: float = 0.0
+
+    def validate(self) -> None:
+        """Refuses settings that cannot work.
+
+        Raises:
+            RobotRLError: Names the setting.
+        """
+        if not 0.0 < self.gamma <= 1.0:
+            raise RobotRLError(f"reward.gamma is {self.gamma}, wanted more than 0 and at most 1")
+        if self.source not in REWARD_SOURCES:
+            raise RobotRLError(f"reward.source is '{self.source}', wanted one of {', '.join(REWARD_SOURCES)}")
+        if not (np.isfinite(self.scale) and self.scale != 0):
+            raise RobotRLError(f"reward.scale is {self.scale}, wanted a number other than 0")
+        if not self.intervention_penalty >= 0:
+            raise RobotRLError(f"reward.intervention_penalty is {self.intervention_penalty}, wanted 0 or more")
+
+    def rewards(self, episode: Episode) -> FloatArray:
+        """Reward of every tick. Shape (T,)."""
+        if self.source == "recorded":
+            rewards = episode.reward.astype(np.float64)
+        else:
+            rewards = np.zeros(len(episode))
+            rewards[-1:] = episode.result.outcome is Outcome.SUCCESS
+        by_operator = episode.source == Source.OPERATOR
+        taken_over = ~by_operator[:-1] & by_operator[1:]
+        rewards = rewards * self.scale
+        rewards[:-1] -= self.intervention_penalty * taken_over
+        return rewards
+
+    def ends(self, episode: Episode) -> bool:
+        """Whether nothing is to be had after the episode, so that nothing is bootstrapped.
+
+        Rewarded by outcome, a labelled success has had all there is, even where a time limit cut it off.
+        """
+        labelled = self.source == "outcome" and episode.result.outcome is Outcome.SUCCESS
+        return episode.result.terminated or labelled
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Windows of `n` executed rows and what came of them; all tensors on one device.
+
+    Attributes:
+        condition: Encoding of what the policy saw. Shape (M, C).
+        chunk: Applied actions, normalised and clipped to [-1, 1]; rows after the valid ones repeat the last valid one.
+            Shape (M, n, A).
+        valid: Rows that were executed within the episode. Shape (M, n).
+        reward: Sum of `gamma^i r_i` over the valid rows. Shape (M,).
+        discount: `gamma^rows` of the valid rows, what a value at `next_condition` counts. Shape (M,).
+        next_condition: Encoding after the valid rows; where `terminated`, the episode's last. Shape (M, C).
+        terminated: Nothing comes after: do not bootstrap. Shape (M,).
+        episode: Number of the episode, into the tensors of shape (E,). Shape (M,), int64.
+        tick: At which the window begins. Shape (M,), int64.
+        by_operator: Whether any valid row was the operator's. Shape (M,).
+        success: Whether the episode was labelled so. Shape (E,).
+        discounted_return: Of all its rewards, seen from its first tick. Shape (E,).
+        episode_length: In ticks. Shape (E,), int64.
+    """
+
+    condition: Tensor
+    chunk: Tensor
+    valid: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_condition: Tensor
+    terminated: Tensor
+    episode: Tensor
+    tick: Tensor
+    by_operator: Tensor
+    success: Tensor
+    discounted_return: Tensor
+    episode_length: Tensor
+
+    def __len__(self) -> int:
+        """Number of windows, `M`."""
+        return len(self.reward)
+
+    @property
+    def starts(self) -> Tensor:
+        """Windows that begin an episode. Shape (S,), int64."""
+        return (self.tick == 0).nonzero()[:, 0]
+
+    def select(self, which: Tensor) -> Self:
+        """Some of the windows, by mask (M,) or by index; what is known of episodes stays whole."""
+        return self._with({name: each[which] for name, each in self._tensors().items() if name not in PER_EPISODE})
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same on another device."""
+        return self._with({name: each.to(device) for name, each in self._tensors().items()})
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """All windows of several, their episodes numbered on from part to part.
+
+        Raises:
+            RobotRLError: No parts, or parts of other sizes of encoding, chunk or action.
+        """
+        if not parts:
+            raise RobotRLError("no transitions to join: give at least one")
+        shapes = {(part.condition.shape[1:], part.chunk.shape[1:]) for part in parts}
+        if len(shapes) > 1:
+            sizes = "; ".join(f"condition {tuple(c)}, chunk {tuple(a)}" for c, a in sorted(shapes))
+            raise RobotRLError(f"transitions of several policies cannot be joined: {sizes}; encode them with one")
+        first = np.cumsum([0, *(len(part.success) for part in parts)]).tolist()
+        numbered = [part._with({"episode": part.episode + at}) for part, at in zip(parts, first, strict=False)]
+        columns = [part._tensors() for part in numbered]
+        return cls(**{name: torch.cat([each[name] for each in columns]) for name in columns[0]})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+    def _with(self, changed: dict[str, Any]) -> Self:
+        return dataclasses.replace(self, **changed)
+
+
+class WindowRows(NamedTuple):
+    """Where the windows of one episode lie."""
+
+    tick: Integers
+    """First row of each. Shape (W,)."""
+    rows: Integers
+    """Valid rows of each, from 1 to n. Shape (W,)."""
+    terminated: npt.NDArray[np.bool_]
+    """Which end with the last action of an episode that nothing follows. Shape (W,)."""
+
+
+def windows_of(ticks: int, rows: int, ends: bool, stride: int = 1) -> WindowRows:
+    """Windows of one episode; see the module for where they may end.
+
+    Args:
+        ticks: Length `T` of the episode.
+        rows: `n`, rows of a whole window.
+        ends: Whether nothing follows the episode's last action.
+        stride: Ticks from one window's start to the next one's.
+    """
+    last = ticks if ends else ticks - 1
+    tick = np.arange(0, max(last, 0), stride, dtype=np.int64)
+    count = np.minimum(rows, last - tick)
+    return WindowRows(tick, count, np.logical_and(ends, tick + count == ticks))
+
+
+@torch.no_grad()
+def encode_episodes(
+    policy: DiffusionPolicy,
+    episodes: Iterable[Episode],
+    reward: RewardConfig,
+    *,
+    stride: int = 1,
+    batch_size: int = 1024,
+) -> Transitions:
+    """Encodes episodes with the policy's encoder and cuts them into windows of its executed rows.
+
+    Args:
+        policy: Encodes in evaluation mode, on its own device; its mode is left as it was.
+        episodes: Consumed one at a time, so that a generator never has more than one episode's images in memory. Leave
+            aborted ones out: their label says nothing.
+        reward: See `RewardConfig`.
+        stride: Ticks from one window's start to the next one's.
+        batch_size: Ticks encoded at once.
+
+    Returns:
+        On the policy's device. An episode too short for a window (a truncated one of a single tick) has none, and is
+        counted among the `E` all the same.
+
+    Raises:
+        SpecMismatch: An episode of another robot than the policy's; names every differing field.
+        NoSignal: There are no episodes.
+        MissingStatistics: The policy has none.
+    """
+    reward.validate()
+    policy.normalizer.require_fitted()
+    if stride < 1 or batch_size < 1:
+        raise RobotRLError(f"stride is {stride} and batch_size {batch_size}, wanted at least 1 each")
+    training = policy.training
+    policy.eval()
+    try:
+        parts = [_encode(policy, episode, reward, stride, batch_size) for episode in episodes]
+    finally:
+        policy.train(training)
+    if not parts:
+        raise NoSignal("no episodes to encode: record some with robot-rl collect")
+    return Transitions.cat(parts)
+
+
+def require_signal(transitions: Transitions) -> None:
+    """Refuses data from which a critic can learn no difference.
+
+    Raises:
+        NoSignal: No windows, or all episodes succeeded, or all failed; says what to record.
+    """
+    episodes, succeeded = len(transitions.success), int(transitions.success.sum())
+    if len(transitions) == 0:
+        raise NoSignal(f"{episodes} episodes hold no window to learn from: record longer ones")
+    if succeeded == episodes:
+        raise NoSignal(
+            f"all {episodes} episodes succeeded, so a critic cannot learn what fails: record failures too, or let "
+            "robot-rl improve begin with rollouts of the policy"
+        )
+    if succeeded == 0:
+        raise NoSignal(
+            f"all {episodes} episodes failed, so a critic cannot learn what succeeds: record successes, or let "
+            "robot-rl improve begin with rollouts of a policy that sometimes succeeds"
+        )
+
+
+def _encode(
+    policy: DiffusionPolicy, episode: Episode, reward: RewardConfig, stride: int, batch_size: int
+) -> Transitions:
+    policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
+    ticks, rows = len(episode), policy.execute_horizon
+    device = policy.normalizer.fitted.device
+    windows = windows_of(ticks, rows, reward.ends(episode), stride)
+    after = np.arange(rows)
+    valid = after < windows.rows[:, None]
+    taken = windows.tick[:, None] + np.minimum(after, windows.rows[:, None] - 1)
+    following = np.minimum(windows.tick + windows.rows, ticks - 1)
+    seen, position = np.unique(np.stack([windows.tick, following]), return_inverse=True)
+    now, then = position.reshape(2, -1)
+    encoding = _encodings(policy, episode, seen, batch_size)
+
+    rewards = reward.rewards(episode)
+    weighted = np.where(valid, rewards[taken] * reward.gamma**after, 0.0).sum(axis=1)
+    actions = policy.normalizer.normalize(ACTION, torch.from_numpy(episode.applied[taken]).to(device))
+    total = float(np.dot(rewards, reward.gamma ** np.arange(ticks)))
+
+    def numbers(values: FloatArray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+    return Transitions(
+        condition=encoding[torch.from_numpy(now).to(device)],
+        chunk=actions.clamp(-1.0, 1.0),
+        valid=torch.from_numpy(valid).to(device),
+        reward=numbers(weighted),
+        discount=numbers(reward.gamma ** windows.rows.astype(np.float64)),
+        next_condition=encoding[torch.from_numpy(then).to(device)],
+        terminated=torch.from_numpy(windows.terminated).to(device),
+        episode=torch.zeros(len(windows.tick), dtype=torch.int64, device=device),
+        tick=torch.from_numpy(windows.tick).to(device),
+        by_operator=torch.from_numpy((valid & (episode.source[taken] == Source.OPERATOR)).any(axis=1)).to(device),
+        success=torch.tensor([episode.result.outcome is Outcome.SUCCESS], device=device),
+        discounted_return=torch.tensor([total], device=device),
+        episode_length=torch.tensor([ticks], device=device),
+    )
+
+
+def _encodings(policy: DiffusionPolicy, episode: Episode, ticks: Integers, batch_size: int) -> Tensor:
+    """Encodings of what the policy saw at some ticks: the first observation repeated before there were enough."""
+    device = policy.normalizer.fitted.device
+    before = np.arange(1 - policy.observation_count, 1)
+    parts = [torch.empty(0, policy.encoder.output_size, device=device)]
+    for start in range(0, len(ticks), batch_size):
+        rows = np.maximum(ticks[start : start + batch_size, None] + before, 0)
+        observations = {
+            name: torch.from_numpy(episode.streams[name].values[episode.frame_index[name][rows]]).to(device)
+            for name in policy.spec.observations
+        }
+        parts.append(policy.encode(observations))
+    return torch.cat(parts)
