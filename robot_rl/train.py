@@ -9,11 +9,12 @@ runs/<name>/checkpoints/      see `checkpoint.py`
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -26,7 +27,15 @@ from data.store import DatasetStore
 from data.window_cache import ActionSource, CacheContent, Selection, WindowCache, select_episodes
 from data.windows import EpisodeSplit, WindowDataset, split_episodes
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
-from robot_rl.checkpoint import newest_checkpoint, policy_class, policy_config_class, repair_last
+from robot_rl.checkpoint import (
+    load_policy,
+    newest_checkpoint,
+    policy_class,
+    policy_config_class,
+    read_record,
+    repair_last,
+    resolve_checkpoint,
+)
 from robot_rl.imitation import HeldOut, ImitationConfig, ImitationLearner
 from robot_rl.metrics import Screen
 from robot_rl.session import software_version
@@ -48,6 +57,7 @@ class DataSettings:
         outcomes: Episodes with one of these labels: `success`, `failure`, `aborted`.
         action_source: `applied`, what the robot really did, or `requested`, what it was asked to do.
         held_out_fraction: Share of the episodes kept aside to judge by.
+        shortest_fraction: Share of those episodes to keep, the shortest: of several successes, the quickest show most.
         cache: Folder of the window caches; null is `windows` in the dataset's own folder, or in the state folder of
             one in an object store. Caches may be deleted at any time; the next run builds its own again.
     """
@@ -55,6 +65,7 @@ class DataSettings:
     outcomes: list[str] = field(default_factory=lambda: [str(Outcome.SUCCESS)])
     action_source: str = "applied"
     held_out_fraction: float = 0.05
+    shortest_fraction: float = 1.0
     cache: str | None = None
 
 
@@ -68,6 +79,9 @@ class TrainSettings:
         policy: `configs/policy/*.yaml`: the class and its config. Its `streams` may name `cameras` and
             `low_dimensional` for all streams of that kind.
         snapshot: Snapshot id or tag of the dataset; null is its newest state.
+        initial: Run or checkpoint to start from, with its class, config, weights and statistics; takes the place of
+            `policy`. The normaliser is not fitted again: the weights were made for its units.
+        freeze_encoder: Leaves the observation encoder as it is, so that critics trained on it stay valid.
         data: See `DataSettings`.
         imitation: See `ImitationConfig`.
         log: See `LogSettings`.
@@ -79,11 +93,28 @@ class TrainSettings:
     run: str = MISSING
     policy: dict[str, Any] = MISSING
     snapshot: str | None = None
+    initial: str | None = None
+    freeze_encoder: bool = False
     data: DataSettings = field(default_factory=DataSettings)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     log: LogSettings = field(default_factory=LogSettings)
     device: str = "auto"
     readers: int = 2
+
+
+class InitialPolicy(NamedTuple):
+    """What a run starts from instead of random weights."""
+
+    checkpoint: Path
+    policy: DiffusionPolicy
+    fingerprint: str
+
+    @classmethod
+    def load(cls, path: str) -> InitialPolicy:
+        """The newest checkpoint of a run, or a checkpoint."""
+        checkpoint = resolve_checkpoint(Path(path))
+        policy = load_policy(checkpoint)
+        return cls(checkpoint, policy, policy.fingerprint())
 
 
 @dataclass(frozen=True)
@@ -95,6 +126,7 @@ class Plan:
         policy_config: With the names of streams filled in.
         selection: Episodes.
         content: Of the window cache.
+        initial: What the run starts from; None for weights from the seed.
     """
 
     settings: TrainSettings
@@ -102,6 +134,7 @@ class Plan:
     policy_config: DiffusionPolicyConfig
     selection: Selection
     content: CacheContent
+    initial: InitialPolicy | None = None
 
     @property
     def spec(self) -> RobotSpec:
@@ -112,7 +145,16 @@ class Plan:
         """What a resumed run must agree with, as JSON."""
         data = asdict(self.settings.data)
         del data["cache"]
+        # Only where it says something, so that runs from before these settings can still be resumed.
+        if data["shortest_fraction"] == 1.0:
+            del data["shortest_fraction"]
+        start: dict[str, Any] = {}
+        if self.initial is not None:
+            start["initial"] = self.initial.fingerprint
+        if self.settings.freeze_encoder:
+            start["freeze_encoder"] = True
         return {
+            **start,
             "dataset": {"snapshot": self.content.snapshot, "episodes": len(self.selection.ids)},
             "data": data,
             "policy": {"class": self.policy_path, **self.policy_config.to_json()},
@@ -122,11 +164,14 @@ class Plan:
 
     def record(self, policy: DiffusionPolicy) -> dict[str, Any]:
         """What every checkpoint says about itself."""
+        start = self.initial
+        parent = {} if start is None else {"parent": str(start.checkpoint), "parent_policy": start.fingerprint}
         return {
             "class": self.policy_path,
             "config": self.policy_config.to_json(),
             "spec": policy.spec.to_json(),
             "provenance": {
+                **parent,
                 "dataset": self.settings.dataset,
                 "snapshot": self.content.snapshot,
                 "episodes": len(self.selection.ids),
@@ -139,9 +184,24 @@ class Plan:
 def main(overrides: Sequence[str]) -> int:
     """Runs the command."""
     settings = load(TrainSettings, "train", overrides)
+    if settings.initial is not None and any(each.startswith("policy") for each in overrides):
+        raise RobotRLError(f"initial={settings.initial} brings its own policy: leave policy settings out, or initial")
+    return 0 if train(settings) else 130
+
+
+def train(settings: TrainSettings, *, quiet: bool = False) -> bool:
+    """Trains a policy, or goes on with the run that is there.
+
+    Args:
+        settings: See `TrainSettings`.
+        quiet: Shows nothing.
+
+    Returns:
+        Whether the last step was reached; False if the user stopped it.
+    """
     settings.imitation.validate()
     accelerator = make_accelerator(settings)
-    console = Console(quiet=not accelerator.is_main_process, soft_wrap=True, markup=False, highlight=False)
+    console = Console(quiet=quiet or not accelerator.is_main_process, soft_wrap=True, markup=False, highlight=False)
     run = Path(settings.run)
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as store:
         plan = make_plan(settings, store)
@@ -151,12 +211,12 @@ def main(overrides: Sequence[str]) -> int:
         if _is_finished(run, settings.imitation.steps):
             console.print(f"{run} has its {settings.imitation.steps} steps already")
             _print_what_next(console, run)
-            return 0
+            return True
         console.print(f"dataset  {settings.dataset} at {store.snapshot}: {plan.selection.describe()}")
         cache = open_cache(plan, store, accelerator, console)
     finished = _train(plan, cache, accelerator, console)
     accelerator.end_training()
-    return 0 if finished else 130
+    return finished
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -194,8 +254,15 @@ def make_plan(settings: TrainSettings, store: DatasetStore) -> Plan:
     """
     if settings.data.action_source not in ("applied", "requested"):
         raise RobotRLError(f"data.action_source is '{settings.data.action_source}', wanted applied or requested")
-    policy_path, policy_config = policy_settings(settings.policy, store.spec)
+    initial = None
+    if settings.initial is None:
+        policy_path, policy_config = policy_settings(settings.policy, store.spec)
+    else:
+        initial = InitialPolicy.load(settings.initial)
+        initial.policy.spec.require(store.spec, f"the initial policy {settings.initial}")
+        policy_path, policy_config = read_record(initial.checkpoint)["class"], initial.policy.config
     selection = select_episodes(store, [_outcome(name) for name in settings.data.outcomes])
+    selection = keep_shortest(store, selection, settings.data.shortest_fraction)
     content = CacheContent(
         store.snapshot,
         store.spec,
@@ -204,7 +271,20 @@ def make_plan(settings: TrainSettings, store: DatasetStore) -> Plan:
         cast(ActionSource, settings.data.action_source),
         image_sizes(store.spec, policy_config),
     )
-    return Plan(settings, policy_path, policy_config, selection, content)
+    return Plan(settings, policy_path, policy_config, selection, content, initial)
+
+
+def keep_shortest(store: DatasetStore, selection: Selection, fraction: float) -> Selection:
+    """The shortest of the selected episodes, at least one, in their order; see `DataSettings`."""
+    if not 0.0 < fraction <= 1.0:
+        raise RobotRLError(f"data.shortest_fraction is {fraction}, wanted more than 0 and at most 1")
+    if fraction == 1.0:
+        return selection
+    results = {each: store.info(each).result for each in selection.ids}
+    by_length = sorted(selection.ids, key=lambda each: (results[each].ticks, each))
+    kept = set(by_length[: max(1, round(fraction * len(by_length)))])
+    dropped = Counter(results[each].outcome for each in selection.ids if each not in kept)
+    return Selection(tuple(each for each in selection.ids if each in kept), dict(dropped + Counter(selection.left_out)))
 
 
 def policy_settings(settings: Mapping[str, Any], spec: RobotSpec) -> tuple[str, DiffusionPolicyConfig]:
@@ -259,11 +339,20 @@ def require_same_decisions(run: Path, decisions: Mapping[str, Any]) -> None:
     Raises:
         RobotRLError: Names every difference.
     """
-    path = run / CONFIG_FILE
     if newest_checkpoint(run) is None:
         return
-    if not path.exists():
+    if not (run / CONFIG_FILE).exists():
         raise RobotRLError(f"{run} has checkpoints but no {CONFIG_FILE}: choose another run=...")
+    refuse_other_decisions(run, decisions)
+
+
+def refuse_other_decisions(run: Path, decisions: Mapping[str, Any]) -> None:
+    """Compares a command's decisions with those that a run's `config.json` holds.
+
+    Raises:
+        RobotRLError: Names every difference.
+    """
+    path = run / CONFIG_FILE
     before, now = _leaves(json.loads(path.read_text())), _leaves(json.loads(json.dumps(decisions)))
     differences = [
         f"{key}: the run has {before.get(key, 'nothing')!r}, this command {now.get(key, 'nothing')!r}"
@@ -272,7 +361,7 @@ def require_same_decisions(run: Path, decisions: Mapping[str, Any]) -> None:
     ]
     if differences:
         snapshot = before.get("dataset.snapshot")
-        hint = f"add snapshot={snapshot} to go on with its data, " if snapshot != now["dataset.snapshot"] else ""
+        hint = f"add snapshot={snapshot} to go on with its data, " if snapshot != now.get("dataset.snapshot") else ""
         raise RobotRLError(
             f"{run} cannot be resumed by this command:\n  "
             + "\n  ".join(differences)
@@ -281,7 +370,13 @@ def require_same_decisions(run: Path, decisions: Mapping[str, Any]) -> None:
 
 
 def build_policy(plan: Plan, cache: WindowCache, split: EpisodeSplit) -> DiffusionPolicy:
-    """The policy before its first step: weights from the seed, statistics from the training episodes."""
+    """The policy before its first step.
+
+    Weights from the seed and statistics from the training episodes, or both from the policy it starts from.
+    """
+    if plan.initial is not None:
+        plan.initial.policy.encoder.requires_grad_(not plan.settings.freeze_encoder)
+        return plan.initial.policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.settings.imitation.seed)
         policy = policy_class(plan.policy_path)(plan.spec, plan.policy_config)
