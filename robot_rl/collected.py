@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,30 +47,26 @@ class CollectedEpisode:
     decisions: tuple[Decision, ...]
 
 
-class Chain(NamedTuple):
-    """A denoising chain and the stamp of the newest observation it was made from [ns]."""
-
-    stamp_ns: int
-    states: npt.NDArray[np.float32]
-    """Normalised units. Shape (K + 1, H, A)."""
-
-
 class StepsMissing(RobotRLError):
     """An episode was asked for that was not recorded to its end."""
 
 
-def decisions_of(episode: Episode, chains: Iterable[Chain]) -> tuple[Decision, ...]:
+def decisions_of(episode: Episode, chains: Iterable[tuple[int, npt.NDArray[np.float32]]]) -> tuple[Decision, ...]:
     """The chains that came to drive, by the ticks they were made for.
 
     A chain is left out if its tick was not recorded, if the operator drove at it, or if a newer one replaced it there.
     In real time a chunk arrives after the tick it was made for; the ticks in between still run on the chunk before.
+
+    Args:
+        episode: What happened.
+        chains: Stamp of the newest observation seen [ns] and states (K + 1, H, A), in the order they were made.
     """
     stamps = {int(stamp_ns): tick for tick, stamp_ns in enumerate(episode.stamps_ns)}
     by_tick: dict[int, Decision] = {}
-    for chain in chains:
-        tick = stamps.get(chain.stamp_ns)
+    for stamp_ns, states in chains:
+        tick = stamps.get(stamp_ns)
         if tick is not None and episode.source[tick] == Source.POLICY:
-            by_tick[tick] = Decision(tick, chain.states)
+            by_tick[tick] = Decision(tick, states)
     return tuple(by_tick[tick] for tick in sorted(by_tick))
 
 

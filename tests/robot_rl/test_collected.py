@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.schema import encode_episode, problems_of
-from robot_rl.collected import Chain, MemorySink, StepsMissing, decisions_of, takeovers
+from robot_rl.collected import MemorySink, StepsMissing, decisions_of, takeovers
 from robot_rl.types import OperatorCommand, OperatorEvent, Source
 from tests.robot_rl.rollout_fakes import ListSink, SeekingPolicy, Slider, TimelineOperator, run
 
@@ -97,9 +97,9 @@ def test_a_decision_belongs_to_the_tick_it_was_made_for_unless_the_operator_drov
     drive = OperatorCommand(action=np.zeros(3, np.float32))
     episode, _ = recorded(operator=TimelineOperator({4: drive, 5: drive, 6: drive}))
     assert [*episode.source[3:8]] == [Source.POLICY, *[Source.OPERATOR] * 3, Source.POLICY]
-    chains = [Chain(int(episode.stamps_ns[tick]), np.full((3, 8, 3), tick, np.float32)) for tick in (0, 5, 2, 7)] + [
-        Chain(-1, np.zeros((3, 8, 3), np.float32)),
-        Chain(int(episode.stamps_ns[2]), np.ones((3, 8, 3), np.float32)),
+    chains = [(int(episode.stamps_ns[tick]), np.full((3, 8, 3), tick, np.float32)) for tick in (0, 5, 2, 7)] + [
+        (-1, np.zeros((3, 8, 3), np.float32)),
+        (int(episode.stamps_ns[2]), np.ones((3, 8, 3), np.float32)),
     ]
     decisions = decisions_of(episode, chains)
     assert [each.tick for each in decisions] == [0, 2, 7]
