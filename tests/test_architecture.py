@@ -16,6 +16,8 @@ COMMAND_LAYER = {
     "robot_rl.cli",
     "robot_rl.settings",
     "robot_rl.train",
+    "robot_rl.stage_run",
+    "robot_rl.improve",
     "robot_rl.operate",
     "robot_rl.evaluate",
     "robot_rl.session",
