@@ -63,7 +63,8 @@ class Workspace:
     def holds(self, points: FloatArray) -> npt.NDArray[np.bool_]:
         """Which points lie inside; one that is not finite does not. Shape (M, D) to (M,)."""
         xyz = points[:, :3]
-        return np.logical_and(xyz >= self.low, xyz <= self.high).all(axis=1)
+        inside: npt.NDArray[np.bool_] = np.all((xyz >= self.low) & (xyz <= self.high), axis=1)
+        return inside
 
 
 def points_from_depth(

@@ -57,17 +57,38 @@ class SceneDrawer:
             camera: Name in the model.
             upside_down: The model has this camera mounted head down; the picture is turned by 180 degrees.
         """
-        mujoco = self._mujoco
-        self._context.make_current()
-        self._camera.fixedcamid = self._model.camera(camera).id
-        mujoco.mjv_updateScene(
-            self._model, self._data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-        )
-        mujoco.mjr_render(self._viewport, self._scene, self._renderer)
+        self._render(camera)
         picture = np.empty((*self._size_px, 3), dtype=np.uint8)
-        mujoco.mjr_readPixels(picture, None, self._viewport, self._renderer)
+        self._mujoco.mjr_readPixels(picture, None, self._viewport, self._renderer)
         # OpenGL's first row is the bottom one.
         return np.ascontiguousarray(picture[:, ::-1] if upside_down else picture[::-1])
+
+    def draw_depth(self, camera: str) -> npt.NDArray[np.float32]:
+        """How far away along the view everything is that a camera of the model sees [m]. Shape (height, width).
+
+        Rows and columns follow the camera's own axes, however it is mounted, so that `pose` applies to them.
+        """
+        self._render(camera)
+        buffer = np.empty(self._size_px, dtype=np.float32)
+        self._mujoco.mjr_readPixels(None, buffer, self._viewport, self._renderer)
+        near = self._model.vis.map.znear * self._model.stat.extent
+        far = self._model.vis.map.zfar * self._model.stat.extent
+        # The buffer holds (1/near - 1/z) / (1/near - 1/far); its 1 is the background, which has no depth.
+        depth_m = near / (1.0 - buffer[::-1] * (1.0 - near / far))
+        return np.where(buffer[::-1] < 1.0, depth_m, np.inf).astype(np.float32)
+
+    def pose(self, camera: str) -> npt.NDArray[np.float64]:
+        """Where a camera is in the world, as a depth image's frame has it: x right, y down, z ahead. Shape (4, 4)."""
+        index = self._model.camera(camera).id
+        pose = np.eye(4)
+        # MuJoCo's cameras look along -z, with y up.
+        pose[:3, :3] = self._data.cam_xmat[index].reshape(3, 3) * (1.0, -1.0, -1.0)
+        pose[:3, 3] = self._data.cam_xpos[index]
+        return pose
+
+    def field_of_view_rad(self, camera: str) -> float:
+        """Vertical."""
+        return float(np.radians(self._model.camera(camera).fovy[0]))
 
     def close(self) -> None:
         """Frees the graphics memory; safe to call more than once."""
@@ -76,6 +97,15 @@ class SceneDrawer:
             self._renderer.free()
             self._context.free()
             self._context = None
+
+    def _render(self, camera: str) -> None:
+        mujoco = self._mujoco
+        self._context.make_current()
+        self._camera.fixedcamid = self._model.camera(camera).id
+        mujoco.mjv_updateScene(
+            self._model, self._data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        mujoco.mjr_render(self._viewport, self._scene, self._renderer)
 
 
 def _simplify(model: Any) -> None:

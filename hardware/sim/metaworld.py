@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from hardware.point_cloud import PinholeCamera, Workspace, points_from_depth, sample_cloud
 from hardware.sim.drawing import SceneDrawer
 from hardware.sim.gl import gl_backend, import_physics, require_gl
 from robot_rl.types import (
@@ -32,6 +33,12 @@ CONTROL_HZ = 80.0
 STEPS_LIMIT = 500
 """Meta-World refuses to be stepped further than this in one episode."""
 PICTURE_PX = 240
+DEPTH_PX = 128
+"""Height and width of the depth image that points are made of."""
+DEPTH_CAMERA = "corner"
+WORKSPACE = Workspace((-0.5, 0.3, 0.005), (0.5, 0.95, 0.45))
+"""Objects and gripper without the table top, which would take two thirds of the points, and the wall around it [m]."""
+POINTS = "points"
 HAND_SIZE = 4
 """Leading entries of the 39-vector that are the robot's own: hand position and gripper opening."""
 
@@ -89,7 +96,8 @@ class MetaWorldRobot:
 
     Streams: `state` (4,) hand x, y, z [m] and gripper opening in [0, 1]; `environment_state` (35,) the rest of
     Meta-World's 39 numbers: two object poses, the previous tick's 18 numbers, the goal; `image_<camera>` (height,
-    width, 3). Actions (4,): hand displacement [cm/tick] in x, y, z and gripper effort, 1 closes.
+    width, 3); `points` (P, 3) what a depth camera beside the table sees in `WORKSPACE` [m]. Actions (4,): hand
+    displacement [cm/tick] in x, y, z and gripper effort, 1 closes.
 
     Args:
         task: One of `task_names()`.
@@ -97,9 +105,10 @@ class MetaWorldRobot:
         image_size: Height and width [px].
         show_goal: Draws the goal's marker, which is no part of the scene. Reaching, pushing and pick-and-place have
             no other visible goal, so a policy that sees only images needs it there.
+        points: Number of points `P` of the stream `points`, from drawn depth; 0 for no such stream.
 
     Raises:
-        RobotRLError: A task or camera that does not exist, or cameras where there is no OpenGL.
+        RobotRLError: A task or camera that does not exist, or cameras or points where there is no OpenGL.
     """
 
     landmarks_box = ((-0.55, 0.35, 0.0), (0.35, 1.0, 0.45))
@@ -111,21 +120,24 @@ class MetaWorldRobot:
         cameras: Sequence[str] = (),
         image_size: Sequence[int] = (84, 84),
         show_goal: bool = False,
+        points: int = 0,
     ) -> None:
         require_task(task)
         self.task = task
-        self.spec = _spec(cameras, image_size)
+        self.spec = _spec(cameras, image_size, points)
         self._cameras = {f"image_{camera}": CAMERAS[camera] for camera in cameras}
         self._show_goal = show_goal
-        self._gl = require_gl() if cameras else ""
+        self._gl = require_gl() if cameras or points else ""
         # With a seed the constructor leaves numpy's global generator as it found it.
         self._environment = _environment_classes()[task](seed=0)
         self._environment._freeze_rand_vec = False
         self._environment.seeded_rand_vec = True
         self._drawer: SceneDrawer | None = None
         self._bystander: SceneDrawer | None = None
+        self._depth: SceneDrawer | None = None
         self._seen: npt.NDArray[np.float32] | None = None
         self._pictures: dict[str, npt.NDArray[np.uint8]] = {}
+        self._cloud: npt.NDArray[np.float32] | None = None
         self._judgement = Judgement(reward=0.0, success=False, done=False)
         self._steps = 0
 
@@ -136,10 +148,10 @@ class MetaWorldRobot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        for drawer in (self._drawer, self._bystander):
+        for drawer in (self._drawer, self._bystander, self._depth):
             if drawer is not None:
                 drawer.close()
-        self._drawer = self._bystander = None
+        self._drawer = self._bystander = self._depth = None
 
     def reset(self, seed: int) -> None:
         """Lays the task out anew; the same for the same seed, whatever happened before."""
@@ -154,7 +166,7 @@ class MetaWorldRobot:
         """Every stream as it is now, hence of age 0.
 
         Raises:
-            StaleSensor: Before the first `reset`.
+            StaleSensor: Before the first `reset`, or no point of the workspace is in sight.
         """
         if self._seen is None:
             raise StaleSensor("Meta-World has nothing to show before the first reset: call reset(seed) first")
@@ -164,6 +176,8 @@ class MetaWorldRobot:
         }
         for stream in self._cameras:
             values[stream] = self._picture(stream).copy()
+        if POINTS in self.spec.observations:
+            values[POINTS] = self._points().copy()
         return Observation(tick_ns, values, dict.fromkeys(values, 0))
 
     def apply(self, action: FloatArray) -> FloatArray:
@@ -217,6 +231,7 @@ class MetaWorldRobot:
     def _see(self, observed: npt.NDArray[np.float64]) -> None:
         self._seen = observed.astype(np.float32)
         self._pictures.clear()
+        self._cloud = None
 
     def _picture(self, stream: str) -> npt.NDArray[np.uint8]:
         """A camera's picture of the present state, drawn once."""
@@ -230,6 +245,19 @@ class MetaWorldRobot:
             self._pictures[stream] = self._drawer.draw(*self._cameras[stream])
         return self._pictures[stream]
 
+    def _points(self) -> npt.NDArray[np.float32]:
+        """The present state's point cloud, made once; the robot's base stands at the world's origin."""
+        if self._cloud is None:
+            if self._depth is None:
+                model, data = self._environment.model, self._environment.data
+                self._depth = SceneDrawer(model, data, DEPTH_PX, DEPTH_PX, backend=self._gl)
+            camera = CAMERAS[DEPTH_CAMERA].name
+            intrinsics = PinholeCamera.from_field_of_view(self._depth.field_of_view_rad(camera), DEPTH_PX, DEPTH_PX)
+            seen = points_from_depth(self._depth.draw_depth(camera), intrinsics, self._depth.pose(camera))
+            count = self.spec.observations[POINTS].shape[0]
+            self._cloud = sample_cloud(seen, WORKSPACE, count, POINTS)
+        return self._cloud
+
     def _within_workspace(self, action: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What is left of an action once the commanded hand position is kept inside the task's workspace."""
         environment = self._environment
@@ -242,7 +270,9 @@ class MetaWorldRobot:
         return np.clip(applied, -1.0, 1.0)
 
 
-def _spec(cameras: Sequence[str], image_size: Sequence[int]) -> RobotSpec:
+def _spec(cameras: Sequence[str], image_size: Sequence[int], points: int) -> RobotSpec:
+    if points < 0:
+        raise RobotRLError(f"robot.points is {points}, wanted a number of points, for example 512, or 0 for none")
     for camera in cameras:
         if camera not in CAMERAS:
             raise RobotRLError(f"Meta-World has no camera '{camera}': robot.cameras takes {', '.join(CAMERAS)}")
@@ -254,6 +284,7 @@ def _spec(cameras: Sequence[str], image_size: Sequence[int]) -> RobotSpec:
             "state": _STATE,
             "environment_state": _ENVIRONMENT_STATE,
             **{f"image_{camera}": image for camera in cameras},
+            **({POINTS: ArraySpec((points, 3), "float32", "m xyz")} if points else {}),
         },
         action=_ACTION,
         action_kinds=(ActionKind.RATE, ActionKind.RATE, ActionKind.RATE, ActionKind.POSITION),

@@ -3,8 +3,9 @@ import pytest
 
 from hardware.contract import check_robot
 from hardware.operators.scripted import ScriptedOperator
+from hardware.point_cloud import PinholeCamera, points_from_depth
 from hardware.sim import gl
-from hardware.sim.metaworld import CAMERAS, STEPS_LIMIT, MetaWorldRobot, task_names
+from hardware.sim.metaworld import CAMERAS, STEPS_LIMIT, WORKSPACE, MetaWorldRobot, task_names
 from robot_rl.types import RobotRLError, StaleSensor
 
 STILL = np.zeros(4, np.float32)
@@ -193,3 +194,54 @@ def test_the_goal_marker_is_drawn_only_on_request():
             robot.reset(0)
             pictures.append(robot.observe(0).values["image_corner"])
     assert not np.array_equal(*pictures)
+
+
+@needs_gl
+def test_with_points_it_keeps_the_robot_contract():
+    assert check_robot(lambda: MetaWorldRobot(points=64), ticks=8) == []
+
+
+@needs_gl
+def test_points_lie_on_what_is_there():
+    with MetaWorldRobot(points=512) as robot:
+        assert robot.spec.point_clouds == ("points",)
+        robot.reset(1)
+        points = robot.observe(0).values["points"]
+        marks = robot.landmarks()
+    assert points.shape == (512, 3)
+    assert WORKSPACE.holds(points).all()
+    for name in ("hand", "object"):
+        assert np.linalg.norm(points - marks[name], axis=1).min() < 0.06, f"no point near the {name}"
+
+
+@needs_gl
+def test_depth_sees_the_table_top_at_its_height():
+    with MetaWorldRobot(points=8) as robot:
+        robot.reset(1)
+        robot.observe(0)
+        drawer, camera = robot._depth, CAMERAS["corner"].name
+        intrinsics = PinholeCamera.from_field_of_view(drawer.field_of_view_rad(camera), 128, 128)
+        seen = points_from_depth(drawer.draw_depth(camera), intrinsics, drawer.pose(camera))
+    table = seen[(np.abs(seen[:, 0]) < 0.5) & (seen[:, 1] > 0.4) & (seen[:, 1] < 0.9) & (seen[:, 2] < 0.01)]
+    assert len(table) > 1000
+    assert np.percentile(np.abs(table[:, 2]), 95) < 0.001
+
+
+@needs_gl
+def test_points_show_the_present_tick_and_do_not_change_what_happens():
+    with MetaWorldRobot("drawer-open-v3", points=64) as seeing:
+        assert np.array_equal(motion(seeing, 3), motion(MetaWorldRobot("drawer-open-v3"), 3))
+        seeing.reset(3)
+        first = seeing.observe(0).values["points"]
+        assert np.array_equal(first, seeing.observe(0).values["points"])
+        for _ in range(5):
+            seeing.apply(np.array([1.0, 0.0, 0.0, 0.0], np.float32))
+        assert not np.array_equal(first, seeing.observe(1).values["points"])
+
+
+def test_points_without_opengl_or_of_a_negative_number_are_refused(monkeypatch):
+    with pytest.raises(RobotRLError, match=r"robot.points is -1"):
+        MetaWorldRobot(points=-1)
+    monkeypatch.setattr(gl, "gl_backend", lambda: None)
+    with pytest.raises(RobotRLError, match=r"libegl1 .* libosmesa6"):
+        MetaWorldRobot(points=8)
