@@ -29,8 +29,9 @@ class DynamicsReport:
             each over its spread in the data.
         nothing_changes: The same for the model that leaves the condition as it is.
         termination_auc: How well whole chunks that end the episode are told from those that do not; None without both.
-        termination_rate: Share of held-out whole chunks that end the episode: predicted and recorded.
-        reward_error: Root mean square over whole held-out chunks, in units of reward.
+        termination_rate: Share of held-out chunks, those that reach beyond the end among them, that end the episode:
+            predicted and recorded.
+        reward_error: Root mean square over the same chunks, in units of reward.
         held_out_episodes: How many.
     """
 
@@ -68,8 +69,11 @@ def measure(
     model: DynamicsEnsemble, aside: Transitions, losses: Mapping[int, float], errors: list[float]
 ) -> DynamicsReport:
     """The report of a model whose elites are chosen; `errors` are its members'."""
-    full = aside.select(aside.valid.all(dim=1))
-    answers = [model.step(full.condition, full.chunk, torch.full_like(full.episode, member)) for member in model.elites]
+    known = aside.select(aside.valid.all(dim=1) | aside.terminated)
+    full = known.valid.all(dim=1)
+    answers = [
+        model.step(known.condition, known.chunk, torch.full_like(known.episode, member)) for member in model.elites
+    ]
     termination = torch.stack([answer.termination for answer in answers]).mean(dim=0)
     reward = torch.stack([answer.reward for answer in answers]).mean(dim=0)
     by_horizon, unchanged = error_by_horizon(model, aside)
@@ -79,9 +83,9 @@ def measure(
         elites=model.elites,
         error_by_horizon=by_horizon,
         nothing_changes=unchanged,
-        termination_auc=auc(termination, full.terminated),
-        termination_rate=(float(termination.mean()), float(full.terminated.float().mean())),
-        reward_error=float((reward - full.reward).square().mean().sqrt()),
+        termination_auc=auc(termination[full], known.terminated[full]),
+        termination_rate=(float(termination.mean()), float(known.terminated.float().mean())),
+        reward_error=float((reward - known.reward).square().mean().sqrt()),
         held_out_episodes=len(set(aside.episode.tolist())),
     )
 

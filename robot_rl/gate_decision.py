@@ -1,0 +1,100 @@
+"""What a gate decided and why, and the file that keeps every decision.
+
+gate.jsonl    one decision per line, oldest first; a line cut off by a kill is dropped
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from robot_rl.types import RobotRLError
+
+GATE_FILE = "gate.jsonl"
+
+
+class DamagedDecisions(RobotRLError):
+    """A file of decisions holds something else."""
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """Whether a candidate replaces the reference.
+
+    Attributes:
+        accept: Whether it does.
+        reason: Why, for people.
+        rule: `paired` or `paper`.
+        reference: The reference's score `J`; NaN where nothing could be scored.
+        candidate: The candidate's.
+        gain: Mean paired difference.
+        lower_bound: One-sided lower confidence bound of the gain.
+        required_gain: What the bound (rule `paired`) or the gain (rule `paper`) had to exceed.
+        evidence: Further numbers behind the decision, by name.
+        step: Of the algorithm when it asked.
+    """
+
+    accept: bool
+    reason: str
+    rule: str
+    reference: float
+    candidate: float
+    gain: float
+    lower_bound: float
+    required_gain: float
+    evidence: Mapping[str, float]
+    step: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json` can write; NaN and infinity become null."""
+        document = dataclasses.asdict(self)
+        document["evidence"] = {name: _number_or_none(value) for name, value in self.evidence.items()}
+        return {key: _number_or_none(value) for key, value in document.items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The decision that `to_json` wrote."""
+        fields: dict[str, Any] = {key: math.nan if value is None else value for key, value in document.items()}
+        evidence = fields["evidence"].items()
+        fields["evidence"] = {name: math.nan if value is None else value for name, value in evidence}
+        return cls(**fields)
+
+
+def append_decision(path: Path, decision: GateDecision) -> None:
+    """Adds one decision and waits until the disk holds it; half a line left by a kill is cut off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        file.write(json.dumps(decision.to_json()).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_decisions(path: Path) -> list[GateDecision]:
+    """Every decision, oldest first; [] without a file. A last line cut off by a kill is left out.
+
+    Raises:
+        DamagedDecisions: A whole line that is no decision.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    decisions = []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            decisions.append(GateDecision.from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedDecisions(f"{path}, line {number} is no gate decision: {error!r}; remove that line") from error
+    return decisions
+
+
+def _number_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
