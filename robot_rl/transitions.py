@@ -268,7 +268,7 @@ def _encode(
     following = np.minimum(windows.tick + windows.rows, ticks - 1)
     seen, position = np.unique(np.stack([windows.tick, following]), return_inverse=True)
     now, then = position.reshape(2, -1)
-    encoding = _encodings(policy, episode, seen, batch_size)
+    encoding = encode_ticks(policy, episode, seen, batch_size)
 
     rewards = reward.rewards(episode)
     weighted = np.where(valid, rewards[taken] * reward.gamma**after, 0.0).sum(axis=1)
@@ -295,7 +295,7 @@ def _encode(
     )
 
 
-def _encodings(policy: DiffusionPolicy, episode: Episode, ticks: Integers, batch_size: int) -> Tensor:
+def encode_ticks(policy: DiffusionPolicy, episode: Episode, ticks: Integers, batch_size: int) -> Tensor:
     """Encodings of what the policy saw at some ticks: the first observation repeated before there were enough."""
     device = policy.normalizer.fitted.device
     before = np.arange(1 - policy.observation_count, 1)

@@ -1,0 +1,234 @@
+"""From decisions to advantages: how much better each chunk did than was expected of its state.
+
+Generalised advantage estimation (arXiv 1506.02438, equation 16), one decision as one step. A decision holds until the
+next one, the operator's takeover or the episode's end; what it earned is discounted tick by tick.
+
+    delta_i = R_i + D_i V(c'_i) - V(c_i)                     V(c'_i) = 0 where the episode has terminated
+    A_i     = delta_i + D_i lambda A_{i+1}                   without the second term at the end of a segment
+
+A segment ends where the episode does and where the operator takes over: there it bootstraps with the value of what was
+seen at the takeover, for what the operator does is no merit of the policy's. After giving back, the next one begins.
+
+Legend: `M` decisions, `K` denoising steps, `H` chunk length, `A` action dimension, `C` encoding size, `T` ticks of one
+episode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from policies.diffusion import DiffusionPolicy
+from robot_rl.collected import CollectedEpisode
+from robot_rl.transitions import RewardConfig, encode_ticks
+from robot_rl.types import Episode, Outcome, RobotRLError, Source
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The policy's own decisions in order of time, episode after episode; all tensors on one device.
+
+    Attributes:
+        condition: Encoding of what the policy saw. Shape (M, C).
+        states: The chain behind each chunk, normalised units. Shape (M, K + 1, H, A).
+        reward: Sum of `gamma^i r_i` over the ticks the decision held. Shape (M,).
+        discount: `gamma^ticks`, what a value at `next_condition` counts. Shape (M,).
+        next_condition: Encoding at the next decision, the takeover or the end. Shape (M, C).
+        terminated: Nothing comes after: do not bootstrap. Shape (M,), bool.
+        cut: Last of its segment, though the episode would have gone on: bootstrap, but look no further. Shape (M,).
+        taken_over: Cut because the operator took over. Shape (M,), bool.
+        episode: Number of the episode. Shape (M,), int64.
+        tick: At which it was made. Shape (M,), int64.
+    """
+
+    condition: Tensor
+    states: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_condition: Tensor
+    terminated: Tensor
+    cut: Tensor
+    taken_over: Tensor
+    episode: Tensor
+    tick: Tensor
+
+    def __len__(self) -> int:
+        """Number of decisions, `M`."""
+        return len(self.reward)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """All decisions of several, their episodes numbered on from part to part.
+
+        Raises:
+            RobotRLError: No parts.
+        """
+        if not parts:
+            raise RobotRLError("no segments to join: give at least one")
+        numbered, first = [], 0
+        for part in parts:
+            numbered.append(dataclasses.replace(part, episode=part.episode + first))
+            first += int(part.episode.max()) + 1 if len(part) else 0
+        names = [each.name for each in dataclasses.fields(cls)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in numbered]) for name in names})
+
+
+class Spans(NamedTuple):
+    """Which decisions of an episode count, and how far each one reached."""
+
+    kept: Integers
+    """Indices into the episode's decisions. Shape (m,)."""
+    start: Integers
+    """Tick of each. Shape (m,)."""
+    end: Integers
+    """First tick it no longer held, at most T. Shape (m,)."""
+    terminated: npt.NDArray[np.bool_]
+    cut: npt.NDArray[np.bool_]
+    taken_over: npt.NDArray[np.bool_]
+
+
+def gae(
+    reward: Tensor,
+    discount: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    cut: Tensor,
+    lam: float,
+) -> Tensor:
+    """Advantages of decisions in order of time; see the module's equations. All shapes (M,).
+
+    Args:
+        reward: Earned while the decision held.
+        discount: Of `next_value`, `gamma^ticks`.
+        value: V at the decision.
+        next_value: V where it ended; not read where terminated.
+        terminated: bool.
+        cut: bool; ends a segment with a bootstrap.
+        lam: Lambda: 0 trusts the value network for everything after a decision, 1 only for the end of a segment.
+
+    Raises:
+        RobotRLError: The last decision ends no segment: its successor is missing.
+    """
+    ends = terminated | cut
+    if len(reward) and not bool(ends[-1]):
+        raise RobotRLError("the last decision neither terminated nor was cut: mark it as cut, it then bootstraps")
+    following = torch.where(terminated, torch.zeros_like(next_value), next_value)
+    delta = (reward + discount * following - value).double().cpu()
+    carry = torch.where(ends, torch.zeros_like(discount), discount * lam).double().cpu()
+    advantage, later = torch.zeros_like(delta), 0.0
+    for index in range(len(delta) - 1, -1, -1):
+        later = float(delta[index]) + float(carry[index]) * later
+        advantage[index] = later
+    return advantage.to(value)
+
+
+def spans_of(episode: Episode, ticks: Sequence[int], ends: bool) -> Spans:
+    """How far each decision reached.
+
+    Args:
+        episode: Whose `source` says who drove.
+        ticks: Of the decisions, ascending.
+        ends: Whether nothing follows the episode's last action. If not, the state after it is unknown, and the last
+            tick's observation is where to bootstrap: a decision made there has no known consequence and is left out.
+
+    Raises:
+        RobotRLError: The ticks do not ascend, or lie outside the episode.
+    """
+    length = len(episode)
+    start = np.asarray(ticks, dtype=np.int64)
+    if len(start) and (start[0] < 0 or start[-1] >= length or (np.diff(start) <= 0).any()):
+        raise RobotRLError(f"decisions at ticks {[*ticks]} of an episode of {length}: wanted ascending, from 0 to less")
+    last = length if ends else max(length - 1, 0)
+    by_operator = np.asarray(episode.source) == Source.OPERATOR
+    kept = np.flatnonzero((start < last) & ~by_operator[start]) if len(start) else np.zeros(0, np.int64)
+    start = start[kept]
+    operator_ticks = np.append(np.flatnonzero(by_operator), length)
+    takeover = operator_ticks[np.searchsorted(operator_ticks, start)]
+    successor = np.append(start[1:], length)[: len(start)]
+    end = np.minimum(np.minimum(successor, takeover), last)
+    terminated = np.logical_and(ends, end == length)
+    goes_on = (end == successor) & (successor < length)
+    return Spans(kept, start, end, terminated, ~goes_on & ~terminated, (end == takeover) & (takeover < length))
+
+
+@torch.no_grad()
+def segments_of(
+    policy: DiffusionPolicy, collected: Iterable[CollectedEpisode], reward: RewardConfig, *, batch_size: int = 1024
+) -> Segments:
+    """The policy's own decisions and what came of them.
+
+    Aborted episodes are left out: their label says nothing. Ticks the operator drove are in none of the spans, so they
+    reach no surrogate; `reward.intervention_penalty` lands on the decision that was taken over.
+
+    Args:
+        policy: Encodes, in evaluation mode, on its own device; its mode is left as it was.
+        collected: With the chains that the policy sampled.
+        reward: See `RewardConfig`.
+        batch_size: Ticks encoded at once.
+
+    Raises:
+        SpecMismatch: An episode of another robot than the policy's.
+        RobotRLError: There is no decision at all.
+    """
+    reward.validate()
+    training = policy.training
+    policy.eval()
+    try:
+        kept = (each for each in collected if each.episode.result.outcome is not Outcome.ABORTED)
+        parts = [_segments(policy, each, number, reward, batch_size) for number, each in enumerate(kept)]
+    finally:
+        policy.train(training)
+    found = [part for part in parts if len(part)]
+    if not found:
+        raise RobotRLError(
+            f"{len(parts)} episodes hold no decision of the policy that had a consequence: let it drive for longer, "
+            "and collect with the exploring policy, which remembers its chains"
+        )
+    names = [each.name for each in dataclasses.fields(Segments)]
+    return Segments(**{name: torch.cat([getattr(part, name) for part in found]) for name in names})
+
+
+def _segments(
+    policy: DiffusionPolicy, collected: CollectedEpisode, number: int, reward: RewardConfig, batch_size: int
+) -> Segments:
+    episode, decisions = collected.episode, collected.decisions
+    policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
+    spans = spans_of(episode, [each.tick for each in decisions], reward.ends(episode))
+    count = len(spans.start)
+    seen, position = np.unique(
+        np.concatenate([spans.start, np.minimum(spans.end, len(episode) - 1)]), return_inverse=True
+    )
+    encoding = encode_ticks(policy, episode, seen, batch_size)
+    device = encoding.device
+    rewards = reward.rewards(episode)
+    earned = [
+        float(np.dot(rewards[start:end], reward.gamma ** np.arange(end - start)))
+        for start, end in zip(spans.start, spans.end, strict=True)
+    ]
+    chains = np.array([decisions[index].states for index in spans.kept], np.float32)
+
+    def flags(values: npt.NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    return Segments(
+        condition=encoding[torch.from_numpy(position[:count]).to(device)],
+        states=torch.from_numpy(chains).to(device),
+        reward=torch.tensor(earned, dtype=torch.float32, device=device),
+        discount=torch.tensor(reward.gamma ** (spans.end - spans.start), dtype=torch.float32, device=device),
+        next_condition=encoding[torch.from_numpy(position[count:]).to(device)],
+        terminated=flags(spans.terminated),
+        cut=flags(spans.cut),
+        taken_over=flags(spans.taken_over),
+        episode=torch.full((count,), number, device=device),
+        tick=torch.from_numpy(spans.start).to(device),
+    )
