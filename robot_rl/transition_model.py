@@ -107,13 +107,11 @@ class DynamicsEnsemble(nn.Module):
         config.validate()
         self.members, self.rows, self.action_size = config.members, rows, action_size
         self.condition_size = condition_size
-        generator = torch.Generator().manual_seed(config.seed)
-        inputs = condition_size + rows * action_size
-        self.motion = EnsembleMlp(
-            config.members, inputs, condition_size + 1, width=config.width, blocks=config.blocks, generator=generator
-        )
-        width = min(config.width, ENDING_WIDTH)
-        self.ending = EnsembleMlp(config.members, inputs, 2, width=width, blocks=1, generator=generator)
+        inputs, outputs = condition_size + rows * action_size, condition_size + 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.motion = EnsembleMlp(config.members, inputs, outputs, width=config.width, blocks=config.blocks)
+            self.ending = EnsembleMlp(config.members, inputs, 2, width=min(config.width, ENDING_WIDTH), blocks=1)
         for name in ("centre", "change_centre"):
             self.register_buffer(name, torch.zeros(condition_size))
         for name in ("spread", "change_spread"):
