@@ -21,6 +21,8 @@ COMMAND_LAYER = {
     "robot_rl.operate",
     "robot_rl.evaluate",
     "robot_rl.session",
+    "robot_rl.collector",
+    "robot_rl.finetune",
     "robot_rl.demo",
     "robot_rl.doctor",
     "robot_rl.export_command",

@@ -1,0 +1,309 @@
+"""Episodes of a policy in simulated time, from processes that live as long as their robots.
+
+Reinforcement learning changes the policy every few seconds, so robot and operator are built once per process and only
+the pickled policy is sent anew. An episode is a function of policy and seed, whichever process runs it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
+
+from robot_rl.clock import SimulatedClock
+from robot_rl.collected import CollectedEpisode, MemorySink, decisions_of
+from robot_rl.rollout import run_episode
+from robot_rl.session import (
+    SessionSettings,
+    build_filter,
+    build_operator,
+    build_robot,
+    header_for,
+    judge_of,
+    options_for,
+)
+from robot_rl.types import Policy, RobotRLError, RobotSpec
+
+AHEAD = 2
+"""Episodes handed to a process at a time, so that it need not wait for the next seed."""
+STOP_TIMEOUT_S = 5.0
+
+
+class CollectingFailed(RobotRLError):
+    """A process that runs episodes could not be set up, failed or died."""
+
+
+class EpisodeRunner:
+    """Robot and operator of one process, built once for all its episodes. A context manager.
+
+    Args:
+        settings: Robot, limits, operator, task and rollout.
+    """
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._robot = build_robot(settings.robot)
+        self._operator = build_operator(settings.operator, self._robot.spec)
+        self._connected = ExitStack()
+
+    @property
+    def spec(self) -> RobotSpec:
+        """The robot's."""
+        return self._robot.spec
+
+    def __enter__(self) -> Self:
+        self._connected.enter_context(self._robot)
+        self._connected.enter_context(self._operator)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connected.close()
+
+    def run(self, policy: Policy, seed: int) -> CollectedEpisode:
+        """One episode, with a command filter of its own so that a fault ends with it."""
+        sink = MemorySink()
+        settings = self._settings
+        with _one_torch_thread():
+            run_episode(
+                self._robot,
+                policy,
+                self._operator,
+                judge_of(self._robot),
+                SimulatedClock(),
+                build_filter(self._robot.spec, settings.limits),
+                sink,
+                options_for(policy, settings.task, settings.rollout),
+                seed,
+                header_for(settings.task, self._operator, policy, seed),
+            )
+        return collected(sink, policy)
+
+
+def collected(sink: MemorySink, policy: Policy) -> CollectedEpisode:
+    """The episode that a sink holds, with the chains of a policy that remembers them."""
+    episode = sink.take()
+    take_chains = getattr(policy, "take_chains", None)
+    return CollectedEpisode(episode, () if take_chains is None else decisions_of(episode, take_chains()))
+
+
+class EpisodeCollector:
+    """Runs episodes over processes, or in this one. A context manager.
+
+    Args:
+        settings: Robot, limits, operator, task and rollout; they are sent to the processes.
+        workers: Processes; 1 runs everything here.
+
+    Attributes:
+        spec: The robot's; known while entered.
+    """
+
+    spec: RobotSpec
+
+    def __init__(self, settings: SessionSettings, workers: int = 1) -> None:
+        if workers < 1:
+            raise RobotRLError(f"workers is {workers}, wanted at least 1")
+        self._settings = settings
+        self._workers = workers
+        self._pool: list[_Worker] = []
+        self._here: EpisodeRunner | None = None
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self._workers == 1:
+                self._here = stack.enter_context(EpisodeRunner(self._settings))
+                self.spec = self._here.spec
+            else:
+                stack.callback(self._stop)
+                self._pool = [_start(self._settings) for _ in range(self._workers)]
+                specs = [cast(RobotSpec, worker.receive()) for worker in self._pool]
+                self.spec = specs[0]
+            self._entered = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+
+    def collect(self, policy: Policy, seeds: Sequence[int]) -> Iterator[CollectedEpisode]:
+        """One episode per seed, in the order of the seeds.
+
+        Args:
+            policy: Picklable; with `take_chains`, its chains become the episodes' decisions.
+            seeds: Of robot, policy and operator.
+
+        Raises:
+            SpecMismatch: The policy is for another robot.
+            CollectingFailed: See `CollectingFailed`; says which seed.
+        """
+        policy.spec.require(self.spec, "the policy")
+        if self._here is not None:
+            return map(self._here.run, [policy] * len(seeds), seeds)
+        return self._collect(pickle.dumps(policy), seeds)
+
+    def _collect(self, policy: bytes, seeds: Sequence[int]) -> Iterator[CollectedEpisode]:
+        for worker in self._pool:
+            # Somebody may have stopped listening halfway through the last call.
+            while worker.running:
+                worker.episode()
+            worker.send(policy)
+        waiting = deque(enumerate(seeds))
+        done: dict[int, CollectedEpisode] = {}
+        for index in range(len(seeds)):
+            while index not in done:
+                self._hand_out(waiting)
+                for worker in self._with_news():
+                    done |= [worker.episode()]
+            yield done.pop(index)
+
+    def _hand_out(self, waiting: deque[tuple[int, int]]) -> None:
+        for _ in range(AHEAD):
+            for worker in self._pool:
+                if waiting and len(worker.running) < AHEAD:
+                    index, seed = waiting.popleft()
+                    worker.send(seed)
+                    worker.running.append((index, seed))
+
+    def _with_news(self) -> list[_Worker]:
+        busy = {worker.connection: worker for worker in self._pool if worker.running}
+        return [busy[cast(Connection, ready)] for ready in wait([*busy])]
+
+    def _stop(self) -> None:
+        for worker in self._pool:
+            # Closing the pipe ends an idle process; one in the middle of an episode has nothing worth waiting for.
+            worker.connection.close()
+            if worker.running:
+                worker.process.terminate()
+        for worker in self._pool:
+            worker.process.join(STOP_TIMEOUT_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._pool = []
+
+
+class _Failure(NamedTuple):
+    """What a process answers instead of an episode."""
+
+    message: str
+
+
+@dataclass
+class _Worker:
+    """A process as seen from here.
+
+    Attributes:
+        process: The process.
+        connection: Our end of the pipe.
+        running: Index and seed of the episodes handed to it.
+    """
+
+    process: SpawnProcess
+    connection: Connection
+    running: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def send(self, what: bytes | int) -> None:
+        """A pickled policy, or the seed of an episode to run with it."""
+        try:
+            self.connection.send(what)
+        except OSError:
+            raise self._died() from None
+
+    def episode(self) -> tuple[int, CollectedEpisode]:
+        """Waits for the oldest episode handed to it, and its index."""
+        found = cast(CollectedEpisode, self.receive())
+        index, _ = self.running.popleft()
+        return index, found
+
+    def receive(self) -> object:
+        """Waits for the next answer.
+
+        Raises:
+            CollectingFailed: The process failed or died.
+        """
+        try:
+            answer = self.connection.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        if isinstance(answer, _Failure):
+            raise CollectingFailed(f"{answer.message}{self._where()}")
+        return answer
+
+    def _died(self) -> CollectingFailed:
+        self.process.join(STOP_TIMEOUT_S)
+        code = self.process.exitcode
+        how = "it does not answer" if code is None else f"signal {-code}" if code < 0 else f"exit status {code}"
+        return CollectingFailed(
+            f"a process that runs episodes died{self._where()} ({how}): if memory ran out, use fewer workers; what was "
+            "collected before is kept"
+        )
+
+    def _where(self) -> str:
+        return f" in the episode of seed {self.running[0][1]}" if self.running else ""
+
+
+def _start(settings: SessionSettings) -> _Worker:
+    # Not fork: a forked process inherits the threads' locks of torch and of the simulator.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, settings), name="episodes", daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _serve(connection: Connection, settings: SessionSettings) -> None:
+    """The life of a process: takes policies and seeds, answers with episodes, ends when the pipe is closed."""
+    # Ctrl-C reaches every process of the terminal; the one that started this one decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    policy: Policy | None = None
+    try:
+        with EpisodeRunner(settings) as runner:
+            connection.send(runner.spec)
+            while True:
+                asked = connection.recv()
+                if isinstance(asked, bytes):
+                    policy = cast(Policy, pickle.loads(asked))
+                    continue
+                assert policy is not None
+                connection.send(runner.run(policy, asked))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception as error:
+        _report(connection, error)
+
+
+def _report(connection: Connection, error: Exception) -> None:
+    """Says what went wrong, if anybody still listens."""
+    name = "" if isinstance(error, RobotRLError) else f"{type(error).__name__}: "
+    try:
+        connection.send(_Failure(f"{name}{error}"))
+    except OSError:
+        return
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Runs torch, where it is loaded, on one thread: the same figures however many processes share the machine."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
