@@ -12,6 +12,7 @@ Legend: `B` batch, `K` denoising steps, `H` chunk length, `n` executed rows, `A`
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -245,12 +246,13 @@ class DenoisingPpo:
         return metrics | {"gradient_norm": self._descend(loss)}
 
     def state(self) -> dict[str, Any]:
-        """The optimiser's part of an exact resume; the denoiser's weights are the policy's."""
-        return {"optimizer": self._optimizer.state_dict(), "learning_rate": self.learning_rate}
+        """A copy of the optimiser's part of an exact resume; the denoiser's weights are the policy's."""
+        return {"optimizer": copy.deepcopy(self._optimizer.state_dict()), "learning_rate": self.learning_rate}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        # The optimiser keeps the tensors it is given and writes into them: a state must survive being loaded.
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.learning_rate = float(state["learning_rate"])
 
     def _orders(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
