@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from policies.denoiser import build_denoiser
 from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, InvalidPolicyConfig, MlpConfig, UnetConfig
 from policies.encoders import ObservationEncoder
-from policies.noise_schedule import NoiseSchedule
+from policies.noise_schedule import DenoisingSteps, NoiseSchedule
 from policies.normalizer import ACTION, Normalizer
 from robot_rl.types import ActionKind, RobotRLError, RobotSpec
 
@@ -39,6 +39,17 @@ class DenoisingChain(NamedTuple):
     """From the initial noise to the clean chunk. Shape (B, K + 1, H, A)."""
     predictions: Tensor
     """The network's raw output at each step. Shape (B, K, H, A)."""
+
+
+class Corrupted(NamedTuple):
+    """A training sample of the network, normalised units."""
+
+    noisy: Tensor
+    """Shape (B, H, A)."""
+    timestep: Tensor
+    """Shape (B,)."""
+    target: Tensor
+    """What the network should say. Shape (B, H, A)."""
 
 
 class DiffusionPolicy(nn.Module):
@@ -65,7 +76,7 @@ class DiffusionPolicy(nn.Module):
         shapes = {name: self.spec.observations[name].shape for name in self.encoder.low_dimensional}
         self.normalizer = Normalizer({**shapes, ACTION: spec.action.shape})
         self.denoiser = build_denoiser(self.action_size, self.encoder.output_size, config)
-        self.schedule = NoiseSchedule(config)
+        self.schedule = self.make_schedule(config)
         binary = torch.from_numpy(spec.kind_mask(ActionKind.BINARY))
         self.register_buffer("binary", binary, persistent=False)
 
@@ -100,6 +111,10 @@ class DiffusionPolicy(nn.Module):
         """
         self.normalizer.fit(statistics)
 
+    def make_schedule(self, config: DiffusionPolicyConfig) -> DenoisingSteps:
+        """The steps of a sampling run, for `config`."""
+        return NoiseSchedule(config)
+
     def forward(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The same as `loss`: distributed training wraps `forward`."""
         return self.loss(batch, generator)
@@ -123,15 +138,21 @@ class DiffusionPolicy(nn.Module):
         observations = {key.removeprefix(prefix): values for key, values in batch.items() if key.startswith(prefix)}
         condition = self.encode(observations, generator if self.training else None)
 
+        noisy, timestep, target = self.corrupt(clean, generator)
+        prediction = self.denoiser(noisy, timestep, condition).float()
+        error = (prediction - target).square().mean(dim=-1)
+        loss = torch.where(valid, error, 0.0).sum() / valid.sum().clamp(min=1)
+        return loss, {"loss": loss.detach(), "valid_fraction": valid.float().mean()}
+
+    def corrupt(self, clean: Tensor, generator: torch.Generator) -> Corrupted:
+        """Draws what the network learns from; `clean` is normalised, shape (B, H, A)."""
+        assert isinstance(self.schedule, NoiseSchedule)
         noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean.device)
         timestep = torch.randint(
             self.config.train_timesteps, clean.shape[:1], generator=generator, device=generator.device
         ).to(clean.device)
-        prediction = self.denoiser(self.schedule.add_noise(clean, noise, timestep), timestep, condition).float()
         target = noise if self.config.prediction == "epsilon" else clean
-        error = (prediction - target).square().mean(dim=-1)
-        loss = torch.where(valid, error, 0.0).sum() / valid.sum().clamp(min=1)
-        return loss, {"loss": loss.detach(), "valid_fraction": valid.float().mean()}
+        return Corrupted(self.schedule.add_noise(clean, noise, timestep), timestep, target)
 
     def sample(self, observations: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         """Chunks of actions; gradients are the caller's to switch off.
@@ -270,7 +291,7 @@ class DiffusionPolicy(nn.Module):
         config.validate()
         other = copy.deepcopy(self)
         other.config, other.encoder.config = config, config
-        other.schedule = type(self.schedule)(config).to(self.schedule.table.device)
+        other.schedule = self.make_schedule(config).to(self.schedule.table.device)
         return other
 
     def fingerprint(self) -> str:

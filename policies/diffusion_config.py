@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from robot_rl.types import RobotRLError
 
@@ -129,6 +129,8 @@ class DiffusionPolicyConfig:
     sigma_min: float = 0.0
     sigma_max: float | None = None
 
+    predictions: ClassVar[tuple[str, ...]] = PREDICTIONS
+
     def __post_init__(self) -> None:
         """Restores tuples, which configuration files turn into lists."""
         self.streams = tuple(self.streams)
@@ -159,7 +161,7 @@ class DiffusionPolicyConfig:
         if len(set(self.streams)) < len(self.streams):
             raise InvalidPolicyConfig(f"policy.streams names a stream twice: {', '.join(self.streams)}")
         _require_one_of("policy.denoiser", self.denoiser, DENOISERS)
-        _require_one_of("policy.prediction", self.prediction, PREDICTIONS)
+        _require_one_of("policy.prediction", self.prediction, self.predictions)
         _require_one_of("policy.timestep_spacing", self.timestep_spacing, SPACINGS)
         _require_one_of("policy.camera.backbone", self.camera.backbone, BACKBONES)
         self._validate_counts()
