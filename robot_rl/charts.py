@@ -165,6 +165,40 @@ def histogram(values: npt.ArrayLike, marks: Mapping[str, float], unit: str, what
     return _svg(body, f"histogram of {what} over {label}: {', '.join(words)}")
 
 
+class Gain(NamedTuple):
+    """One judged update; values that are not finite are not drawn."""
+
+    gain: float
+    lower_bound: float
+    second: float
+    """By another estimator."""
+    accepted: bool
+
+
+def gain_chart(gains: Sequence[Gain], x_label: str, y_label: str) -> str:
+    """Gains in their order, each a dot with a line down to its lower bound. Needs at least one finite gain."""
+    drawn = [value for each in gains for value in each[:3] if math.isfinite(value)]
+    room = 0.1 * max(max(drawn) - min(drawn), max(map(abs, drawn)), SMALLEST_DRAWN)
+    x_axis = _Axis(0.0, len(gains) + 1.0, LEFT, WIDTH - RIGHT)
+    y_axis = _Axis(min(0.0, *drawn) - room, max(0.0, *drawn) + room, HEIGHT - BOTTOM, TOP)
+    zero = float(y_axis.pixel(0.0))
+    parts = [
+        _axes(x_axis, y_axis, x_label, y_label),
+        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{zero:.1f}" y2="{zero:.1f}"/>',
+    ]
+    for number, each in enumerate(gains, start=1):
+        x, kind = float(x_axis.pixel(number)), "yes" if each.accepted else "no"
+        if math.isfinite(each.gain) and math.isfinite(each.lower_bound):
+            top, foot = (float(y_axis.pixel(value)) for value in (each.gain, each.lower_bound))
+            parts.append(f'<line class="{kind}-line" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{foot:.1f}"/>')
+            parts.append(f'<circle class="{kind}-dot" cx="{x:.1f}" cy="{top:.1f}" r="4"/>')
+        if math.isfinite(each.second):
+            y = float(y_axis.pixel(each.second))
+            parts.append(f'<circle class="other-dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+    accepted = sum(each.accepted for each in gains)
+    return _svg("".join(parts), f"{y_label} of {len(gains)} updates, {accepted} of them accepted")
+
+
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers within [low, high], about as many as wanted."""
     raw = (high - low) / wanted

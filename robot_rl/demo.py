@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,15 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data.store import DatasetStore
 from robot_rl import train
+from robot_rl.dataset_facts import dataset_facts
 from robot_rl.evaluate import EvalSettings, evaluate
 from robot_rl.export_command import ExportSettings, export
 from robot_rl.machine_facts import environment_facts
 from robot_rl.operate import CollectSettings, collect_episodes
 from robot_rl.report import write_report
 from robot_rl.settings import load
-from robot_rl.summary import DatasetFacts, DemoSummary, LearningCurve, Role, StageResult
+from robot_rl.summary import DemoSummary, LearningCurve, Role, StageResult
 from robot_rl.types import Outcome, RobotRLError
 
 MARKER = ".robot-rl-demo"
@@ -200,20 +199,6 @@ def claim(output: Path) -> None:
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / MARKER).touch()
-
-
-def dataset_facts(url: str) -> DatasetFacts:
-    """A dataset's newest state in figures."""
-    with DatasetStore.open(url) as store:
-        infos = [store.info(each) for each in store.episode_ids()]
-        return DatasetFacts(
-            url=url,
-            snapshot=store.snapshot,
-            outcomes=dict(Counter(str(info.result.outcome) for info in infos)),
-            ticks=sum(info.result.ticks for info in infos),
-            size_bytes=sum(info.bytes for info in infos),
-            streams={name: f"{spec.shape} {spec.dtype}" for name, spec in store.spec.observations.items()},
-        )
 
 
 def _print_result(demo: Demo, report: Path, seconds: float) -> None:

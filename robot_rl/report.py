@@ -19,17 +19,20 @@ import numpy as np
 from data.atomic_file import write_whole
 from robot_rl import charts
 from robot_rl.machine_facts import PACKAGES_TOLD
+from robot_rl.report_gate import gate_section
 from robot_rl.report_style import STYLE
+from robot_rl.report_text import sentence as _sentence
+from robot_rl.report_text import text as _text
 from robot_rl.summary import (
     DatasetFacts,
     DemoSummary,
     EvaluationIdentity,
+    GateRow,
     LearningCurve,
     Role,
     StageResult,
     evaluation_document,
     latency_facts,
-    public_text,
     summary_document,
     write_json,
 )
@@ -39,6 +42,7 @@ __all__ = [
     "DatasetFacts",
     "DemoSummary",
     "EvaluationIdentity",
+    "GateRow",
     "LearningCurve",
     "Role",
     "StageResult",
@@ -71,8 +75,10 @@ def render(run_dir: Path, summary: DemoSummary) -> str:
         _header(summary),
         _tiles(summary),
         _stages(summary.stages),
+        gate_section(summary.gate_decisions),
         f'<section class="grid-2">{_curves(summary.curves)}{_latency(summary)}</section>',
         _pictures(run_dir, summary),
+        _diagnostics(summary),
         f'<section class="grid-2">{_dataset(summary.dataset)}{_environment(summary)}</section>',
         _next(summary.next_commands),
         _footer(summary.notes),
@@ -84,15 +90,6 @@ def render(run_dir: Path, summary: DemoSummary) -> str:
         + "\n".join(sections)
         + "</main></body></html>\n"
     )
-
-
-def _text(value: object) -> str:
-    """Escaped for HTML and without private paths."""
-    return html.escape(public_text(str(value)))
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def percent(share: float) -> str:
@@ -332,6 +329,13 @@ def _environment(summary: DemoSummary) -> str:
     rows = {name: value for name, value in summary.environment.items() if name not in PACKAGES_TOLD}
     told = [f"{name} {summary.environment[name]}" for name in PACKAGES_TOLD if name in summary.environment]
     return _card("Machine and software", _definitions({**rows, **({"Packages": ", ".join(told)} if told else {})}))
+
+
+def _diagnostics(summary: DemoSummary) -> str:
+    if not summary.diagnostics:
+        return ""
+    cards = [_card(_sentence(name), _definitions(dict(rows))) for name, rows in summary.diagnostics.items()]
+    return f'<section class="grid-2">{"".join(cards)}</section>'
 
 
 def _definitions(rows: dict[str, str]) -> str:

@@ -65,5 +65,8 @@ code{font:13px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monos
 .commands code{display:block;background:var(--code);border:1px solid var(--line);border-radius:6px;padding:8px 12px;
 margin-top:5px;overflow-x:auto;white-space:pre}
 footer{margin-top:28px;font-size:13px;color:var(--muted);max-width:80ch}
+.verdict{font-weight:600;white-space:nowrap}.verdict.yes{color:var(--third)}.verdict.no{color:var(--second)}
+.yes-dot{fill:var(--third)}.no-dot{fill:var(--second)}.other-dot{fill:none;stroke:var(--muted);stroke-width:1.6}
+.yes-line{stroke:var(--third);stroke-width:2}.no-line{stroke:var(--second);stroke-width:2}
 @media print{body{background:#fff}.card{break-inside:avoid}}
 """

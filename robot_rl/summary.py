@@ -118,6 +118,33 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
+class GateRow:
+    """One decision of the gate.
+
+    Attributes:
+        stage: Which update was judged: `round 1, after 50 batches`.
+        accepted: Whether it replaced the policy before it.
+        reason: Why, for people.
+        reference: Score of the policy before; NaN where nothing could be scored, as all figures here.
+        candidate: Score of the update.
+        gain: Mean paired difference.
+        lower_bound: Of the gain.
+        required_gain: What had to be exceeded.
+        second_gain: The gain by an independent estimator, which decides nothing; NaN without one.
+    """
+
+    stage: str
+    accepted: bool
+    reason: str
+    reference: float
+    candidate: float
+    gain: float
+    lower_bound: float
+    required_gain: float
+    second_gain: float
+
+
+@dataclass(frozen=True)
 class DemoSummary:
     """Everything that the report of a run tells.
 
@@ -131,6 +158,8 @@ class DemoSummary:
         dataset: What was learned from; None if it is not known.
         latency_ms: What computed the chunks (`onnxruntime, K=10`) to the time of each chunk [ms].
         curves: Learning curves.
+        gate_decisions: In the order in which they were made.
+        diagnostics: Heading (`critic, round 1`) to figures by name, for people.
         video: An mp4, below the run's directory; None without one.
         frames: Pictures to show when there is no video, uint8 (height, width, 3).
         next_commands: Command and what it does, to go on with.
@@ -147,6 +176,8 @@ class DemoSummary:
     dataset: DatasetFacts | None = None
     latency_ms: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
     curves: tuple[LearningCurve, ...] = ()
+    gate_decisions: tuple[GateRow, ...] = ()
+    diagnostics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     video: Path | None = None
     frames: tuple[npt.NDArray[np.uint8], ...] = ()
     next_commands: tuple[tuple[str, str], ...] = ()
@@ -215,6 +246,8 @@ def summary_document(summary: DemoSummary) -> dict[str, Any]:
         "stages": [stage.to_json() for stage in summary.stages],
         "latency_ms": {name: latency_facts(values) for name, values in summary.latency_ms.items()},
         "dataset": dataset,
+        "gate_decisions": [asdict(row) for row in summary.gate_decisions],
+        "diagnostics": {name: dict(rows) for name, rows in summary.diagnostics.items()},
         "environment": dict(summary.environment),
         "notes": list(summary.notes),
     }
