@@ -19,11 +19,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from policies.auxiliary import Encoding
 from policies.denoiser import build_denoiser
 from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, InvalidPolicyConfig, MlpConfig, UnetConfig
 from policies.encoders import ObservationEncoder
 from policies.noise_schedule import DenoisingSteps, NoiseSchedule
 from policies.normalizer import ACTION, Normalizer
+from policies.point_encoder import with_colour_range
 from robot_rl.types import ActionKind, RobotRLError, RobotSpec
 
 __all__ = ["CameraConfig", "DiffusionPolicy", "DiffusionPolicyConfig", "MlpConfig", "UnetConfig"]
@@ -74,8 +76,11 @@ class DiffusionPolicy(nn.Module):
         self.action_size = spec.action.size
         self.encoder = ObservationEncoder(self.spec, config)
         shapes = {name: self.spec.observations[name].shape for name in self.encoder.low_dimensional}
+        # One range for all points of a cloud: its order means nothing.
+        shapes |= {name: (columns,) for name, columns in self.encoder.columns.items()}
         self.normalizer = Normalizer({**shapes, ACTION: spec.action.shape})
         self.denoiser = build_denoiser(self.action_size, self.encoder.output_size, config)
+        self.auxiliary = self.encoder.make_auxiliary()
         self.schedule = self.make_schedule(config)
         binary = torch.from_numpy(spec.kind_mask(ActionKind.BINARY))
         self.register_buffer("binary", binary, persistent=False)
@@ -104,12 +109,13 @@ class DiffusionPolicy(nn.Module):
         """Fits the normaliser, once and before training.
 
         Args:
-            statistics: `{"min": ..., "max": ...}` per low-dimensional stream and for `action`, in robot units.
+            statistics: `{"min": ..., "max": ...}` per low-dimensional stream, per point cloud (of the shape of a point)
+                and for `action`, in robot units.
 
         Raises:
             MissingStatistics: A key is absent or is no finite range of the right shape.
         """
-        self.normalizer.fit(statistics)
+        self.normalizer.fit(with_colour_range(statistics, self.encoder.point_clouds))
 
     def make_schedule(self, config: DiffusionPolicyConfig) -> DenoisingSteps:
         """The steps of a sampling run, for `config`."""
@@ -136,13 +142,18 @@ class DiffusionPolicy(nn.Module):
         clean = self.normalizer.normalize(ACTION, hold_last_valid(batch["action"], valid))
         prefix = OBSERVATION_PREFIX
         observations = {key.removeprefix(prefix): values for key, values in batch.items() if key.startswith(prefix)}
-        condition = self.encode(observations, generator if self.training else None)
+        encoding = self._encoding(observations, generator if self.training else None)
+        condition = encoding.condition.float()
 
         noisy, timestep, target = self.corrupt(clean, generator)
         prediction = self.denoiser(noisy, timestep, condition).float()
         error = (prediction - target).square().mean(dim=-1)
         loss = torch.where(valid, error, 0.0).sum() / valid.sum().clamp(min=1)
-        return loss, {"loss": loss.detach(), "valid_fraction": valid.float().mean()}
+        metrics = {"loss": loss.detach(), "valid_fraction": valid.float().mean()}
+        if self.auxiliary is None:
+            return loss, metrics
+        extra, extra_metrics = self.auxiliary(encoding)
+        return loss + extra, metrics | extra_metrics
 
     def corrupt(self, clean: Tensor, generator: torch.Generator) -> Corrupted:
         """Draws what the network learns from; `clean` is normalised, shape (B, H, A)."""
@@ -173,11 +184,15 @@ class DiffusionPolicy(nn.Module):
 
         Args:
             observations: As for `sample`.
-            generator: Crops images at random places drawn from it; None crops the centre.
+            generator: Crops images at random places drawn from it; None crops the centre. In training mode it also
+                draws from the bottleneck, if there is one; otherwise `c` is the mean.
 
         Returns:
             `c`, shape (B, C).
         """
+        return self._encoding(observations, generator).condition.float()
+
+    def _encoding(self, observations: Mapping[str, Tensor], generator: torch.Generator | None) -> Encoding:
         for name in self.config.streams:
             if name not in observations:
                 raise RobotRLError(f"no observation of stream '{name}'; the batch has {', '.join(observations)}")
@@ -185,11 +200,9 @@ class DiffusionPolicy(nn.Module):
                 raise RobotRLError(
                     f"stream '{name}' holds {observations[name].shape[1]} observations, wanted {self.observation_count}"
                 )
-        normalized = {
-            name: self.normalizer.normalize(name, observations[name]) for name in self.encoder.low_dimensional
-        }
-        encoding: Tensor = self.encoder(normalized, observations, generator).float()
-        return encoding
+        scaled = (*self.encoder.low_dimensional, *self.encoder.point_clouds)
+        normalized = {name: self.normalizer.normalize(name, observations[name]) for name in scaled}
+        return self.encoder.encode(normalized, observations, generator)
 
     def predict(self, noisy: Tensor, step: int | Tensor, condition: Tensor) -> Tensor:
         """The network's raw output.

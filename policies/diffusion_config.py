@@ -87,11 +87,56 @@ class CameraConfig:
 
 
 @dataclass
+class PointConfig:
+    """How every point cloud is encoded: PointNet as in arXiv 2403.03954, with weights of its own for each stream.
+
+    Attributes:
+        widths: Features per point after each layer; the largest over the points of the last ones are kept.
+        features: Encoding size per cloud and frame.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    features: int = 64
+
+    def __post_init__(self) -> None:
+        """Restores tuples, which configuration files turn into lists."""
+        self.widths = tuple(self.widths)
+
+
+@dataclass
+class AuxiliaryConfig:
+    """Losses beside imitation's for the encoders of cameras and point clouds; see `policies/auxiliary.py`.
+
+    Attributes:
+        reconstruction: Weight of decoding the encoding back to what was seen; 0 for no decoders.
+        bottleneck: Weight of the variational information bottleneck's divergence [per nat]; 0 for a plain encoder.
+        image_size: Height and width of the picture that is decoded [px].
+        points: Points of the cloud that is decoded.
+        width: Features of the decoders' layers.
+    """
+
+    reconstruction: float = 0.0
+    bottleneck: float = 0.0
+    image_size: tuple[int, int] = (16, 16)
+    points: int = 128
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        """Restores tuples, which configuration files turn into lists."""
+        self.image_size = _pair(self.image_size)
+
+    @property
+    def on(self) -> bool:
+        """Whether there is anything to add."""
+        return self.reconstruction > 0 or self.bottleneck > 0
+
+
+@dataclass
 class DiffusionPolicyConfig:
     """Everything about a diffusion policy except the robot it drives.
 
     Attributes:
-        streams: Observation streams to see, in this order; cameras and low-dimensional ones alike.
+        streams: Observation streams to see, in this order; cameras, point clouds and low-dimensional ones alike.
         observation_count: Newest observations seen at once.
         horizon: Actions per chunk `H`; 1 is single-step control.
         execute_horizon: Rows of a chunk to execute before a newer chunk should replace it.
@@ -99,6 +144,8 @@ class DiffusionPolicyConfig:
         mlp: Used by `mlp`.
         unet: Used by `unet`.
         camera: Used when a stream is a camera's.
+        points: Used when a stream is a point cloud.
+        auxiliary: Losses beside imitation's.
         state_features: Size of a small MLP's output over the low-dimensional streams; 0 hands them on as they are.
         prediction: What the network predicts: `epsilon`, the noise, or `sample`, the clean chunk.
         train_timesteps: Diffusion steps `T` of the squared-cosine schedule.
@@ -119,6 +166,8 @@ class DiffusionPolicyConfig:
     mlp: MlpConfig = field(default_factory=MlpConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    points: PointConfig = field(default_factory=PointConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     state_features: int = 0
     prediction: str = "epsilon"
     train_timesteps: int = 100
@@ -146,7 +195,13 @@ class DiffusionPolicyConfig:
         Raises:
             InvalidPolicyConfig: An unknown key, for example of a newer version.
         """
-        parts = {"mlp": MlpConfig, "unet": UnetConfig, "camera": CameraConfig}
+        parts = {
+            "mlp": MlpConfig,
+            "unet": UnetConfig,
+            "camera": CameraConfig,
+            "points": PointConfig,
+            "auxiliary": AuxiliaryConfig,
+        }
         fields = {key: _build(parts[key], value, key) if key in parts else value for key, value in document.items()}
         return _build(cls, fields, "policy")
 
@@ -168,6 +223,7 @@ class DiffusionPolicyConfig:
         self._validate_noise()
         if self.denoiser == "unet":
             self._validate_unet()
+        self._validate_auxiliary()
         for name, crop, image in zip(("height", "width"), self.camera.crop, self.camera.image_size, strict=True):
             _require_range(f"policy.camera.crop {name}", crop, 1, image)
 
@@ -177,7 +233,8 @@ class DiffusionPolicyConfig:
         _require_range("policy.execute_horizon", self.execute_horizon, 1, self.horizon)
         _require_range("policy.sampling_steps", self.sampling_steps, 1, self.train_timesteps)
         _require_range("policy.state_features", self.state_features, 0, None)
-        for owner, part in (("mlp", self.mlp), ("unet", self.unet), ("camera", self.camera)):
+        owners = ("mlp", "unet", "camera", "points", "auxiliary")
+        for owner, part in ((name, getattr(self, name)) for name in owners):
             for name, value in vars(part).items():
                 if type(value) is int:
                     _require_range(f"policy.{owner}.{name}", value, 0 if name == "blocks" else 1, None)
@@ -190,6 +247,16 @@ class DiffusionPolicyConfig:
         _require_range("policy.sigma_min", self.sigma_min, 0.0, self.sigma_max)
         if self.clean_clip is not None and not self.clean_clip > 0:
             raise InvalidPolicyConfig(f"policy.clean_clip is {self.clean_clip}, wanted a positive number or null")
+
+    def _validate_auxiliary(self) -> None:
+        if not self.points.widths or min(self.points.widths) < 1:
+            raise InvalidPolicyConfig(
+                f"policy.points.widths is {self.points.widths}, wanted positive numbers of features"
+            )
+        for name in ("reconstruction", "bottleneck"):
+            _require_range(f"policy.auxiliary.{name}", getattr(self.auxiliary, name), 0.0, None)
+        for name, size in zip(("height", "width"), self.auxiliary.image_size, strict=True):
+            _require_range(f"policy.auxiliary.image_size {name}", size, 1, None)
 
     def _validate_unet(self) -> None:
         if not self.unet.widths:

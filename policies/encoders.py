@@ -1,6 +1,6 @@
 """Observation encoders: recent observations in, one conditioning vector out.
 
-Legend: `B` batch, `N` observations seen at once, `C` size of the encoding.
+Legend: `B` batch, `N` observations seen at once, `C` size of the encoding, `F` features of one view.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig
+from policies.auxiliary import AuxiliaryLoss, Bottleneck, Encoding, View, draw
+from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, InvalidPolicyConfig
 from policies.images import ImageScaling, centre_crop, random_crop
+from policies.point_encoder import PointEncoder
 from robot_rl.types import RobotSpec
 
 GROUP_CHANNELS = 16
@@ -109,7 +111,7 @@ class CameraEncoder(nn.Module):
 
 
 class ObservationEncoder(nn.Module):
-    """Every stream of `N` observations into one vector: low-dimensional streams first, then the cameras in order.
+    """Every stream of `N` observations into one vector: low-dimensional streams, then cameras, then point clouds.
 
     Args:
         spec: Of the selected streams.
@@ -119,9 +121,11 @@ class ObservationEncoder(nn.Module):
     def __init__(self, spec: RobotSpec, config: DiffusionPolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.cameras = spec.images
-        self.low_dimensional = tuple(name for name in spec.observations if name not in self.cameras)
-        low_size = sum(spec.observations[name].size for name in self.low_dimensional) * config.observation_count
+        self.cameras, self.point_clouds = spec.images, spec.point_clouds
+        views = (*self.cameras, *self.point_clouds)
+        self.low_dimensional = tuple(name for name in spec.observations if name not in views)
+        self.state_size = sum(spec.observations[name].size for name in self.low_dimensional) * config.observation_count
+        low_size = self.state_size
         self.state: nn.Module = nn.Identity()
         if config.state_features and low_size:
             width = config.state_features
@@ -131,7 +135,12 @@ class ObservationEncoder(nn.Module):
         self.scalings = nn.ModuleList(ImageScaling(sizes[name], config.camera.image_size) for name in self.cameras)
         distinct = min(1, len(self.cameras)) if config.camera.shared else len(self.cameras)
         self.images = nn.ModuleList(CameraEncoder(config.camera) for _ in range(distinct))
-        self.output_size = low_size + len(self.cameras) * config.observation_count * config.camera.features
+        self.columns = {name: spec.observations[name].shape[1] for name in self.point_clouds}
+        self.clouds = nn.ModuleList(PointEncoder(columns, config.points) for columns in self.columns.values())
+        features = [config.camera.features] * len(self.cameras) + [config.points.features] * len(self.point_clouds)
+        bottlenecks = features if config.auxiliary.bottleneck > 0 else []
+        self.bottlenecks = nn.ModuleList(Bottleneck(size) for size in bottlenecks)
+        self.output_size = low_size + sum(features) * config.observation_count
 
     def forward(
         self, normalized: Mapping[str, Tensor], frames: Mapping[str, Tensor], generator: torch.Generator | None
@@ -139,24 +148,67 @@ class ObservationEncoder(nn.Module):
         """Encodes.
 
         Args:
-            normalized: Low-dimensional streams in [-1, 1]. Shapes (B, N, *shape).
+            normalized: Low-dimensional streams and point clouds in [-1, 1]. Shapes (B, N, *shape).
             frames: Camera streams, uint8. Shapes (B, N, height, width, 3).
-            generator: Crops at random places drawn from it; None crops the centre.
+            generator: Crops at random places drawn from it and, in training mode, draws from the bottleneck; None
+                crops the centre and takes the mean.
 
         Returns:
             Shape (B, C).
         """
-        parts = []
+        return self.encode(normalized, frames, generator).condition
+
+    def encode(
+        self, normalized: Mapping[str, Tensor], frames: Mapping[str, Tensor], generator: torch.Generator | None
+    ) -> Encoding:
+        """As `forward`, with what the auxiliary losses need."""
+        state = state_features = None
+        parts: list[Tensor] = []
         if self.low_dimensional:
-            flat = [normalized[name].flatten(1) for name in self.low_dimensional]
-            parts.append(self.state(torch.cat(flat, dim=1)))
-        for index, name in enumerate(self.cameras):
-            encoder = self.images[0 if self.config.camera.shared else index]
-            count = frames[name].shape[1]
-            images = self.scalings[index](frames[name].flatten(0, 1))
-            features = encoder(self._crop(images, count, generator))
-            parts.append(features.reshape(-1, count * features.shape[-1]))
-        return torch.cat(parts, dim=1)
+            state = torch.cat([normalized[name].flatten(1) for name in self.low_dimensional], dim=1)
+            state_features = self.state(state)
+            parts.append(state_features)
+        views = []
+        for index, name in enumerate((*self.cameras, *self.point_clouds)):
+            if name in self.point_clouds:
+                count = normalized[name].shape[1]
+                seen = normalized[name].flatten(0, 1)
+                mean = self.clouds[index - len(self.cameras)](seen)
+            else:
+                count = frames[name].shape[1]
+                seen = self._crop(self.scalings[index](frames[name].flatten(0, 1)), count, generator)
+                mean = self.images[0 if self.config.camera.shared else index](seen)
+            views.append(self._view(index, name, seen, mean, generator))
+            parts.append(views[-1].features.reshape(-1, count * mean.shape[-1]))
+        return Encoding(torch.cat(parts, dim=1), tuple(views), state, state_features)
+
+    def make_auxiliary(self) -> AuxiliaryLoss | None:
+        """The losses beside imitation's that the config asks for; None if it asks for none.
+
+        Raises:
+            InvalidPolicyConfig: There is nothing that they could act on.
+        """
+        config = self.config
+        if not config.auxiliary.on:
+            return None
+        learnt_state = (config.state_features, self.state_size) if config.state_features and self.state_size else None
+        if not self.cameras and not self.point_clouds and (learnt_state is None or config.auxiliary.bottleneck > 0):
+            raise InvalidPolicyConfig(
+                "policy.auxiliary is for the encoders of cameras and point clouds, and no such stream is named: set "
+                "its weights to 0, or add cameras or point_clouds to policy.streams"
+            )
+        cameras = dict.fromkeys(self.cameras, config.camera.features)
+        clouds = {name: (config.points.features, columns) for name, columns in self.columns.items()}
+        return AuxiliaryLoss(config.auxiliary, cameras, clouds, learnt_state)
+
+    def _view(self, index: int, name: str, seen: Tensor, mean: Tensor, generator: torch.Generator | None) -> View:
+        """A view as the policy is given it: sampled only in training, so that everything else sees one encoding."""
+        if not len(self.bottlenecks):
+            return View(name, seen, mean, None, mean)
+        log_variance = self.bottlenecks[index](mean)
+        if not self.training or generator is None:
+            return View(name, seen, mean, log_variance, mean)
+        return View(name, seen, mean, log_variance, draw(mean, log_variance, generator))
 
     def _crop(self, images: Tensor, frames_per_sample: int, generator: torch.Generator | None) -> Tensor:
         size = self.config.camera.crop

@@ -118,8 +118,10 @@ def test_crops_are_random_in_training_mode_only():
     central = policy.encode(frames)
     assert not torch.equal(policy.encode(frames, seeded(1)), central)
     assert not torch.equal(policy.encode(frames, seeded(1)), policy.encode(frames, seeded(2)))
-    encoded = []
-    policy.encode = lambda frames, generator=None: encoded.append(generator) or central
+    encoded, encode = [], policy.encoder.encode
+    policy.encoder.encode = lambda normalized, frames, generator: (
+        encoded.append(generator) or encode(normalized, frames, generator)
+    )
     for mode in (True, False):
         policy.train(mode).loss(batch, seeded())
         policy.sample(frames, noise_for(policy))
