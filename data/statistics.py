@@ -15,12 +15,17 @@ from data.window_cache import WindowCache
 from robot_rl.types import AnyArray, RobotRLError
 
 ROWS_AT_ONCE = 65_536
+ELEMENTS_AT_ONCE = 8_000_000
+"""A tick of a point cloud holds thousands of numbers."""
 
 Reader = Callable[[npt.NDArray[np.int64]], AnyArray]
 """From rows (N,) to their values (N, *shape)."""
 
 Statistics = dict[str, dict[str, AnyArray]]
-"""Stream name or `action` to `min`, `max`, `mean`, `std` (each of one value's shape) and `count` (N, a scalar)."""
+"""Stream name or `action` to `min`, `max`, `mean`, `std` (each of one value's shape) and `count` (N, a scalar).
+
+The points of a cloud are in no order, so their statistics are those of one point, over all of them: of shape (D,).
+"""
 
 
 def cache_statistics(cache: WindowCache, episodes: Sequence[int]) -> Statistics:
@@ -40,18 +45,21 @@ def cache_statistics(cache: WindowCache, episodes: Sequence[int]) -> Statistics:
         raise RobotRLError("no ticks to compute statistics from")
     readers: dict[str, Reader] = {name: partial(cache.read, name) for name in cache.streams if not cache.is_image(name)}
     readers["action"] = cache.read_actions
-    return {name: _describe(read, rows) for name, read in readers.items()}
+    return {name: _describe(read, rows, cache.is_point_cloud(name)) for name, read in readers.items()}
 
 
-def _describe(read: Reader, rows: npt.NDArray[np.int64]) -> dict[str, AnyArray]:
+def _describe(read: Reader, rows: npt.NDArray[np.int64], over_points: bool) -> dict[str, AnyArray]:
     """Reads a part at a time, and again for the spread, which is then exact."""
-    parts = np.array_split(rows, -(-len(rows) // ROWS_AT_ONCE))
-    mean = np.sum([read(part).sum(axis=0, dtype=np.float64) for part in parts], axis=0) / len(rows)
-    squares = [np.square(read(part) - mean).sum(axis=0) for part in parts]
+    at_once = min(ROWS_AT_ONCE, max(1, ELEMENTS_AT_ONCE // max(1, read(rows[:1]).size)))
+    parts = np.array_split(rows, -(-len(rows) // at_once))
+    axis = (0, 1) if over_points else 0
+    values = len(rows) * (read(rows[:1]).shape[1] if over_points else 1)
+    mean = np.sum([read(part).sum(axis=axis, dtype=np.float64) for part in parts], axis=0) / values
+    squares = [np.square(read(part) - mean).sum(axis=axis) for part in parts]
     return {
-        "min": np.min([read(part).min(axis=0) for part in parts], axis=0),
-        "max": np.max([read(part).max(axis=0) for part in parts], axis=0),
+        "min": np.min([read(part).min(axis=axis) for part in parts], axis=0),
+        "max": np.max([read(part).max(axis=axis) for part in parts], axis=0),
         "mean": mean,
-        "std": np.sqrt(np.sum(squares, axis=0) / len(rows)),
+        "std": np.sqrt(np.sum(squares, axis=0) / values),
         "count": np.array(len(rows)),
     }

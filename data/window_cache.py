@@ -165,6 +165,7 @@ class WindowCache:
         try:
             spec = RobotSpec.from_json(json.loads((directory / CONTENT_FILE).read_text())["spec"])
             self.streams = tuple(spec.observations)
+            self._point_clouds = frozenset(spec.point_clouds)
             self.episode_ends = np.load(directory / ENDS_FILE)
             self._frames = {name: np.load(directory / _frames_file(name)) for name in spec.images}
             self._actions = _mapped(directory / ACTION_FILE)
@@ -212,6 +213,10 @@ class WindowCache:
     def is_image(self, stream: str) -> bool:
         """Whether a stream is a camera's."""
         return stream in self._frames
+
+    def is_point_cloud(self, stream: str) -> bool:
+        """Whether a stream is a point cloud's."""
+        return stream in self._point_clouds
 
     def episode_rows(self, episodes: Sequence[int]) -> npt.NDArray[np.int64]:
         """All rows of some episodes, in order."""

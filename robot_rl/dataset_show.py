@@ -23,6 +23,7 @@ from robot_rl.types import AnyArray, ArraySpec, RobotRLError, Stream
 
 MOST_CURVES = 128
 """A stream with more elements than this is drawn as a tensor."""
+POINT_RADIUS_M = 0.003
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
@@ -76,14 +77,15 @@ def _check_writable(path: Path) -> None:
 
 
 def _blueprint(episode: EncodedEpisode) -> Any:
-    """Cameras above, curves below."""
+    """Cameras and point clouds above, curves below."""
     import rerun.blueprint as rrb
 
-    cameras = [rrb.Spatial2DView(origin=f"observation/{name}", name=name) for name in episode.spec.images]
+    cameras: list[Any] = [rrb.Spatial2DView(origin=f"observation/{name}", name=name) for name in episode.spec.images]
+    cameras += [rrb.Spatial3DView(origin=f"observation/{name}", name=name) for name in episode.spec.point_clouds]
     streams = [
         rrb.TimeSeriesView(origin=f"observation/{name}", name=name)
         for name, spec in episode.spec.observations.items()
-        if not spec.is_image and spec.size <= MOST_CURVES
+        if not (spec.is_image or spec.is_point_cloud) and spec.size <= MOST_CURVES
     ]
     ticks = [rrb.TimeSeriesView(origin=name, name=name) for name in ("action", "reward", "age_ms", "source")]
     words = [rrb.TextLogView(origin="filter", name="filter"), rrb.TextDocumentView(origin="episode", name="episode")]
@@ -131,12 +133,18 @@ class _Log:
         self.recording.send_columns(f"observation/{name}", self._times(stream.stamps_ns), columns)
 
     def _values(self, name: str, stream: Stream, spec: ArraySpec) -> None:
-        if spec.size <= MOST_CURVES:
+        if spec.size <= MOST_CURVES and not spec.is_point_cloud:
             self._curves(f"observation/{name}", stream.stamps_ns, stream.values, element_names(spec))
             return
         for stamp_ns, value in zip(stream.stamps_ns, stream.values, strict=True):
             self.recording.set_time("time", duration=np.timedelta64(int(stamp_ns - self.start_ns), "ns"))
-            self.recording.log(f"observation/{name}", self.rerun.Tensor(value))
+            self.recording.log(
+                f"observation/{name}", self._points(value) if spec.is_point_cloud else self.rerun.Tensor(value)
+            )
+
+    def _points(self, value: AnyArray) -> Any:
+        colours = (value[:, 3:] * 255).round().clip(0, 255).astype(np.uint8) if value.shape[1] > 3 else None
+        return self.rerun.Points3D(value[:, :3], colors=colours, radii=POINT_RADIUS_M)
 
     def _curves(self, path: str, stamps_ns: npt.NDArray[np.int64], values: AnyArray, names: Sequence[str]) -> None:
         if not len(values):

@@ -76,8 +76,8 @@ class TrainSettings:
     Attributes:
         dataset: Directory or `s3://` address.
         run: Directory of this run; the same command again resumes it.
-        policy: `configs/policy/*.yaml`: the class and its config. Its `streams` may name `cameras` and
-            `low_dimensional` for all streams of that kind.
+        policy: `configs/policy/*.yaml`: the class and its config. Its `streams` may name `cameras`,
+            `point_clouds` and `low_dimensional` for all streams of that kind.
         snapshot: Snapshot id or tag of the dataset; null is its newest state.
         initial: Run or checkpoint to start from, with its class, config, weights and statistics; takes the place of
             `policy`. The normaliser is not fitted again: the weights were made for its units.
@@ -298,7 +298,8 @@ def policy_settings(settings: Mapping[str, Any], spec: RobotSpec) -> tuple[str, 
     config = cast(DiffusionPolicyConfig, to_dataclass(cast(Any, values), policy_config_class(policy_class(path))))
     groups = {
         "cameras": spec.images,
-        "low_dimensional": tuple(name for name in spec.observations if name not in spec.images),
+        "point_clouds": spec.point_clouds,
+        "low_dimensional": tuple(name for name in spec.observations if name not in (*spec.images, *spec.point_clouds)),
     }
     expanded = [name for each in config.streams for name in groups.get(each, (each,))]
     config.streams = tuple(dict.fromkeys(expanded))

@@ -301,7 +301,7 @@ def _picture_stream(spec: RobotSpec, view: str | None) -> str | None:
 def _numbers(spec: RobotSpec, observation: Observation) -> str:
     """The first state stream, in one line."""
     for stream, each in spec.observations.items():
-        if not each.is_image and stream in observation.values:
+        if not (each.is_image or each.is_point_cloud) and stream in observation.values:
             values = np.asarray(observation.values[stream]).ravel()[:12]
             return f"{stream} " + " ".join(f"{value:9.3f}" for value in values)
     return ""

@@ -22,6 +22,9 @@ class Columns:
     def is_image(self, stream):
         return stream == "image"
 
+    def is_point_cloud(self, stream):
+        return False
+
     def episode_rows(self, episodes):
         return np.concatenate([np.arange(40) if each == 0 else np.arange(40, 100) for each in episodes] or [[]])
 
@@ -60,3 +63,22 @@ def test_cameras_have_no_statistics():
 def test_no_ticks_is_an_error():
     with pytest.raises(RobotRLError, match="no ticks"):
         cache_statistics(Columns(), [])
+
+
+class Clouds(Columns):
+    """The same numbers, taken for clouds of two points."""
+
+    def is_point_cloud(self, stream):
+        return stream == "state"
+
+
+def test_the_points_of_a_cloud_share_their_statistics(monkeypatch):
+    monkeypatch.setattr(statistics_module, "ELEMENTS_AT_ONCE", 50)
+    columns = Clouds()
+    found = cache_statistics(columns, [0, 1])["state"]
+    points = columns.state.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_array_equal(found["min"], points.min(axis=0))
+    np.testing.assert_array_equal(found["max"], points.max(axis=0))
+    np.testing.assert_allclose(found["mean"], points.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found["std"], points.std(axis=0), rtol=1e-9)
+    assert found["count"] == 100

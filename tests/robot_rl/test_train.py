@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from robot_rl.imitation import ImitationConfig, ImitationLearner, TrainingDiverg
 from robot_rl.metrics import read_metrics
 from robot_rl.train import TrainSettings, cache_root, main, make_plan, policy_settings
 from robot_rl.training_loop import LogSettings, TrainingRun, resume, train_imitation
-from robot_rl.types import Outcome, RobotRLError, SpecMismatch
+from robot_rl.types import ArraySpec, Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_dataset import SPEC, toy_episode, write_toy_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -364,6 +365,14 @@ def test_groups_of_streams_stand_for_every_stream_of_their_kind():
     assert policy_settings(settings | {"streams": ["cameras", "state"]}, SPEC)[1].streams == ("camera", "state")
     with pytest.raises(SpecMismatch, match="no stream 'image'"):
         policy_settings(settings | {"streams": ["image"]}, SPEC)
+
+
+def test_a_point_cloud_is_no_low_dimensional_stream():
+    settings = {"_target_": "policies.diffusion.DiffusionPolicy"}
+    clouds = {"near": ArraySpec((16, 3), "float32", "m xyz"), "far": ArraySpec((8, 6), "float32", "m xyz, rgb")}
+    spec = dataclasses.replace(SPEC, observations={**SPEC.observations, **clouds})
+    for group, expected in (("low_dimensional", ("state",)), ("point_clouds", ("near", "far"))):
+        assert policy_settings(settings | {"streams": [group]}, spec)[1].streams == expected
 
 
 def test_processes_share_a_batch_without_overlap(dataset: str, tmp_path: Path):
