@@ -33,6 +33,10 @@ from robot_rl.types import Episode, Outcome, RobotRLError, Source
 Integers = npt.NDArray[np.int64]
 
 
+class NoDecisions(RobotRLError):
+    """Episodes in which the policy decided nothing that had a consequence."""
+
+
 @dataclass(frozen=True)
 class Segments:
     """The policy's own decisions in order of time, episode after episode; all tensors on one device.
@@ -178,7 +182,7 @@ def segments_of(
 
     Raises:
         SpecMismatch: An episode of another robot than the policy's.
-        RobotRLError: There is no decision at all.
+        NoDecisions: There is none at all.
     """
     reward.validate()
     training = policy.training
@@ -190,7 +194,7 @@ def segments_of(
         policy.train(training)
     found = [part for part in parts if len(part)]
     if not found:
-        raise RobotRLError(
+        raise NoDecisions(
             f"{len(parts)} episodes hold no decision of the policy that had a consequence: let it drive for longer, "
             "and collect with the exploring policy, which remembers its chains"
         )

@@ -1,0 +1,350 @@
+"""Online improvement: PPO over denoising steps on what the robot just did, with an operator who may take over.
+
+One iteration, from the decisions of a few episodes (RL-100, arXiv 2510.14830; DPPO, arXiv 2409.00588):
+
+    A, targets   GAE over each segment; a takeover cuts it with a bootstrap, termination alone does not bootstrap
+    policy       clipped surrogate over all K steps + imitation of the operator's rows, epochs up to the KL limit
+    value        regression to A + V, clipped
+    student      one-step distillation of the new policy, if there is a student
+
+Without a trained V and an offline phase before it, the same code is the baseline "PPO straight from imitation".
+An update that explodes or meets NaN is undone as a whole and said so.
+
+Legend: `M` decisions, `B` batch, `K` denoising steps, `H` chunk length, `n` executed rows, `A` action dimension, `C`
+encoding size.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policies.diffusion import DiffusionPolicy
+from policies.value import ValueNetwork
+from robot_rl.advantages import NoDecisions, Segments, gae, segments_of
+from robot_rl.collected import CollectedEpisode, takeovers
+from robot_rl.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, surrogate
+from robot_rl.encoded_imitation import EncodedWindows, denoising_loss, encoded_windows
+from robot_rl.imitation import step_generator
+from robot_rl.transitions import RewardConfig
+from robot_rl.types import Outcome, RobotRLError, Source
+from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance
+
+Distillation = Callable[[DiffusionPolicy, DiffusionPolicy, Tensor, Tensor], Tensor]
+"""`robot_rl.consistency.distillation_loss`: student, teacher, condition (B, C), noise (B, K, H, A) to a loss."""
+
+DRAW, ORDER, VALUE, STUDENT = range(4)
+"""Streams of randomness within an iteration."""
+
+
+@dataclass
+class OnlineConfig:
+    """How to improve on the robot.
+
+    Attributes:
+        iterations: Updates in all; learning rates fall to 0 over them.
+        episodes_per_iteration: Episodes collected before each update.
+        warmup_iterations: First iterations in which only the value network learns.
+        sampling_steps: Denoising steps `K` of the policy that collects.
+        sigma_min: Smallest standard deviation of a denoising step, normalised units.
+        sigma_max: Largest.
+        gae_lambda: Lambda per decision.
+        ppo: See `PpoConfig`.
+        value: See `ValueConfig`.
+        imitation_weight: Of the imitation loss on the operator's rows; 0 for none.
+        demonstration_weight: Of the imitation loss on the demonstrations given to `update`; 0 for none.
+        imitation_batch_size: Windows per optimiser step.
+        remembered_windows: Newest windows of the operator's rows that are kept from iteration to iteration.
+        distillation_steps: Optimiser steps of the student per iteration.
+        distillation_learning_rate: Of the student's AdamW.
+        kl_undo: Divergence per denoising step over all decisions after an update from which it is undone.
+        undo_factor: Learning rates are multiplied by this after an undone update.
+        seed: Of orders, draws and noise.
+    """
+
+    iterations: int = 30
+    episodes_per_iteration: int = 64
+    warmup_iterations: int = 1
+    sampling_steps: int = 10
+    sigma_min: float = 0.02
+    sigma_max: float = 0.1
+    gae_lambda: float = 0.95
+    ppo: PpoConfig = field(default_factory=lambda: PpoConfig(clip=0.2, epochs=5, learning_rate=1e-4))
+    value: ValueConfig = field(default_factory=ValueConfig)
+    imitation_weight: float = 1.0
+    demonstration_weight: float = 0.0
+    imitation_batch_size: int = 256
+    remembered_windows: int = 20_000
+    distillation_steps: int = 50
+    distillation_learning_rate: float = 3e-4
+    kl_undo: float = 1.0
+    undo_factor: float = 0.5
+    seed: int = 0
+
+    def validate(self) -> None:
+        """Refuses settings that cannot work.
+
+        Raises:
+            RobotRLError: Names the setting.
+        """
+        for name in ("iterations", "episodes_per_iteration", "imitation_batch_size", "remembered_windows"):
+            if getattr(self, name) < 1:
+                raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted at least 1")
+        for name in ("warmup_iterations", "imitation_weight", "demonstration_weight", "distillation_steps"):
+            if getattr(self, name) < 0:
+                raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted 0 or more")
+        for name in ("gae_lambda", "undo_factor"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted 0 to 1")
+        self.ppo.validate()
+
+    def share_at(self, iteration: int) -> float:
+        """Share of the learning rates in an iteration, counted from 0: a straight line that ends at 0."""
+        return max(0.0, 1.0 - iteration / self.iterations)
+
+
+class OnlineLearner:
+    """The policy that collects, its value network and, if wanted, its one-step student.
+
+    Args:
+        policy: Where to start; left as it is.
+        value: Trained before (`IqlCritic.value`), left as it is; None for one from scratch.
+        config: See `OnlineConfig`.
+        reward: What episodes are worth.
+        student: Trained in place; None for none.
+        distillation: The student's loss; needed with a student.
+
+    Attributes:
+        policy: Explores as the config says; collect with it.
+        problem: Why the last update was undone, None if it was not.
+    """
+
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        value: ValueNetwork | None,
+        config: OnlineConfig,
+        reward: RewardConfig,
+        student: DiffusionPolicy | None = None,
+        distillation: Distillation | None = None,
+    ) -> None:
+        config.validate()
+        if student is not None and distillation is None:
+            raise RobotRLError("a student was given without a distillation loss: give both or none")
+        self.config, self.reward, self.student = config, reward, student
+        self.policy = policy.with_exploration(config.sampling_steps, config.sigma_min, config.sigma_max)
+        self.policy.eval().requires_grad_(False)
+        self.policy.denoiser.requires_grad_(True)
+        self.device = policy.normalizer.fitted.device
+        self.problem: str | None = None
+        self.value = ValueLearner(value, policy.encoder.output_size, config.value, self.device)
+        self._ppo = DenoisingPpo(self.policy, config.ppo, policy.execute_horizon)
+        self._distillation = distillation
+        self._student_optimizer = None
+        if student is not None:
+            weights = student.eval().denoiser.parameters()
+            self._student_optimizer = torch.optim.AdamW(weights, config.distillation_learning_rate, weight_decay=0.0)
+        self._operator_windows: EncodedWindows | None = None
+        self._caution = 1.0
+
+    def update(
+        self, collected: Sequence[CollectedEpisode], demonstrations: EncodedWindows | None, iteration: int
+    ) -> dict[str, float]:
+        """One iteration's learning from episodes that `policy`, as it is now, has collected.
+
+        The operator's rows are imitated, now and in later iterations, and reach nothing else.
+
+        Args:
+            collected: Aborted episodes say nothing and are left out.
+            demonstrations: To imitate besides, for example successes; None for none.
+            iteration: Counted from 0.
+
+        Returns:
+            `learn`'s metrics, and of the episodes: `episodes`, `success_rate`, `ticks`, `operator_ticks`, `takeovers`.
+        """
+        episodes = [each.episode for each in collected if each.episode.result.outcome is not Outcome.ABORTED]
+        corrections = encoded_windows(self.policy, episodes, Source.OPERATOR)
+        if corrections is not None:
+            known = [] if self._operator_windows is None else [self._operator_windows]
+            windows = EncodedWindows.cat([*known, corrections])
+            self._operator_windows = windows.newest(self.config.remembered_windows)
+        try:
+            segments = segments_of(self.policy, collected, self.reward)
+        except NoDecisions:
+            segments = None
+        facts = {
+            "episodes": float(len(episodes)),
+            "success_rate": sum(each.result.outcome is Outcome.SUCCESS for each in episodes) / max(1, len(episodes)),
+            "ticks": float(sum(len(each) for each in episodes)),
+            "operator_ticks": float(sum(int((each.source == Source.OPERATOR).sum()) for each in episodes)),
+            "takeovers": float(sum(takeovers(each) for each in episodes)),
+        }
+        return facts | self.learn(segments, demonstrations, iteration)
+
+    def learn(
+        self, segments: Segments | None, demonstrations: EncodedWindows | None, iteration: int
+    ) -> dict[str, float]:
+        """`update` for decisions that are encoded already.
+
+        Args:
+            segments: Of the policy as it is now; None where the operator drove all the time.
+            demonstrations: See `update`.
+            iteration: Counted from 0.
+
+        Returns:
+            `surrogate`'s means and `kl_last`, `steps`, `stopped`, `skipped`, `gradient_norm` of the policy's update;
+            `kl_after` over all decisions; `value_loss`, `value_explained_variance` before the update, `value_mean`,
+            `return_mean`, `advantage_spread`; `decisions`, `operator_windows`, `imitation_loss`, `distillation_loss`
+            where they apply; `learning_rate`; `undone`, 1 if nothing of the update was kept, see `problem`.
+        """
+        before = self.state()
+        self.problem = None
+        share = self.config.share_at(iteration) * self._caution
+        metrics: dict[str, float] = {"learning_rate": self.config.ppo.learning_rate * share, "undone": 0.0}
+        try:
+            metrics |= self._learn(segments, demonstrations, iteration, share)
+            self.problem = self._problem(metrics)
+        except UpdateDiverged as error:
+            self.problem = str(error)
+        if self.problem is not None:
+            self.load_state(before)
+            self._caution *= self.config.undo_factor
+            metrics["undone"] = 1.0
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that an exact resume needs, between updates."""
+        state: dict[str, Any] = {
+            "denoiser": copy.deepcopy(self.policy.denoiser.state_dict()),
+            "ppo": self._ppo.state(),
+            "value": self.value.state(),
+            "operator_windows": None if self._operator_windows is None else tuple(self._operator_windows),
+            "caution": self._caution,
+        }
+        if self.student is not None and self._student_optimizer is not None:
+            state["student"] = copy.deepcopy(self.student.denoiser.state_dict())
+            state["student_optimizer"] = copy.deepcopy(self._student_optimizer.state_dict())
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.policy.denoiser.load_state_dict(state["denoiser"])
+        self._ppo.load_state(state["ppo"])
+        self.value.load_state(state["value"])
+        windows = state["operator_windows"]
+        self._operator_windows = None if windows is None else EncodedWindows(*windows)
+        self._caution = float(state["caution"])
+        if self.student is not None and self._student_optimizer is not None:
+            self.student.denoiser.load_state_dict(state["student"])
+            self._student_optimizer.load_state_dict(copy.deepcopy(state["student_optimizer"]))
+
+    def _learn(
+        self, segments: Segments | None, demonstrations: EncodedWindows | None, iteration: int, share: float
+    ) -> dict[str, float]:
+        self._ppo.learning_rate = self.config.ppo.learning_rate * share
+        warm = iteration >= self.config.warmup_iterations
+        sources = self._imitated(demonstrations)
+        metrics = {"decisions": 0.0 if segments is None else float(len(segments))}
+        if self._operator_windows is not None:
+            metrics["operator_windows"] = float(len(self._operator_windows.valid))
+        losses: list[float] = []
+        extra = self._imitation(sources, iteration, losses) if sources else None
+        if segments is not None:
+            metrics |= self._improve(segments, extra, iteration, share, warm)
+        elif extra is not None and warm:
+            largest = max(len(windows.valid) for _, windows in sources)
+            for loss in itertools.islice(extra, -(-largest // self.config.imitation_batch_size)):
+                self._ppo.descend(loss)
+        if losses:
+            metrics["imitation_loss"] = math.fsum(losses) / len(losses)
+        if self.student is not None and segments is not None and warm:
+            metrics["distillation_loss"] = self._distil(segments.condition, iteration)
+        return metrics
+
+    def _improve(
+        self, segments: Segments, extra: Iterator[Tensor] | None, iteration: int, share: float, warm: bool
+    ) -> dict[str, float]:
+        """Advantages with the value network as it was, then the policy's and the value network's updates."""
+        value = self.value(segments.condition)
+        advantage = gae(
+            segments.reward, segments.discount, value, self.value(segments.next_condition),
+            segments.terminated, segments.cut, self.config.gae_lambda,
+        )  # fmt: skip
+        target = advantage + value
+        metrics = {
+            "value_explained_variance": explained_variance(value, target),
+            "value_mean": float(value.mean()),
+            "return_mean": float(target.mean()),
+            "advantage_spread": float(advantage.std(correction=0)),
+        }
+        if warm:
+            old = self._ppo.log_prob_of(segments.condition, segments.states)
+            batch = PpoBatch(segments.condition, segments.states, old, advantage)
+            metrics |= self._ppo.update(batch, self._generator(iteration, ORDER), extra)
+            new = self._ppo.log_prob_of(segments.condition, segments.states)
+            metrics["kl_after"] = float(surrogate(new, old, advantage, self.config.ppo.clip)[1]["kl"])
+        metrics["value_loss"] = self.value.update(
+            segments.condition, target, self._generator(iteration, VALUE), share if warm else 1.0
+        )
+        return metrics
+
+    def _imitated(self, demonstrations: EncodedWindows | None) -> list[tuple[float, EncodedWindows]]:
+        config = self.config
+        pairs = ((config.imitation_weight, self._operator_windows), (config.demonstration_weight, demonstrations))
+        return [(weight, windows) for weight, windows in pairs if weight > 0 and windows is not None]
+
+    def _imitation(
+        self, sources: list[tuple[float, EncodedWindows]], iteration: int, losses: list[float]
+    ) -> Iterator[Tensor]:
+        """A weighted imitation loss for every optimiser step; what each was worth goes to `losses`."""
+        generator = self._generator(iteration, DRAW)
+        while True:
+            loss = torch.zeros((), device=self.device)
+            for weight, windows in sources:
+                drawn = windows.draw(self.config.imitation_batch_size, generator)
+                loss = loss + weight * denoising_loss(self.policy, drawn, generator)
+            losses.append(float(loss.detach()))
+            yield loss
+
+    def _distil(self, condition: Tensor, iteration: int) -> float:
+        """The student follows the policy at the states of this iteration. Returns the mean loss."""
+        assert self.student is not None
+        assert self._distillation is not None
+        assert self._student_optimizer is not None
+        generator, losses = self._generator(iteration, STUDENT), []
+        for _ in range(self.config.distillation_steps):
+            index = torch.randint(
+                len(condition), (self.config.ppo.batch_size,), generator=generator, device=self.device
+            )
+            shape = (len(index), *self.policy.noise_shape)
+            noise = torch.randn(shape, generator=generator, device=self.device)
+            loss = self._distillation(self.student, self.policy, condition[index], noise)
+            self._student_optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._student_optimizer.step()
+            losses.append(float(loss.detach()))
+        return math.fsum(losses) / max(1, len(losses))
+
+    def _problem(self, metrics: Mapping[str, float]) -> str | None:
+        """Why the update must not be kept, or None."""
+        modules = [self.policy.denoiser, self.value.network, *([] if self.student is None else [self.student.denoiser])]
+        for module in modules:
+            if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+                return "a weight is NaN or infinite: lower online.ppo.learning_rate or online.value.learning_rate"
+        kl = metrics.get("kl_after", 0.0)
+        if not kl <= self.config.kl_undo:
+            return (
+                f"the policy moved by a divergence of {kl:.3g} per denoising step, the limit is "
+                f"{self.config.kl_undo:g}: lower online.ppo.learning_rate"
+            )
+        return None
+
+    def _generator(self, iteration: int, stream: int) -> torch.Generator:
+        return step_generator(self.device, self.config.seed, iteration, stream)
