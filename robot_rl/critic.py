@@ -34,8 +34,9 @@ LOG_EVERY = 100
 MARGIN = 0.1
 """How far values may leave the range of possible returns, as a share of it: regression overshoots a little."""
 
-SHARE_WANTED = 0.99
-"""Share of values that must be in that range for a critic to count as sound."""
+SHARE_WANTED = 0.95
+"""Share of values that must be in that range for a critic to count as sound: a diverged one has nearly none there,
+while few demonstrations leave a sound one with 1 % outside."""
 
 EVALUATION_BATCH = 4096
 
@@ -62,7 +63,9 @@ class CriticConfig:
         gradient_clip: Largest norm of the gradient; null for no limit.
         width: Of every hidden layer.
         blocks: Hidden layers.
-        target_rate: Share of the weights that the target Q takes over at each step (Polyak).
+        target_rate: Share of the weights that the target Q takes over at each step (Polyak). Rewards travel back by one
+            chunk per turnover of the target, so few steps need a fast one: over about 43 chunks of peg-insert, 2,500
+            steps at 0.005 left V at the start at 0.03 where returns are 0.16.
         held_out_fraction: Share of the episodes of either outcome kept from training, for the report.
         seed: Of first weights, batches and the held-out episodes.
     """
@@ -75,7 +78,7 @@ class CriticConfig:
     gradient_clip: float | None = 10.0
     width: int = 256
     blocks: int = 2
-    target_rate: float = 0.005
+    target_rate: float = 0.02
     held_out_fraction: float = 0.15
     seed: int = 0
 
@@ -158,6 +161,9 @@ class CriticReport:
             alike.
         held_out_episodes: Episodes kept from training.
         problem: Why the critic should not be trusted; None if nothing speaks against it.
+        start_value: Mean V at the start of held-out episodes; None without any. Much below `start_return` it says that
+            the rewards have not travelled back yet: train longer.
+        start_return: Mean discounted return of those episodes.
     """
 
     steps: int
@@ -169,6 +175,8 @@ class CriticReport:
     rank_correlation: float | None
     held_out_episodes: int
     problem: str | None
+    start_value: float | None = None
+    start_return: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""
@@ -350,7 +358,7 @@ def _report(
     within = (values >= possible.low - margin) & (values <= possible.high + margin)
     share = float(within.double().mean())
     starts = data.starts[held_out[data.episode[data.starts]]]
-    outcomes = data.success[data.episode[starts]]
+    begun = data.episode[starts]
     return CriticReport(
         steps=config.steps,
         losses=losses,
@@ -358,9 +366,11 @@ def _report(
         q_range=Range(float(q.min()), float(q.max())),
         return_range=possible,
         share_in_range=share,
-        rank_correlation=rank_correlation(v[starts].cpu().numpy(), outcomes.cpu().numpy()),
+        rank_correlation=rank_correlation(v[starts].cpu().numpy(), data.success[begun].cpu().numpy()),
         held_out_episodes=int(held_out.sum()),
         problem=_problem(share, values, possible),
+        start_value=float(v[starts].mean()) if len(starts) else None,
+        start_return=float(data.discounted_return[begun].mean()) if len(starts) else None,
     )
 
 

@@ -135,6 +135,7 @@ def test_held_out_starts_that_succeed_rank_higher_when_the_state_tells():
     assert report.rank_correlation > 0.8
     assert 9 <= report.held_out_episodes <= 11
     assert report.share_in_range == 1.0
+    assert report.start_value == pytest.approx(report.start_return, abs=0.1)
     document = json.loads(json.dumps(report.to_json()))
     assert document["return_range"] == [0.0, 1.0]
 
@@ -142,6 +143,7 @@ def test_held_out_starts_that_succeed_rank_higher_when_the_state_tells():
 def test_without_held_out_episodes_there_is_no_rank_correlation():
     _, report = train_critic(noisy(10), dataclasses.replace(SMALL, steps=5))
     assert (report.rank_correlation, report.held_out_episodes) == (None, 0)
+    assert (report.start_value, report.start_return) == (None, None)
 
 
 def test_held_out_episodes_are_not_learnt_from():
