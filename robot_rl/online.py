@@ -19,13 +19,14 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from policies.value import ValueNetwork
 from robot_rl.advantages import NoDecisions, Segments, gae, segments_of
@@ -37,8 +38,21 @@ from robot_rl.transitions import RewardConfig
 from robot_rl.types import Outcome, RobotRLError, Source
 from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance
 
-Distillation = Callable[[DiffusionPolicy, DiffusionPolicy, Tensor, Tensor], Tensor]
-"""`robot_rl.consistency.distillation_loss`: student, teacher, condition (B, C), noise (B, K, H, A) to a loss."""
+
+class Distillation(Protocol):
+    """The loss of a one-step student; `robot_rl.consistency.distillation_loss` is one."""
+
+    def __call__(
+        self,
+        student: ConsistencyPolicy,
+        teacher: DiffusionPolicy,
+        condition: Tensor,
+        noise: Tensor,
+        generator: torch.Generator,
+        /,
+    ) -> Tensor:
+        """From conditions (B, C) and standard normal noise (B, 1, H, A) to a loss; no gradient for the teacher."""
+
 
 DRAW, ORDER, VALUE, STUDENT = range(4)
 """Streams of randomness within an iteration."""
@@ -132,7 +146,7 @@ class OnlineLearner:
         value: ValueNetwork | None,
         config: OnlineConfig,
         reward: RewardConfig,
-        student: DiffusionPolicy | None = None,
+        student: ConsistencyPolicy | None = None,
         distillation: Distillation | None = None,
     ) -> None:
         config.validate()
@@ -323,9 +337,9 @@ class OnlineLearner:
             index = torch.randint(
                 len(condition), (self.config.ppo.batch_size,), generator=generator, device=self.device
             )
-            shape = (len(index), *self.policy.noise_shape)
+            shape = (len(index), 1, *self.policy.noise_shape[1:])
             noise = torch.randn(shape, generator=generator, device=self.device)
-            loss = self._distillation(self.student, self.policy, condition[index], noise)
+            loss = self._distillation(self.student, self.policy, condition[index], noise, generator)
             self._student_optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._student_optimizer.step()

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from policies.consistency import ConsistencyPolicy
 from robot_rl.collected import CollectedEpisode, Decision, MemorySink
+from robot_rl.consistency import distillation_loss
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.encoded_imitation import denoising_loss, encoded_windows
 from robot_rl.online import OnlineConfig, OnlineLearner
@@ -229,24 +231,18 @@ def test_learning_rates_fall_to_zero_on_a_straight_line():
     assert [config.share_at(iteration) for iteration in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-def follow(student, teacher, condition, noise):
-    """One step towards where the teacher's whole chain leads."""
-    with torch.no_grad():
-        target = teacher.denoise(condition, noise).states[:, -1]
-    return (student.predict(noise[:, 0], 0, condition) - target).square().mean()
-
-
 def test_the_student_follows_the_policy_at_every_iteration():
-    student = start(seed=3).with_sampling_steps(1)
-    learner = learner_of(small(distillation_steps=40), student=student, distillation=follow)
-    losses = [learner.update(collect(learner.policy, i), None, i)["distillation_loss"] for i in range(3)]
+    config = small(distillation_steps=40, distillation_learning_rate=1e-3)
+    student = ConsistencyPolicy.from_teacher(start(seed=3).with_sampling_steps(3))
+    learner = learner_of(config, student=student, distillation=distillation_loss)
+    losses = [learner.update(collect(learner.policy, i), None, i)["distillation_loss"] for i in range(4)]
     assert losses[-1] < 0.7 * losses[0]
     assert same(learner.state()["student"], dict(student.denoiser.state_dict()))
 
 
 def test_a_student_without_a_loss_is_refused():
     with pytest.raises(RobotRLError, match="give both or none"):
-        learner_of(student=start())
+        learner_of(student=ConsistencyPolicy.from_teacher(start()))
 
 
 @pytest.mark.parametrize(
