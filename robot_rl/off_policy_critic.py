@@ -100,8 +100,13 @@ class CriticLearner:
 
     def state(self) -> dict[str, Any]:
         """A copy of all that an exact resume needs."""
-        parts = {"network": self.network, "target": self._target, "optimizer": self._optimizer}
-        return {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+        return copy.deepcopy(
+            {
+                "network": self.network.state_dict(),
+                "target": self._target.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            }
+        )
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""

@@ -105,7 +105,8 @@ class ResidualLearner:
         if explore:
             noise = torch.randn(correction.shape, generator=generator, device=generator.device).to(correction.device)
             correction = (correction + self.config.noise * noise).clamp(-1.0, 1.0)
-        return (base + self.config.scale * correction).clamp(-1.0, 1.0)
+        chunk: Tensor = (base + self.config.scale * correction).clamp(-1.0, 1.0)
+        return chunk
 
     def actor_function(self, explore: bool) -> ChunkFunction:
         """The corrected policy as it is now, with or without exploration."""

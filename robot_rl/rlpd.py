@@ -100,7 +100,8 @@ class RlpdLearner:
 
         def act(condition: Tensor, generator: torch.Generator) -> Tensor:
             sample = actor(condition, generator)
-            return sample.chunk if explore else sample.mode
+            chunk: Tensor = sample.chunk if explore else sample.mode
+            return chunk
 
         return act
 
@@ -132,6 +133,6 @@ class RlpdLearner:
         surplus = -(sample.log_prob.detach() + self._entropy).mean()
         temperature_loss = self._log_temperature.exp() * surplus
         self._temperature_optimizer.zero_grad(set_to_none=True)
-        temperature_loss.backward()  # type: ignore[no-untyped-call]
+        temperature_loss.backward()
         self._temperature_optimizer.step()
         return {"actor_loss": float(loss.detach()), "temperature": float(temperature.detach())}
