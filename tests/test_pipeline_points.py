@@ -21,8 +21,8 @@ from tests.robot_rl.toy_dataset import SPEC, toy_episode
 
 SMALL = (
     "policy=diffusion_points", "policy.points.widths=[8,16]", "policy.points.features=8", "policy.mlp.width=32",
-    "policy.sampling_steps=3",    "policy.auxiliary.points=16", "policy.auxiliary.width=32", "imitation.batch_size=16", "log.tracker=none",
-    "device=cpu",
+    "policy.sampling_steps=3", "policy.auxiliary.points=16", "policy.auxiliary.width=32", "imitation.batch_size=16",
+    "log.tracker=none", "device=cpu",
 )  # fmt: skip
 POINTS = ArraySpec((32, 6), "float32", "m xyz, rgb")
 CLOUD_SPEC = dataclasses.replace(SPEC, observations={"state": SPEC.observations["state"], "cloud": POINTS})
