@@ -90,7 +90,7 @@ class OnlineConfig:
     sigma_min: float = 0.02
     sigma_max: float = 0.1
     gae_lambda: float = 0.95
-    ppo: PpoConfig = field(default_factory=lambda: PpoConfig(clip=0.2, epochs=5, learning_rate=1e-4))
+    ppo: PpoConfig = field(default_factory=lambda: PpoConfig(clip=0.2, epochs=5, learning_rate=2e-4))
     value: ValueConfig = field(default_factory=ValueConfig)
     imitation_weight: float = 1.0
     demonstration_weight: float = 0.0
