@@ -380,7 +380,7 @@ def _problem(share: float, values: Tensor, possible: Range) -> str | None:
     return (
         f"only {share:.1%} of the critics' values lie near the possible returns, {possible.low:.3g} to "
         f"{possible.high:.3g} (wanted {SHARE_WANTED:.0%}): they reach from {float(values.min()):.3g} to "
-        f"{float(values.max()):.3g}; the critics have diverged"
+        f"{float(values.max()):.3g}; train longer, or lower reward.gamma or critic.learning_rate"
     )
 
 
