@@ -27,6 +27,9 @@ COMMANDS = {
     "data": Command("robot_rl.dataset_commands:main", "list, show, verify, delete, tag, import, export episodes"),
     "train": Command("robot_rl.train:main", "train a policy by imitation"),
     "improve": Command("robot_rl.improve:main", "improve a policy by gated offline RL and its own rollouts"),
+    "finetune": Command(
+        "robot_rl.finetune:main", "improve a policy on the robot by online RL, with an operator beside it"
+    ),
     "export": Command("robot_rl.export_command:main", "write an ONNX bundle of a trained policy"),
     "eval": Command("robot_rl.evaluate:main", "run seeded episodes of a policy and report its success"),
     "deploy": Command("robot_rl.operate:deploy", "run a policy in real time until stopped"),

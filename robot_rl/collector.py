@@ -7,6 +7,7 @@ the pickled policy is sent anew. An episode is a function of policy and seed, wh
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -280,9 +281,13 @@ def _serve(connection: Connection, settings: SessionSettings) -> None:
                 assert policy is not None
                 connection.send(runner.run(policy, asked))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+        pass
     except Exception as error:
         _report(connection, error)
+    # Robot and operator are closed; taking torch apart module by module would cost seconds on a busy machine.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _report(connection: Connection, error: Exception) -> None:

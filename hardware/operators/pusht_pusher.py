@@ -100,10 +100,7 @@ class PushTPusher:
         Raises:
             RobotRLError: There is no stream `state` of five numbers.
         """
-        state = observation.values.get("state")
-        if state is None or state.shape != (5,):
-            raise RobotRLError("the scripted pusher needs Push-T's stream 'state' of shape (5,): use robot=pusht")
-        pusher, block = state[:2].astype(np.float64), Pose(state[2:4].astype(np.float64), float(state[4]))
+        pusher, block = _seen(observation)
         contacts = Contacts(block.to_window(CONTACTS.points), CONTACTS.inward @ _rotation(block.angle).T)
         if self._contact is None or self._finished(contacts, block):
             self._contact, self._pushing, self._ticks = _best_contact(pusher, contacts, block), False, 0
@@ -121,6 +118,21 @@ class PushTPusher:
             return self._ticks > WALK_TICKS
         gain = _gains(contacts, block, LEAST_GAIN_PX * 30)[self._contact]
         return bool(gain < LEAST_GAIN_PX) or self._ticks > PUSH_TICKS
+
+
+def distance_from_goal_px(observation: Observation) -> float:
+    """How far the block is from its outline, its turn counted at the radius of gyration [px]."""
+    _, block = _seen(observation)
+    missing = Pose(GOAL_PX, GOAL_ANGLE).to_window(CENTRE) - block.to_window(CENTRE)
+    return float(_distance(missing, GOAL_ANGLE - block.angle))
+
+
+def _seen(observation: Observation) -> tuple[Points, Pose]:
+    """Where pusher and block are."""
+    state = observation.values.get("state")
+    if state is None or state.shape != (5,):
+        raise RobotRLError("the scripted pusher needs Push-T's stream 'state' of shape (5,): use robot=pusht")
+    return state[:2].astype(np.float64), Pose(state[2:4].astype(np.float64), float(state[4]))
 
 
 def _gains(contacts: Contacts, block: Pose, push_px: float) -> npt.NDArray[np.float64]:
