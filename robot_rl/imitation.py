@@ -61,20 +61,23 @@ class ImitationConfig:
     mixed_precision: str = "no"
     seed: int = 0
 
-    def validate(self) -> None:
+    def validate(self, group: str = "imitation") -> None:
         """Refuses settings that cannot work.
+
+        Args:
+            group: What the command calls these settings.
 
         Raises:
             RobotRLError: Names the setting.
         """
         for name in ("steps", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
-                raise RobotRLError(f"imitation.{name} is {getattr(self, name)}, wanted more than 0")
+                raise RobotRLError(f"{group}.{name} is {getattr(self, name)}, wanted more than 0")
         if self.mixed_precision not in PRECISIONS:
             wanted = ", ".join(PRECISIONS)
-            raise RobotRLError(f"imitation.mixed_precision is '{self.mixed_precision}', wanted one of {wanted}")
+            raise RobotRLError(f"{group}.mixed_precision is '{self.mixed_precision}', wanted one of {wanted}")
         if not 0.0 <= self.ema_max < 1.0:
-            raise RobotRLError(f"imitation.ema_max is {self.ema_max}, wanted 0 (no average) or more and less than 1")
+            raise RobotRLError(f"{group}.ema_max is {self.ema_max}, wanted 0 (no average) or more and less than 1")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -163,6 +166,12 @@ class ImitationLearner:
         torch._foreach_lerp_(self._averages, self._weights, weight)
 
 
+def observations_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The streams of a training batch, by name. Shapes (B, n, *shape)."""
+    prefix = OBSERVATION_PREFIX
+    return {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
+
+
 class HeldOut:
     """What the policy makes of episodes it never learned from.
 
@@ -194,20 +203,24 @@ class HeldOut:
         self._seed = seed
         self._accelerator = accelerator
 
+    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+        """What is measured often."""
+        return {"held_out_loss": self.loss(policy)}
+
+    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+        """What is measured seldom, since it samples."""
+        return {"held_out_action_error": self.action_error(policy)}
+
     def loss(self, policy: DiffusionPolicy) -> float:
         """The policy's own loss, mean over valid rows."""
-        return self._mean(lambda batch, generator: policy.loss(batch, generator)[0])
+        return float(self._mean(lambda batch, generator: policy.loss(batch, generator)[0]))
 
     def action_error(self, policy: DiffusionPolicy) -> float:
         """Squared error of sampled chunks over each action dimension's variance: the mean action scores about 1."""
-        return self._mean(lambda batch, generator: self._sample_error(policy, batch, generator))
+        return float(self._mean(lambda batch, generator: self._sample_error(policy, batch, generator)))
 
     def _sample_error(self, policy: DiffusionPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-        observations = {
-            key.removeprefix(OBSERVATION_PREFIX): value
-            for key, value in batch.items()
-            if key.startswith(OBSERVATION_PREFIX)
-        }
+        observations = observations_of(batch)
         shape = (len(batch["action"]), *policy.noise_shape)
         noise = torch.randn(shape, generator=generator, device=generator.device)
         moves = self._std > 0
@@ -215,14 +228,14 @@ class HeldOut:
         return error.square().mean(dim=-1)[batch["valid"]].mean()
 
     @torch.no_grad()
-    def _mean(self, measure: Measure) -> float:
-        """Mean over batches, each counted by its valid rows."""
-        total, rows = 0.0, 0
+    def _mean(self, measure: Measure) -> Tensor:
+        """Mean over batches, each counted by its valid rows; of whatever shape `measure` gives."""
+        total, rows = torch.zeros((), dtype=torch.float64), 0
         for number, indices in enumerate(self._batches):
             arrays = self._dataset.batch(indices)
             batch = {key: torch.from_numpy(value).to(self._accelerator.device) for key, value in arrays.items()}
             valid = int(arrays["valid"].sum())
             with self._accelerator.autocast():
                 value = measure(batch, step_generator(self._accelerator.device, self._seed, number))
-            total, rows = total + float(value) * valid, rows + valid
+            total, rows = total + value.double().cpu() * valid, rows + valid
         return total / rows

@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
+from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 
 from data.windows import BatchOrder, WindowDataset
+from policies.diffusion import DiffusionPolicy
 from robot_rl.batches import BatchReader
 from robot_rl.checkpoint import load_training_state, load_weights, newest_checkpoint, save_checkpoint
-from robot_rl.imitation import HeldOut, ImitationLearner, TrainingDiverged
+from robot_rl.imitation import ImitationConfig, TrainingDiverged
 from robot_rl.metrics import MetricsLog, Screen
 
 
@@ -42,6 +45,41 @@ class LogSettings:
     tracker: str = "tensorboard"
 
 
+class Learner(Protocol):
+    """What the loop trains, for example an `ImitationLearner`; a step must be a function of state, batch and number."""
+
+    @property
+    def config(self) -> ImitationConfig:
+        """Steps, batch size, seed and learning rate."""
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """Device, precision and processes."""
+
+    @property
+    def average(self) -> DiffusionPolicy:
+        """The policy that a checkpoint holds."""
+
+    def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
+        """One optimiser step; returns the loss, detached."""
+
+    def state(self) -> dict[str, Any]:
+        """All that an exact resume needs besides the average's weights."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` gave."""
+
+
+class Judge(Protocol):
+    """What a policy is worth on data that it never learned from, by name of the metric."""
+
+    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+        """What is measured often."""
+
+    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+        """What is measured seldom."""
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What a run works with.
@@ -57,13 +95,13 @@ class TrainingRun:
 
     directory: Path
     dataset: WindowDataset
-    held_out: HeldOut | None
+    held_out: Judge | None
     record: Mapping[str, Any]
     readers: int
     log: LogSettings
 
 
-def train_imitation(learner: ImitationLearner, run: TrainingRun, console: Console) -> bool:
+def train_imitation(learner: Learner, run: TrainingRun, console: Console) -> bool:
     """Trains from the newest checkpoint, or from the beginning, to the last step.
 
     Interrupted (Ctrl-C, SIGTERM), it finishes the step, saves and returns; a second time it stops at once.
@@ -98,7 +136,7 @@ def train_imitation(learner: ImitationLearner, run: TrainingRun, console: Consol
     return True
 
 
-def resume(learner: ImitationLearner, directory: Path) -> int:
+def resume(learner: Learner, directory: Path) -> int:
     """Loads the newest checkpoint of a run. Returns the steps done, 0 without a checkpoint."""
     checkpoint = newest_checkpoint(directory)
     if checkpoint is None:
@@ -111,9 +149,7 @@ def resume(learner: ImitationLearner, directory: Path) -> int:
 class _Notes:
     """Logs, judges and saves when it is due; only the first of several processes does. A context manager."""
 
-    def __init__(
-        self, learner: ImitationLearner, run: TrainingRun, reader: BatchReader, first: int, console: Console
-    ) -> None:
+    def __init__(self, learner: Learner, run: TrainingRun, reader: BatchReader, first: int, console: Console) -> None:
         self._learner, self._run, self._reader = learner, run, reader
         self._active = learner.accelerator.is_main_process
         self._steps = learner.config.steps
@@ -169,7 +205,7 @@ class _Notes:
         if not math.isfinite(loss):
             newest = newest_checkpoint(self._run.directory)
             raise TrainingDiverged(
-                f"the loss is {loss} at step {done}: lower imitation.learning_rate, or look for outliers in the data. "
+                f"the loss is {loss} at step {done}: lower learning_rate, or look for outliers in the data. "
                 f"The newest checkpoint is {newest or 'none'}"
             )
         elapsed_s = time.perf_counter() - self._since
@@ -188,9 +224,9 @@ class _Notes:
         """Numbers of the episodes kept aside, if it is time for them."""
         held_out, settings, values = self._run.held_out, self._run.log, dict[str, float]()
         if held_out is not None and self._due(done, settings.held_out_every):
-            values["held_out_loss"] = held_out.loss(self._learner.average)
+            values |= held_out.quick(self._learner.average)
         if held_out is not None and self._due(done, settings.sample_every):
-            values["held_out_action_error"] = held_out.action_error(self._learner.average)
+            values |= held_out.thorough(self._learner.average)
         return values
 
 
