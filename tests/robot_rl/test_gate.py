@@ -128,7 +128,7 @@ def test_an_accepted_candidate_becomes_the_reference_without_new_rollouts():
 
 def test_a_critic_that_learned_on_finds_no_old_scores():
     critic = PointCritic(0.5)
-    judge, pair = gate(critic).judge, (PointPolicy(0.5), PointPolicy(0.6))
+    judge, pair = gate(critic, score="q").judge, (PointPolicy(0.5), PointPolicy(0.6))
     before = judge(*pair, seed=0)
     with torch.no_grad():
         critic.scale.fill_(1.0)
@@ -153,10 +153,11 @@ def test_common_random_numbers_make_the_difference_less_noisy(score):
 
 def test_the_bound_comes_closer_to_the_gain_with_more_starts():
     def error(count: int) -> float:
-        judge = Gate(PointCritic(), PointModel(), point_starts(count), GateConfig(starts=count, chunks=4), UNIT).judge
+        config = GateConfig(starts=count, chunks=4, score="first_q")
+        judge = Gate(PointCritic(), PointModel(elites=(0,)), point_starts(count), config, UNIT).judge
         return judge(PointPolicy(0.5), PointPolicy(0.55), seed=0).evidence["standard_error"]
 
-    assert error(256) < error(16) / 2
+    assert error(512) < error(16) / 2
 
 
 def test_repeats_of_few_starts_do_not_count_as_more_starts():
