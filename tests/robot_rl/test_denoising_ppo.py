@@ -71,7 +71,7 @@ def test_the_first_gradient_is_the_one_worked_out_by_hand():
     """At ratio 1 it is -mean_b A_b sum_k d/dw log p, with d/dw log p = sum (x' - mean)/sigma^2 dmean/dw."""
     policy = exploring(clean_clip=None, horizon=1, execute_horizon=1)
     policy.denoiser = Line()
-    ppo = DenoisingPpo(policy, PpoConfig(), rows=1)
+    ppo = DenoisingPpo(policy, PpoConfig(reduction="sum"), rows=1)
     condition, states = chains(policy, 8)
     advantage = torch.linspace(-1, 1, 8)
     loss, _ = surrogate(ppo.log_prob(condition, states), ppo.log_prob_of(condition, states), advantage, 0.1)
