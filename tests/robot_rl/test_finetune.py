@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -221,24 +222,22 @@ def test_a_dataset_without_failures_is_refused_by_name(place, tmp_path):
 
 
 def test_what_does_not_fit_is_refused_before_anything_moves(place, tmp_path):
-    dataset = record_dataset(tmp_path / "demonstrations")
     with pytest.raises(SpecMismatch):
         finetune(settings(place, robot={"name": "other"}), quiet())
     with DatasetStore.create(str(tmp_path / "other"), ReachRobot(name="other").spec):
         pass
     with pytest.raises(SpecMismatch):
         finetune(settings(place, dataset=str(tmp_path / "other")), quiet())
+    wrong = settings(place)
+    wrong.online.demonstration_weight = 1.0
     with pytest.raises(RobotRLError, match="demonstration_weight"):
-        wrong = settings(place)
-        wrong.online.demonstration_weight = 1.0
         finetune(wrong, quiet())
+    wrong = settings(place)
+    wrong.online.sigma_min = 0.0
     with pytest.raises(RobotRLError, match="sigma_min is 0"):
-        wrong = settings(place)
-        wrong.online.sigma_min = 0.0
         finetune(wrong, quiet())
     with pytest.raises(RobotRLError, match="no checkpoint"):
         finetune(settings(place, policy=str(tmp_path / "nothing")), quiet())
-    assert dataset
     assert not (place / "run" / "checkpoints").exists()
 
 
@@ -262,12 +261,12 @@ class Person(TimelineOperator):
     name = "person"
     needs_real_time = True
     stops_in: int | None = None
-    notes: list[str] = []
+    notes: ClassVar[list[str]] = []
     episode = -1
 
-    def __init__(self, stops_in: int | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        type(self).stops_in, type(self).notes, type(self).episode = stops_in, [], -1
+        type(self).notes, type(self).episode = [], -1
 
     def reset(self, seed):
         super().reset(seed)
@@ -285,7 +284,7 @@ class Person(TimelineOperator):
 def with_a_person(place, **given):
     chosen = settings(place, **given)
     chosen.robot["_target_"] = "tests.robot_rl.test_finetune.SilentJudgeRobot"
-    chosen.operator = {"_target_": "tests.robot_rl.test_finetune.Person", **given.get("operator", {})}
+    chosen.operator = {"_target_": "tests.robot_rl.test_finetune.Person"}
     chosen.recover = "yes"
     return chosen
 
@@ -307,17 +306,17 @@ def test_a_correction_session_stores_every_episode_learns_and_tells_the_person(p
     assert "takeovers" in Person.notes[0]
 
 
-def test_a_stopped_session_keeps_its_episodes_and_begins_the_iteration_again(place, hurried):
+def test_a_stopped_session_keeps_its_episodes_and_begins_the_iteration_again(place, hurried, monkeypatch):
     console = quiet()
-    assert not finetune(with_a_person(place, operator={"stops_in": EPISODES + 1}), console)
+    monkeypatch.setattr(Person, "stops_in", EPISODES + 1)
+    assert not finetune(with_a_person(place), console)
+    monkeypatch.setattr(Person, "stops_in", None)
     assert "were not learned from" in console.file.getvalue()
     assert newest_checkpoint(place / "run").name == "00000001"
     assert len(stored(place / "run")) == EPISODES + 2
-    again = with_a_person(place, operator={"stops_in": None})
-    again.operator["stops_in"] = EPISODES + 1
-    Person.episode = -1
-    assert finetune(again, quiet()) is False or newest_checkpoint(place / "run").name == "00000002"
-    assert len(stored(place / "run")) > EPISODES + 2
+    assert finetune(with_a_person(place), quiet())
+    assert newest_checkpoint(place / "run").name == "00000002"
+    assert len(stored(place / "run")) == 2 * EPISODES + 2
 
 
 def test_a_robot_that_cannot_judge_needs_somebody_beside_it(place):
