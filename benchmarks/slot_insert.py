@@ -59,7 +59,7 @@ def _online_config() -> OnlineConfig:
 
 
 def _offline_config() -> OfflineConfig:
-    return OfflineConfig(ppo=PpoConfig(clip=0.1, learning_rate=1e-4, reduction="mean"))
+    return OfflineConfig(ppo=PpoConfig(clip=0.1, learning_rate=2e-4, reduction="mean"))
 
 
 @dataclass
