@@ -59,7 +59,7 @@ class ImproveSettings(SessionSettings):
         dynamics: See `DynamicsConfig`.
         gate: See `GateConfig`.
         offline: See `OfflineConfig`.
-        imitation: Of re-imitation, see `ImitationConfig`.
+        imitation: Of re-imitation, see `ImitationConfig`; the encoder stays as it is, so that the critics remain valid.
         data: What is imitated again, see `DataSettings`.
         log: Of re-imitation, see `LogSettings`.
         evaluate: See `EvaluationSettings`.

@@ -21,8 +21,8 @@ from robot_rl.session import SessionSettings, TaskSettings
 from robot_rl.train import TrainSettings, train
 from robot_rl.training_loop import LogSettings
 from robot_rl.transition_model import DynamicsConfig
-from robot_rl.types import OperatorCommand
-from tests.robot_rl.toy_reach import LIMITS, reach_policy
+from robot_rl.types import Judgement, OperatorCommand
+from tests.robot_rl.toy_reach import LIMITS, ReachRobot, reach_policy
 
 MAX_TICKS = 12
 POLICY = {
@@ -65,9 +65,16 @@ class ClumsyOperator:
         return OperatorCommand(action=np.clip(way, -0.1, 0.1).astype(np.float32))
 
 
-def session(operator: dict[str, Any], max_ticks: int = MAX_TICKS, **robot: Any) -> dict[str, Any]:
+class HopelessRobot(ReachRobot):
+    """Never satisfied."""
+
+    def judge(self) -> Judgement:
+        return Judgement(0.0, False, False)
+
+
+def session(operator: dict[str, Any], max_ticks: int = MAX_TICKS) -> dict[str, Any]:
     return {
-        "robot": {"_target_": "tests.robot_rl.toy_reach.ReachRobot", **robot},
+        "robot": {"_target_": "tests.robot_rl.toy_reach.ReachRobot"},
         "limits": dict(LIMITS),
         "operator": operator,
         "task": TaskSettings("reach", max_ticks),
@@ -75,10 +82,13 @@ def session(operator: dict[str, Any], max_ticks: int = MAX_TICKS, **robot: Any) 
     }
 
 
-def demonstrations(place: Path, episodes: int, miss_m: float = 0.08, max_ticks: int = MAX_TICKS) -> str:
+def demonstrations(
+    place: Path, episodes: int, miss_m: float = 0.08, max_ticks: int = MAX_TICKS, robot: dict[str, Any] | None = None
+) -> str:
     """Returns the dataset's address."""
     operator = {"_target_": "tests.robot_rl.toy_improve.ClumsyOperator", "miss_m": miss_m}
-    settings = SessionSettings(**session(operator, max_ticks))
+    values = session(operator, max_ticks)
+    settings = SessionSettings(**{**values, "robot": robot or values["robot"]})
     policy = ExploringPolicy(reach_policy().with_exploration(4, 0.05, 0.5))
     with EpisodeCollector(settings) as collector, DatasetStore.create(str(place), collector.spec) as store:
         for collected in collector.collect(policy, range(episodes)):
