@@ -30,6 +30,7 @@ COMMANDS = {
     "finetune": Command(
         "robot_rl.finetune:main", "improve a policy on the robot by online RL, with an operator beside it"
     ),
+    "distill": Command("robot_rl.distill:main", "make a one-step policy of a trained one"),
     "export": Command("robot_rl.export_command:main", "write an ONNX bundle of a trained policy"),
     "eval": Command("robot_rl.evaluate:main", "run seeded episodes of a policy and report its success"),
     "deploy": Command("robot_rl.operate:deploy", "run a policy in real time until stopped"),

@@ -16,6 +16,7 @@ COMMAND_LAYER = {
     "robot_rl.cli",
     "robot_rl.settings",
     "robot_rl.train",
+    "robot_rl.distill",
     "robot_rl.stage_run",
     "robot_rl.improve",
     "robot_rl.improve_round",
