@@ -128,7 +128,16 @@ class SimulatedBatches:
         begun, count = time.perf_counter(), self._settings.online.episodes_per_iteration
         first = self._settings.seed + iteration * count
         running = self._collector.collect(policy, range(first, first + count))
-        episodes = list(track(running, "collecting", count, console=self._console, transient=True))
+        episodes = list(
+            track(
+                running,
+                "collecting",
+                count,
+                console=self._console,
+                transient=True,
+                disable=not self._console.is_terminal,
+            )
+        )
         snapshot = append_missing(self._dataset, policy.fingerprint, episodes)
         return Batch(episodes, snapshot, time.perf_counter() - begun)
 

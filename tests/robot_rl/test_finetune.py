@@ -249,12 +249,6 @@ def test_a_run_is_not_resumed_with_other_settings(place):
         finetune(settings(place, run=str(place / "start")), quiet())
 
 
-class SilentJudgeRobot(ReachRobot):
-    """Like a real robot: it cannot tell success from failure."""
-
-    judge = None
-
-
 class Person(TimelineOperator):
     """Corrects a little, labels every episode, and stops in the episode `stops_in`."""
 
@@ -283,7 +277,7 @@ class Person(TimelineOperator):
 
 def with_a_person(place, **given):
     chosen = settings(place, **given)
-    chosen.robot["_target_"] = "tests.robot_rl.test_finetune.SilentJudgeRobot"
+    chosen.robot["_target_"] = "tests.robot_rl.toy_reach.UnjudgedReachRobot"
     chosen.operator = {"_target_": "tests.robot_rl.test_finetune.Person"}
     chosen.recover = "yes"
     return chosen

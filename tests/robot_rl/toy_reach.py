@@ -44,8 +44,8 @@ LIMITS: Mapping[str, Any] = {
 NEAR_M = 0.08
 
 
-class ReachRobot:
-    """Success is being near the goal.
+class UnjudgedReachRobot:
+    """As a real robot: nobody but a person can tell whether it is near the goal.
 
     Args:
         dies_at_seed: The process ends at this reset, as when memory runs out.
@@ -81,12 +81,16 @@ class ReachRobot:
         self.position = self.position + applied
         return applied
 
+    def stop(self) -> None:
+        pass
+
+
+class ReachRobot(UnjudgedReachRobot):
+    """Judges itself: success is being near the goal."""
+
     def judge(self) -> Judgement:
         away = float(np.linalg.norm(self.position - self.goal))
         return Judgement(-away, away < NEAR_M, away < NEAR_M)
-
-    def stop(self) -> None:
-        pass
 
 
 class GuidingOperator:
