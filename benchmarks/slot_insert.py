@@ -53,7 +53,7 @@ def _policy_config() -> DiffusionPolicyConfig:
 
 
 def _online_config() -> OnlineConfig:
-    # The mean over rows and dimensions keeps the ratio's scale: with their sum the KL limit stops almost every update.
+    # The mean over rows and dimensions keeps the ratio's scale; with their sum the KL limit ends early updates at once.
     ppo = PpoConfig(clip=0.2, epochs=5, learning_rate=2e-4, reduction="mean")
     return OnlineConfig(iterations=40, episodes_per_iteration=256, ppo=ppo)
 

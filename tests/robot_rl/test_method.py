@@ -21,9 +21,9 @@ def short_recipe() -> Recipe:
     recipe.critic = CriticConfig(steps=800, width=128)
     recipe.dynamics = DynamicsConfig(members=2, elites=2, width=128, steps=500)
     recipe.gate = replace(recipe.gate, starts=100, chunks=8)
-    recipe.offline = replace(recipe.offline, batches=200)
-    recipe.online = replace(recipe.online, iterations=10)
-    recipe.distillation = replace(recipe.distillation, steps=500, batch_size=256)
+    recipe.offline = replace(recipe.offline, batches=150)
+    recipe.online = replace(recipe.online, iterations=24)
+    recipe.distillation = replace(recipe.distillation, steps=900, batch_size=256)
     return recipe
 
 
@@ -36,7 +36,7 @@ def test_offline_beats_imitation_online_beats_offline_and_one_step_keeps_it():
     done = offline_round(policy, demonstrations, recipe, SEED)
     improved = log.policy("offline", done.result.policy, 0).rate
     assert any(decision.accept for decision in done.result.decisions)
-    assert improved > imitated
+    assert improved > imitated + 0.05
     best = online(done.result.policy, done.critic, recipe, SEED, log, 0)
     finetuned = log.stages[-1].rate
     assert finetuned > improved
