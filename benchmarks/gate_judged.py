@@ -8,7 +8,7 @@ rule and by fitted Q evaluation, and then both policies act from the same 500 st
 A candidate is truly worse when the 95 % interval of its paired true difference lies below 0, truly better when it lies
 above 0; what lies between is counted, but is nobody's mistake.
 
-    python benchmarks/gate_judged.py --output runs/benchmarks/gate_judged
+    python -m benchmarks.gate_judged --output runs/benchmarks/gate_judged
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ all data so far, the policy is improved behind the gate, collects rollouts and, 
 successes of the grown data. The control arm spends the same rollouts on imitating successes alone. A seed that has
 finished is not run again.
 
-    python benchmarks/slot_insert.py --output runs/benchmarks/slot_insert
-    python benchmarks/slot_insert.py --output runs/benchmarks/slot_insert --baselines
+    python -m benchmarks.slot_insert --output runs/benchmarks/slot_insert
+    python -m benchmarks.slot_insert --output runs/benchmarks/slot_insert --baselines
 """
 
 from __future__ import annotations
