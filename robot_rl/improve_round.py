@@ -227,6 +227,7 @@ class Round:
         if reason is None:
             dynamics = self.run.phase(f"{self.name}/dynamics", self._train_dynamics)
             reason = dynamics.facts["refused"]
+            self._doubt(critic.facts["report"], dynamics.facts["report"])
         if reason is None:
             self._improve()
         else:
@@ -257,6 +258,14 @@ class Round:
         self._remark(f"all {outcomes[only]} demonstrations are labelled {only}: it began with rollouts of the policy")
         self._first_rollouts = self.steps.collect(f"{self.name}/first-rollouts", self.arm, self._first_seeds).facts
         self.arm = dataclasses.replace(self.arm, snapshot=self._first_rollouts["snapshot"])
+
+    def _doubt(self, critic: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        """Says where the gate's evidence is weak; that alone refuses nothing."""
+        rank = critic.get("rank_correlation")
+        if rank is not None and rank <= 0:
+            self._remark(f"V at the start does not rank held-out outcomes (correlation {rank:.2f})")
+        if model and model["error_by_horizon"].get("1", 0.0) >= model["nothing_changes"].get("1", math.inf):
+            self._remark("the transition model predicts one chunk no better than that nothing changes")
 
     def transitions(self) -> Transitions:
         """The arm's data at the beginning of the round, encoded by its policy."""

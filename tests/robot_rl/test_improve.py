@@ -197,6 +197,25 @@ def test_a_critic_with_a_problem_changes_nothing_and_the_reason_is_kept(place, d
     assert "3 % of its values are possible returns" in (run / "report.html").read_text()
 
 
+def test_weak_evidence_is_said_so_in_the_report(place, dataset, imitation, monkeypatch):
+    train_critic, train_dynamics = improve_round.train_critic, improve_round.train_dynamics
+
+    def misleading(*arguments):
+        critic, report = train_critic(*arguments)
+        return critic, dataclasses.replace(report, rank_correlation=-0.5, problem=None)
+
+    def still(*arguments):
+        model, report = train_dynamics(*arguments)
+        return model, dataclasses.replace(report, nothing_changes={1: 0.0}, error_by_horizon={1: 0.3})
+
+    monkeypatch.setattr(improve_round, "train_critic", misleading)
+    monkeypatch.setattr(improve_round, "train_dynamics", still)
+    improve(short(imitation, dataset, place / "weak"), QUIET)
+    page = (place / "weak" / "report.html").read_text()
+    assert "V at the start does not rank held-out outcomes (correlation -0.50)" in page
+    assert "the transition model predicts one chunk no better than that nothing changes" in page
+
+
 def test_demonstrations_of_successes_alone_are_joined_by_rollouts_before_a_critic_learns(place, imitation):
     url = demonstrations(place / "perfect", 8, miss_m=0.0, max_ticks=30)
     assert {info.result.outcome for info in infos_of(url)} == {Outcome.SUCCESS}
