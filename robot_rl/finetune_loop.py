@@ -25,7 +25,7 @@ from robot_rl.finetune_batches import Batch, Batches
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.imitation import step_generator
 from robot_rl.intervals import wilson_interval
-from robot_rl.metrics import MetricsLog
+from robot_rl.metrics import MetricsLog, read_metrics
 from robot_rl.online import OnlineLearner
 from robot_rl.types import Outcome
 
@@ -43,12 +43,14 @@ class Progress:
         ticks: Robot ticks of all its episodes so far, learned from or not.
         snapshot: Of the run's dataset.
         probes: Encodings of states, the same for the whole run; None before the first batch. Shape (P, C).
+        metrics: Of the newest iteration.
     """
 
     iteration: int = 0
     ticks: int = 0
     snapshot: str = ""
     probes: Tensor | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,6 +76,11 @@ class FinetuneLoop:
         """Iterates to the last one; False if a person stopped before."""
         iterations = self.settings.online.iterations
         with MetricsLog(self.directory, progress.iteration, self.settings.tracker, dict(self.record)) as log:
+            if progress.metrics and not any(
+                line["step"] == progress.iteration for line in read_metrics(self.directory)
+            ):
+                # A kill came between the checkpoint and its line.
+                log.log(progress.iteration, progress.metrics)
             while progress.iteration < iterations:
                 batch = batches.collect(self._explorer(), progress.iteration)
                 if not batch.complete:
@@ -108,14 +115,18 @@ class FinetuneLoop:
             metrics["action_change"] = float((after - before).abs().mean())
         metrics |= _outcomes(batch.episodes)
         metrics["total_ticks"] = float(progress.ticks)
+        metrics |= {"collect_seconds": batch.seconds, "update_seconds": time.perf_counter() - begun}
+        progress.metrics = metrics
         self._save(progress)
-        return metrics | {"collect_seconds": batch.seconds, "update_seconds": time.perf_counter() - begun}
+        return metrics
 
     def load(self, checkpoint: Path, state: Mapping[str, Any]) -> Progress:
         """Goes back to where a checkpoint was written."""
         self.learner.load_state(state["learner"])
         self.learner.policy.to(self.learner.device)
-        progress = Progress(int(checkpoint.name), int(state["ticks"]), str(state["snapshot"]), state["probes"])
+        progress = Progress(
+            int(checkpoint.name), int(state["ticks"]), str(state["snapshot"]), state["probes"], dict(state["metrics"])
+        )
         if progress.probes is not None:
             progress.probes = progress.probes.to(self.learner.device)
         # A kill may have come between the two checkpoints.
@@ -131,6 +142,7 @@ class FinetuneLoop:
             "ticks": progress.ticks,
             "snapshot": progress.snapshot,
             "probes": progress.probes,
+            "metrics": progress.metrics,
         }
         record = self._record_of(self.learner.policy, progress)
         save_checkpoint(self.directory, progress.iteration, self.learner.policy, state, record)

@@ -183,6 +183,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one_with_no_episode_twice(place, tm
     run = place / "run"
     assert newest_checkpoint(run).name == "00000001"
     assert len(stored(run)) == 8 + 2 * EPISODES
+    # As if it had died a moment earlier once more: the first iteration's line is lost too.
+    (run / "metrics.jsonl").write_text("")
     chosen = {"operator": {"first": 4, "last": 7}, "dataset": dataset}
     assert finetune(settings(place, **chosen), quiet())
     assert finetune(settings(place, **chosen, run=str(place / "whole")), quiet())
