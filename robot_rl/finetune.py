@@ -67,6 +67,8 @@ def finetune(settings: FinetuneSettings, console: Console) -> bool:
     directory = Path(settings.run)
     batches = batches_for(settings, directory / DATASET, console)
     policy.spec.require(batches.spec, f"policy {settings.policy}")
+    # Refuses what cannot explore, such as a one-step policy, before anything is written.
+    _exploring(settings, policy)
     run = _begin(settings, policy, batches.spec, console)
     snapshot = str(run.phases[0].facts["snapshot"])
     learner = build_learner(settings, policy, _first_value(settings, policy, snapshot, run))
@@ -104,10 +106,13 @@ def build_learner(settings: FinetuneSettings, policy: DiffusionPolicy, value: Va
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.online.seed)
         if settings.student:
-            config = settings.online
-            teacher = policy.with_exploration(config.sampling_steps, config.sigma_min, config.sigma_max)
-            student, distillation = ConsistencyPolicy.from_teacher(teacher), distillation_loss
+            student, distillation = ConsistencyPolicy.from_teacher(_exploring(settings, policy)), distillation_loss
         return OnlineLearner(policy, value, settings.online, settings.reward, student, distillation)
+
+
+def _exploring(settings: FinetuneSettings, policy: DiffusionPolicy) -> DiffusionPolicy:
+    config = settings.online
+    return policy.with_exploration(config.sampling_steps, config.sigma_min, config.sigma_max)
 
 
 def _begin(settings: FinetuneSettings, policy: DiffusionPolicy, spec: RobotSpec, console: Console) -> StageRun:

@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_refused_before_anything_moves(place, tmp_path):
         finetune(wrong, quiet())
     with pytest.raises(RobotRLError, match="no checkpoint"):
         finetune(settings(place, policy=str(tmp_path / "nothing")), quiet())
-    assert not (place / "run" / "checkpoints").exists()
+    assert not (place / "run").exists()
 
 
 def test_a_run_is_not_resumed_with_other_settings(place):
