@@ -38,40 +38,36 @@ class NoDecisions(RobotRLError):
 
 
 @dataclass(frozen=True)
-class Segments:
-    """The policy's own decisions in order of time, episode after episode; all tensors on one device.
+class Stretches:
+    """Stretches of driving in order of time, episode after episode, and what came of each; on one device.
 
     Attributes:
-        condition: Encoding of what the policy saw. Shape (M, C).
-        states: The chain behind each chunk, normalised units. Shape (M, K + 1, H, A).
-        reward: Sum of `gamma^i r_i` over the ticks the decision held. Shape (M,).
+        condition: Encoding of what was seen at the first tick. Shape (M, C).
+        reward: Sum of `gamma^i r_i` over the ticks. Shape (M,).
         discount: `gamma^ticks`, what a value at `next_condition` counts. Shape (M,).
-        next_condition: Encoding at the next decision, the takeover or the end. Shape (M, C).
+        next_condition: Encoding at the next stretch, the change of driver or the end. Shape (M, C).
         terminated: Nothing comes after: do not bootstrap. Shape (M,), bool.
         cut: Last of its segment, though the episode would have gone on: bootstrap, but look no further. Shape (M,).
-        taken_over: Cut because the operator took over. Shape (M,), bool.
         episode: Number of the episode. Shape (M,), int64.
-        tick: At which it was made. Shape (M,), int64.
+        tick: At which it began. Shape (M,), int64.
     """
 
     condition: Tensor
-    states: Tensor
     reward: Tensor
     discount: Tensor
     next_condition: Tensor
     terminated: Tensor
     cut: Tensor
-    taken_over: Tensor
     episode: Tensor
     tick: Tensor
 
     def __len__(self) -> int:
-        """Number of decisions, `M`."""
+        """Number of stretches, `M`."""
         return len(self.reward)
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """All decisions of several, their episodes numbered on from part to part.
+        """All of several, their episodes numbered on from part to part.
 
         Raises:
             RobotRLError: No parts.
@@ -82,8 +78,37 @@ class Segments:
         for part in parts:
             numbered.append(dataclasses.replace(part, episode=part.episode + first))
             first += int(part.episode.max()) + 1 if len(part) else 0
+        return cls.joined(numbered)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All of several, at least one, their episodes numbered already."""
         names = [each.name for each in dataclasses.fields(cls)]
-        return cls(**{name: torch.cat([getattr(part, name) for part in numbered]) for name in names})
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class Segments(Stretches):
+    """The policy's own decisions: each stretch is as long as one held.
+
+    Attributes:
+        states: The chain behind each chunk, normalised units. Shape (M, K + 1, H, A).
+        taken_over: Cut because the operator took over. Shape (M,), bool.
+    """
+
+    states: Tensor
+    taken_over: Tensor
+
+
+class Bounds(NamedTuple):
+    """Where the stretches of one episode lie, and how each ends."""
+
+    start: Integers
+    """First tick of each. Shape (m,)."""
+    end: Integers
+    """First tick after each, at most T. Shape (m,)."""
+    terminated: npt.NDArray[np.bool_]
+    cut: npt.NDArray[np.bool_]
 
 
 class Spans(NamedTuple):
@@ -198,41 +223,55 @@ def segments_of(
             f"{len(parts)} episodes hold no decision of the policy that had a consequence: let it drive for longer, "
             "and collect with the exploring policy, which remembers its chains"
         )
-    names = [each.name for each in dataclasses.fields(Segments)]
-    return Segments(**{name: torch.cat([getattr(part, name) for part in found]) for name in names})
+    return Segments.joined(found)
+
+
+def stretches_of(
+    policy: DiffusionPolicy, episode: Episode, number: int, bounds: Bounds, reward: RewardConfig, batch_size: int
+) -> Stretches:
+    """What was seen and earned in stretches of one episode.
+
+    Args:
+        policy: Encodes, in evaluation mode.
+        episode: Of the policy's robot.
+        number: Of the episode.
+        bounds: Of the stretches.
+        reward: See `RewardConfig`.
+        batch_size: Ticks encoded at once.
+    """
+    policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
+    start, end, count = bounds.start, bounds.end, len(bounds.start)
+    seen, position = np.unique(np.concatenate([start, np.minimum(end, len(episode) - 1)]), return_inverse=True)
+    encoding = encode_ticks(policy, episode, seen, batch_size)
+    device = encoding.device
+    rewards = reward.rewards(episode)
+    earned = [
+        float(np.dot(rewards[first:after], reward.gamma ** np.arange(after - first)))
+        for first, after in zip(start, end, strict=True)
+    ]
+    return Stretches(
+        condition=encoding[torch.from_numpy(position[:count]).to(device)],
+        reward=torch.tensor(earned, dtype=torch.float32, device=device),
+        discount=torch.tensor(reward.gamma ** (end - start), dtype=torch.float32, device=device),
+        next_condition=encoding[torch.from_numpy(position[count:]).to(device)],
+        terminated=torch.from_numpy(bounds.terminated).to(device),
+        cut=torch.from_numpy(bounds.cut).to(device),
+        episode=torch.full((count,), number, device=device),
+        tick=torch.from_numpy(start).to(device),
+    )
 
 
 def _segments(
     policy: DiffusionPolicy, collected: CollectedEpisode, number: int, reward: RewardConfig, batch_size: int
 ) -> Segments:
     episode, decisions = collected.episode, collected.decisions
-    policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
     spans = spans_of(episode, [each.tick for each in decisions], reward.ends(episode))
-    count = len(spans.start)
-    seen, position = np.unique(
-        np.concatenate([spans.start, np.minimum(spans.end, len(episode) - 1)]), return_inverse=True
-    )
-    encoding = encode_ticks(policy, episode, seen, batch_size)
-    device = encoding.device
-    rewards = reward.rewards(episode)
-    earned = [
-        float(np.dot(rewards[start:end], reward.gamma ** np.arange(end - start)))
-        for start, end in zip(spans.start, spans.end, strict=True)
-    ]
+    bounds = Bounds(spans.start, spans.end, spans.terminated, spans.cut)
+    found = stretches_of(policy, episode, number, bounds, reward, batch_size)
+    device = found.reward.device
     chains = np.array([decisions[index].states for index in spans.kept], np.float32)
-
-    def flags(values: npt.NDArray[np.bool_]) -> Tensor:
-        return torch.from_numpy(values).to(device)
-
     return Segments(
-        condition=encoding[torch.from_numpy(position[:count]).to(device)],
+        **{each.name: getattr(found, each.name) for each in dataclasses.fields(found)},
         states=torch.from_numpy(chains).to(device),
-        reward=torch.tensor(earned, dtype=torch.float32, device=device),
-        discount=torch.tensor(reward.gamma ** (spans.end - spans.start), dtype=torch.float32, device=device),
-        next_condition=encoding[torch.from_numpy(position[count:]).to(device)],
-        terminated=flags(spans.terminated),
-        cut=flags(spans.cut),
-        taken_over=flags(spans.taken_over),
-        episode=torch.full((count,), number, device=device),
-        tick=torch.from_numpy(spans.start).to(device),
+        taken_over=torch.from_numpy(spans.taken_over).to(device),
     )

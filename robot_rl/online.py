@@ -4,7 +4,7 @@ One iteration, from the decisions of a few episodes (RL-100, arXiv 2510.14830; D
 
     A, targets   GAE over each segment; a takeover cuts it with a bootstrap, termination alone does not bootstrap
     policy       clipped surrogate over all K steps + imitation of the operator's rows, epochs up to the KL limit
-    value        regression to A + V, clipped
+    value        regression to A + V, clipped; the operator's driving tells it too, see `operator_stretches.py`
     student      one-step distillation of the new policy, if there is a student
 
 Without a trained V and an offline phase before it, the same code is the baseline "PPO straight from imitation".
@@ -29,11 +29,12 @@ from torch import Tensor
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from policies.value import ValueNetwork
-from robot_rl.advantages import NoDecisions, Segments, gae, segments_of
+from robot_rl.advantages import NoDecisions, Segments, Stretches, gae, segments_of
 from robot_rl.collected import CollectedEpisode, takeovers
 from robot_rl.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, surrogate
 from robot_rl.encoded_imitation import EncodedWindows, denoising_loss, encoded_windows
 from robot_rl.imitation import step_generator
+from robot_rl.operator_stretches import operator_stretches
 from robot_rl.transitions import RewardConfig
 from robot_rl.types import Outcome, RobotRLError, Source
 from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance
@@ -173,7 +174,8 @@ class OnlineLearner:
     ) -> dict[str, float]:
         """One iteration's learning from episodes that `policy`, as it is now, has collected.
 
-        The operator's rows are imitated, now and in later iterations, and reach nothing else.
+        The operator's rows are imitated, now and in later iterations, and what came of them is a target of the value
+        network; they are in no surrogate.
 
         Args:
             collected: Aborted episodes say nothing and are left out.
@@ -200,10 +202,15 @@ class OnlineLearner:
             "operator_ticks": float(sum(int((each.source == Source.OPERATOR).sum()) for each in episodes)),
             "takeovers": float(sum(takeovers(each) for each in episodes)),
         }
-        return facts | self.learn(segments, demonstrations, iteration)
+        operator = operator_stretches(self.policy, episodes, self.reward)
+        return facts | self.learn(segments, demonstrations, iteration, operator)
 
     def learn(
-        self, segments: Segments | None, demonstrations: EncodedWindows | None, iteration: int
+        self,
+        segments: Segments | None,
+        demonstrations: EncodedWindows | None,
+        iteration: int,
+        operator: Stretches | None = None,
     ) -> dict[str, float]:
         """`update` for decisions that are encoded already.
 
@@ -211,19 +218,22 @@ class OnlineLearner:
             segments: Of the policy as it is now; None where the operator drove all the time.
             demonstrations: See `update`.
             iteration: Counted from 0.
+            operator: What the operator's driving earned, for the value network; None where he did not drive.
 
         Returns:
             `surrogate`'s means and `kl_last`, `steps`, `stopped`, `skipped`, `gradient_norm` of the policy's update;
-            `kl_after` over all decisions; `value_loss`, `value_explained_variance` before the update, `value_mean`,
-            `return_mean`, `advantage_spread`; `decisions`, `operator_windows`, `imitation_loss`, `distillation_loss`
-            where they apply; `learning_rate`; `undone`, 1 if nothing of the update was kept, see `problem`.
+            `kl_after` over all decisions; `value_explained_variance` before the update, `value_mean`, `return_mean`,
+            `advantage_spread`, all of the policy's decisions; `decisions`; where they apply `value_loss`,
+            `operator_windows` imitated, `operator_stretches` valued and their `operator_return_mean`,
+            `imitation_loss`, `distillation_loss`; `learning_rate`; `undone`, 1 if nothing of the update was kept, see
+            `problem`.
         """
         before = self.state()
         self.problem = None
         share = self.config.share_at(iteration) * self._caution
         metrics: dict[str, float] = {"learning_rate": self.config.ppo.learning_rate * share, "undone": 0.0}
         try:
-            metrics |= self._learn(segments, demonstrations, iteration, share)
+            metrics |= self._learn(segments, demonstrations, iteration, operator, share)
             self.problem = self._problem(metrics)
         except UpdateDiverged as error:
             self.problem = str(error)
@@ -260,7 +270,12 @@ class OnlineLearner:
             self._student_optimizer.load_state_dict(copy.deepcopy(state["student_optimizer"]))
 
     def _learn(
-        self, segments: Segments | None, demonstrations: EncodedWindows | None, iteration: int, share: float
+        self,
+        segments: Segments | None,
+        demonstrations: EncodedWindows | None,
+        iteration: int,
+        operator: Stretches | None,
+        share: float,
     ) -> dict[str, float]:
         self._ppo.learning_rate = self.config.ppo.learning_rate * share
         warm = iteration >= self.config.warmup_iterations
@@ -270,44 +285,54 @@ class OnlineLearner:
             metrics["operator_windows"] = float(len(self._operator_windows.valid))
         losses: list[float] = []
         extra = self._imitation(sources, iteration, losses) if sources else None
+        told = self._operator_targets(operator, metrics)
         if segments is not None:
-            metrics |= self._improve(segments, extra, iteration, share, warm)
+            value, advantage = self._judge(segments)
+            told.insert(0, (segments.condition, advantage + value))
+            metrics |= _judgement(value, advantage)
+            if warm:
+                metrics |= self._improve(segments, advantage, extra, iteration)
         elif extra is not None and warm:
             largest = max(len(windows.valid) for _, windows in sources)
             for loss in itertools.islice(extra, -(-largest // self.config.imitation_batch_size)):
                 self._ppo.descend(loss)
+        if told:
+            condition, target = (torch.cat(each) for each in zip(*told, strict=True))
+            generator = self._generator(iteration, VALUE)
+            metrics["value_loss"] = self.value.update(condition, target, generator, share if warm else 1.0)
         if losses:
             metrics["imitation_loss"] = math.fsum(losses) / len(losses)
         if self.student is not None and segments is not None and warm:
             metrics["distillation_loss"] = self._distil(segments.condition, iteration)
         return metrics
 
-    def _improve(
-        self, segments: Segments, extra: Iterator[Tensor] | None, iteration: int, share: float, warm: bool
-    ) -> dict[str, float]:
-        """Advantages with the value network as it was, then the policy's and the value network's updates."""
-        value = self.value(segments.condition)
+    def _judge(self, stretches: Stretches) -> tuple[Tensor, Tensor]:
+        """Values and advantages, with the value network as it is. Shapes (M,)."""
+        value = self.value(stretches.condition)
         advantage = gae(
-            segments.reward, segments.discount, value, self.value(segments.next_condition),
-            segments.terminated, segments.cut, self.config.gae_lambda,
+            stretches.reward, stretches.discount, value, self.value(stretches.next_condition),
+            stretches.terminated, stretches.cut, self.config.gae_lambda,
         )  # fmt: skip
-        target = advantage + value
-        metrics = {
-            "value_explained_variance": explained_variance(value, target),
-            "value_mean": float(value.mean()),
-            "return_mean": float(target.mean()),
-            "advantage_spread": float(advantage.std(correction=0)),
-        }
-        if warm:
-            old = self._ppo.log_prob_of(segments.condition, segments.states)
-            batch = PpoBatch(segments.condition, segments.states, old, advantage)
-            metrics |= self._ppo.update(batch, self._generator(iteration, ORDER), extra)
-            new = self._ppo.log_prob_of(segments.condition, segments.states)
-            metrics["kl_after"] = float(surrogate(new, old, advantage, self.config.ppo.clip)[1]["kl"])
-        metrics["value_loss"] = self.value.update(
-            segments.condition, target, self._generator(iteration, VALUE), share if warm else 1.0
-        )
-        return metrics
+        return value, advantage
+
+    def _operator_targets(self, operator: Stretches | None, metrics: dict[str, float]) -> list[tuple[Tensor, Tensor]]:
+        """Conditions and returns of the operator's driving, if he drove."""
+        if operator is None:
+            return []
+        value, advantage = self._judge(operator)
+        metrics["operator_stretches"] = float(len(operator))
+        metrics["operator_return_mean"] = float((advantage + value).mean())
+        return [(operator.condition, advantage + value)]
+
+    def _improve(
+        self, segments: Segments, advantage: Tensor, extra: Iterator[Tensor] | None, iteration: int
+    ) -> dict[str, float]:
+        """The policy's update."""
+        old = self._ppo.log_prob_of(segments.condition, segments.states)
+        batch = PpoBatch(segments.condition, segments.states, old, advantage)
+        metrics = self._ppo.update(batch, self._generator(iteration, ORDER), extra)
+        new = self._ppo.log_prob_of(segments.condition, segments.states)
+        return {**metrics, "kl_after": float(surrogate(new, old, advantage, self.config.ppo.clip)[1]["kl"])}
 
     def _imitated(self, demonstrations: EncodedWindows | None) -> list[tuple[float, EncodedWindows]]:
         config = self.config
@@ -362,3 +387,14 @@ class OnlineLearner:
 
     def _generator(self, iteration: int, stream: int) -> torch.Generator:
         return step_generator(self.device, self.config.seed, iteration, stream)
+
+
+def _judgement(value: Tensor, advantage: Tensor) -> dict[str, float]:
+    """What the value network made of the policy's decisions. Shapes (M,)."""
+    target = advantage + value
+    return {
+        "value_explained_variance": explained_variance(value, target),
+        "value_mean": float(value.mean()),
+        "return_mean": float(target.mean()),
+        "advantage_spread": float(advantage.std(correction=0)),
+    }

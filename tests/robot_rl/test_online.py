@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from policies.consistency import ConsistencyPolicy
+from robot_rl.advantages import segments_of
 from robot_rl.collected import CollectedEpisode, Decision, MemorySink
 from robot_rl.consistency import distillation_loss
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.encoded_imitation import denoising_loss, encoded_windows
 from robot_rl.online import OnlineConfig, OnlineLearner
+from robot_rl.operator_stretches import operator_stretches
 from robot_rl.transitions import RewardConfig
 from robot_rl.types import EpisodeHeader, EpisodeResult, Outcome, RobotRLError, Source, Step
 from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance, value_loss
@@ -127,6 +129,7 @@ def test_the_metrics_say_what_the_episodes_and_the_update_were():
     assert metrics["operator_ticks"] == 10
     assert metrics["takeovers"] == 4
     assert metrics["operator_windows"] == 10
+    assert metrics["operator_stretches"] == 2 * (1 + 2)
     assert metrics["decisions"] == 2 * (3 + 2 + 2)
     assert metrics["undone"] == 0.0
     assert learner.problem is None
@@ -134,8 +137,8 @@ def test_the_metrics_say_what_the_episodes_and_the_update_were():
     assert {"kl", "kl_after", "clip_fraction", "value_explained_variance", "imitation_loss"} <= {*metrics}
 
 
-def test_the_operators_rows_reach_the_policy_by_imitation_only():
-    """With no imitation an operator's actions leave no trace in the weights, whatever they were."""
+def test_the_operators_actions_reach_the_policy_by_imitation_only():
+    """With no imitation they leave no trace in the weights, whatever they were."""
 
     def after(action_scale, weight):
         learner = learner_of(small(imitation_weight=weight))
@@ -148,6 +151,65 @@ def test_the_operators_rows_reach_the_policy_by_imitation_only():
 
     assert after(1.0, 0.0) == after(0.5, 0.0)
     assert after(1.0, 1.0) != after(0.5, 1.0)
+
+
+class Remembering(ValueLearner):
+    """Remembers what it was told."""
+
+    def update(self, condition, target, generator, share=1.0):
+        self.told = condition, target
+        return super().update(condition, target, generator, share)
+
+
+def remembering(config=None):
+    learner = learner_of(config)
+    learner.value.__class__ = Remembering
+    return learner
+
+
+def test_the_value_network_learns_from_the_operators_driving_with_lambda_returns():
+    learner = remembering(small(gae_lambda=0.5))
+    collected = driven(learner.policy, "ppoopp", 1, success=True)
+    segments = segments_of(learner.policy, [collected], learner.reward)
+    operator = operator_stretches(learner.policy, [collected.episode], learner.reward)
+    learner.value(segments.condition)
+    at_takeover, handed_back = learner.value(segments.next_condition[:1]), learner.value(operator.next_condition)
+    by_hand = torch.cat([0.9**2 * at_takeover, torch.tensor([0.9]), 0.9**2 * handed_back])
+    learner.update([collected], None, 0)
+    condition, target = learner.value.told
+    torch.testing.assert_close(condition, torch.cat([segments.condition, operator.condition]))
+    torch.testing.assert_close(target, by_hand)
+
+
+def test_where_the_operator_drove_all_the_time_the_value_network_learns_from_him():
+    learner = remembering()
+    before = learner.value.state()["network"]
+    metrics = learner.update([driven(learner.policy, "oooo", 1, success=True)], None, 0)
+    assert metrics["decisions"] == 0
+    assert metrics["operator_stretches"] == 2
+    assert learner.value.told[1][-1] == pytest.approx(0.9)
+    assert not same(before, learner.value.state()["network"])
+    assert math.isfinite(metrics["value_loss"])
+
+
+def test_what_the_operator_earns_changes_neither_the_decisions_nor_their_advantages():
+    """The surrogate of an iteration is the same whether or not the value network is then told of his driving."""
+
+    def after(tell):
+        learner = learner_of(small(imitation_weight=0.0))
+        collected = collect(learner.policy)
+        segments = segments_of(learner.policy, collected, learner.reward)
+        operator = operator_stretches(learner.policy, [each.episode for each in collected], learner.reward)
+        metrics = learner.learn(segments, None, 0, operator if tell else None)
+        return learner, metrics
+
+    (told, of_told), (untold, of_untold) = after(True), after(False)
+    assert told.policy.fingerprint() == untold.policy.fingerprint()
+    assert not same(told.value.state()["network"], untold.value.state()["network"])
+    about_him = {"operator_stretches", "operator_return_mean", "value_loss"}
+    assert {name: value for name, value in of_told.items() if name not in about_him} == {
+        name: value for name, value in of_untold.items() if name not in about_him
+    }
 
 
 def test_imitating_corrections_makes_them_likelier():
