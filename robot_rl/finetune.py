@@ -5,6 +5,7 @@ runs/<name>/dataset/           the dataset it began with, then every episode it 
 runs/<name>/critic/            the first value network, if it was trained on the dataset
 runs/<name>/checkpoints/       one per iteration, with all that an exact resume needs
 runs/<name>/student/           the one-step policy that was distilled on the way, if any
+runs/<name>/chains/            in real time, what a stopped or killed iteration needs to go on
 runs/<name>/metrics.jsonl      one line per iteration
 runs/<name>/report.html        and summary.json
 """
@@ -27,7 +28,7 @@ from robot_rl.checkpoint import load_policy, load_training_state, newest_checkpo
 from robot_rl.consistency import distillation_loss
 from robot_rl.critic import train_critic
 from robot_rl.encoded_imitation import EncodedWindows, encoded_windows
-from robot_rl.finetune_batches import batches_for
+from robot_rl.finetune_batches import Batches, batches_for
 from robot_rl.finetune_loop import FinetuneLoop, Progress
 from robot_rl.finetune_report import write_finetune_report
 from robot_rl.finetune_settings import FinetuneSettings
@@ -77,14 +78,22 @@ def finetune(settings: FinetuneSettings, console: Console) -> bool:
     )
     progress = _resume(loop, snapshot, console)
     if progress.iteration < settings.online.iterations:
-        with batches:
-            finished = loop.run(batches, progress, console)
+        finished = _iterate(loop, batches, progress, console)
     else:
         finished = True
         console.print(f"{directory} has its {settings.online.iterations} iterations already")
     report = write_finetune_report(settings, directory, batches.spec.name, run.phases)
     console.print(f"policy   {directory}/checkpoints/last\nreport   {report}")
     return finished
+
+
+def _iterate(loop: FinetuneLoop, batches: Batches, progress: Progress, console: Console) -> bool:
+    try:
+        with batches:
+            return loop.run(batches, progress, console)
+    except KeyboardInterrupt:
+        console.print(f"stopped  after iteration {progress.iteration}; the same command goes on from there")
+        return False
 
 
 def require_device(device: str) -> None:

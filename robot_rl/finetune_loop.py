@@ -21,13 +21,14 @@ from robot_rl.advantages import NoDecisions, segments_of
 from robot_rl.checkpoint import save_checkpoint
 from robot_rl.collected import CollectedEpisode, takeovers
 from robot_rl.encoded_imitation import EncodedWindows
+from robot_rl.ending import Ending
 from robot_rl.finetune_batches import Batch, Batches
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.imitation import step_generator
 from robot_rl.intervals import wilson_interval
 from robot_rl.metrics import MetricsLog, read_metrics
 from robot_rl.online import OnlineLearner
-from robot_rl.types import Outcome
+from robot_rl.types import EpisodeResult, Outcome
 
 PROBES = 256
 """States at which the policy is asked before and after every update."""
@@ -81,19 +82,20 @@ class FinetuneLoop:
             ):
                 # A kill came between the checkpoint and its line.
                 log.log(progress.iteration, progress.metrics)
+            if progress.metrics:
+                batches.say(describe_update(progress))
             while progress.iteration < iterations:
                 batch = batches.collect(self._explorer(), progress.iteration)
                 if not batch.complete:
                     console.print(
-                        f"stopped  in iteration {progress.iteration + 1}: its {len(batch.episodes)} episode(s) are in "
-                        f"{self.directory / 'dataset'} but were not learned from; the same command begins it again"
+                        f"stopped  in iteration {progress.iteration + 1} of {iterations}; its {len(batch.episodes)} "
+                        f"episode(s) are in {self.directory / 'dataset'}, and the same command goes on with them"
                     )
                     return False
                 metrics = self.iterate(batch, progress)
                 log.log(progress.iteration, metrics)
-                line = describe(metrics, progress, iterations, self.learner.problem)
-                console.print(line)
-                batches.say(line)
+                console.print(describe(metrics, progress, iterations, self.learner.problem))
+                batches.say(describe_update(progress))
         return True
 
     def iterate(self, batch: Batch, progress: Progress) -> dict[str, float]:
@@ -187,15 +189,34 @@ class FinetuneLoop:
 
 
 def _outcomes(episodes: Sequence[CollectedEpisode]) -> dict[str, float]:
-    """How the batch ended; an aborted episode is one that did not succeed."""
-    succeeded = [each.episode.result.outcome is Outcome.SUCCESS for each in episodes]
-    helped = [takeovers(each.episode) > 0 for each in episodes]
+    """How the batch ended. A fault is no success; an episode that somebody stopped or did not label says nothing."""
+    ran = [each.episode for each in episodes if _ran_its_course(each.episode.result)]
+    succeeded = [each.result.outcome is Outcome.SUCCESS for each in ran]
+    helped = [takeovers(each) > 0 for each in ran]
     return {
-        "collected": float(len(episodes)),
+        "collected": float(len(ran)),
         "successes": float(sum(succeeded)),
         "unaided_successes": float(sum(won and not help_ for won, help_ in zip(succeeded, helped, strict=True))),
         "helped_episodes": float(sum(helped)),
     }
+
+
+def _ran_its_course(result: EpisodeResult) -> bool:
+    faults = tuple(str(each) for each in Ending if each.is_fault)
+    return result.outcome is not Outcome.ABORTED or result.reason.startswith(faults)
+
+
+def describe_update(progress: Progress) -> str:
+    """The newest update in a few words, for a line of the operator's screen."""
+    metrics = progress.metrics
+    if metrics["undone"]:
+        change = "was undone"
+    elif "action_change" in metrics:
+        change = f"moved actions {metrics['action_change']:.2g}"
+    else:
+        change = "moved nothing"
+    unaided, episodes = int(metrics["unaided_successes"]), int(metrics["collected"])
+    return f"update {progress.iteration} {change}, was {unaided}/{episodes} unaided"
 
 
 def describe(metrics: Mapping[str, float], progress: Progress, iterations: int, problem: str | None) -> str:

@@ -217,7 +217,7 @@ def deploy(overrides: Sequence[str]) -> int:
     command_filter = build_filter(robot.spec, settings.limits)
     policy = load_acting_policy(settings.policy, settings.device)
     policy.spec.require(robot.spec, f"policy {settings.policy}")
-    operator = build_operator(_correcting(settings.operator), robot.spec)
+    operator = build_operator(correcting(settings.operator), robot.spec)
     if settings.dataset:
         offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
@@ -287,8 +287,8 @@ def _who_drives(settings: CollectSettings, robot: Robot) -> tuple[Operator, int,
     return ReplayOperator(episode.requested), episode.header.seed, 1
 
 
-def _correcting(operator: dict[str, Any]) -> dict[str, Any]:
-    """An operator beside a policy corrects: it takes over and gives back instead of driving all the time."""
+def correcting(operator: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an operator beside a policy: one who takes over and gives back instead of driving all the time."""
     return {**operator, "correcting": True} if "correcting" in operator else operator
 
 

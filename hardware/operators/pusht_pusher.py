@@ -75,6 +75,9 @@ class Pose(NamedTuple):
 class PushTPusher:
     """Drives the pusher of `PushTRobot` from its `state` stream alone."""
 
+    drives_always = True
+    """Beside a policy it would never let the policy drive."""
+
     name = "scripted:pusher"
 
     def __init__(self) -> None:

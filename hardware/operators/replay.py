@@ -24,6 +24,9 @@ class ReplayOperator:
         RobotRLError: No actions, or not two dimensions.
     """
 
+    drives_always = True
+    """Beside a policy it would never let the policy drive."""
+
     name = "replay"
 
     def __init__(self, requested: npt.ArrayLike, outcome: Outcome | None = None) -> None:

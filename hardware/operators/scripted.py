@@ -91,6 +91,9 @@ class ScriptedOperator:
         RobotRLError: An unknown task, skill or field of a skill.
     """
 
+    drives_always = True
+    """Beside a policy it would never let the policy drive."""
+
     def __init__(
         self, task: str = "peg-insert-side-v3", skill: str | Mapping[str, Any] | ImperfectSkill = "mild"
     ) -> None:
