@@ -27,8 +27,8 @@ from robot_rl.gate_decision import GATE_FILE
 from robot_rl.improve_report import ControlRecord, Improved, Judged, write_improve_report
 from robot_rl.improve_round import Arm, Round, RoundRecord, Steps
 from robot_rl.improve_settings import ImproveSettings
+from robot_rl.live_collector import scene_for
 from robot_rl.run_dataset import copy_demonstrations
-from robot_rl.session import build_robot
 from robot_rl.settings import load
 from robot_rl.stage_run import StageRun
 
@@ -52,13 +52,13 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
     Raises:
         RobotRLError: Settings, dataset, policy and robot do not fit together; raised before anything is written.
     """
-    settings.validate()
+    scene = scene_for(settings, settings.realtime, settings.workers)
+    settings.resolve(scene.realtime)
     checkpoint = resolve_checkpoint(Path(settings.policy))
     policy = load_policy(checkpoint)
     directory = Path(settings.run)
-    with build_robot(settings.robot) as robot:
-        policy.spec.require(robot.spec, f"policy {settings.policy}")
-        robot_spec = robot.spec
+    robot_spec = scene.robot.spec
+    policy.spec.require(robot_spec, f"policy {settings.policy}")
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as source:
         # Rollouts join the demonstrations, so the robot must be the very one that they were recorded with.
         source.require_spec(robot_spec)
@@ -154,7 +154,8 @@ def _evaluate(
 ) -> dict[str, Judged]:
     """Success of every policy on the same episodes; a policy that two rounds share is run once."""
     settings = steps.settings
-    if settings.evaluate.episodes == 0:
+    episodes = settings.evaluate.episodes or 0
+    if episodes == 0:
         return {}
     policies = {"imitation": checkpoint, **{f"round {each.number}": each.policy for each in rounds}}
     if control is not None:
@@ -173,7 +174,7 @@ def _evaluate(
                     task=settings.task,
                     rollout=settings.rollout,
                     policy=str(policy),
-                    episodes=settings.evaluate.episodes,
+                    episodes=episodes,
                     seed=settings.evaluate.seed,
                     workers=settings.workers,
                     output=str(directory),

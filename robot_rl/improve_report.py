@@ -89,7 +89,9 @@ def write_improve_report(facts: Improved, console: Console) -> Path:
         diagnostics={name: rows for each in facts.rounds for name, rows in diagnostics_of(each).items()},
         video=video if video is not None and video.exists() else None,
         next_commands=(
-            (f"robot-rl eval policy={run} episodes=100", "judge the policy on more episodes"),
+            (f"robot-rl deploy policy={run}", "run the policy in real time")
+            if facts.settings.realtime
+            else (f"robot-rl eval policy={run} episodes=100", "judge the policy on more episodes"),
             (f"robot-rl export run={run}", "an ONNX bundle of it"),
             (f"robot-rl data ls {run / 'dataset'}", "look at the demonstrations and rollouts"),
         ),
@@ -222,7 +224,11 @@ def notes_of(facts: Improved) -> tuple[str, ...]:
     if facts.control is None:
         notes.append("There was no control arm: what more data alone would have brought is not known.")
     if not facts.judged:
-        notes.append("No policy was evaluated (evaluate.episodes=0).")
+        notes.append(
+            "No policy was evaluated, because episodes in real time need a person: robot-rl deploy judges the result."
+            if facts.settings.realtime
+            else "No policy was evaluated (evaluate.episodes=0)."
+        )
     return tuple(notes)
 
 

@@ -29,6 +29,7 @@ from robot_rl.dynamics import ModelDiverged, NoTransitions, train_dynamics
 from robot_rl.gate import Gate
 from robot_rl.gate_decision import GATE_FILE, GateDecision, append_decision
 from robot_rl.improve_settings import ImproveSettings
+from robot_rl.live_rollouts import live_rollouts
 from robot_rl.offline import improve_offline
 from robot_rl.run_dataset import LABELLED, append_rollouts, labelled_episodes, outcomes_of
 from robot_rl.second_opinion import SecondOpinion
@@ -156,6 +157,8 @@ class Steps:
         def work(directory: Path) -> Mapping[str, Any]:
             policy = load_policy(arm.policy)
             explorer = ExploringPolicy(policy, provenance=read_record(arm.policy)["provenance"])
+            if self.settings.realtime:
+                return live_rollouts(self.settings, arm.dataset, arm.snapshot, explorer, len(seeds), self.console)
             fingerprint = policy.fingerprint()
             return append_rollouts(arm.dataset, fingerprint, seeds, lambda batch: self._episodes(explorer, batch))
 

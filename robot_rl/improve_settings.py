@@ -21,6 +21,8 @@ from robot_rl.transitions import RewardConfig
 from robot_rl.types import RobotRLError
 
 CONTROL_ARMS = ("own", "grown", "none")
+AUTO = "auto"
+EVALUATION_EPISODES = 50
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -29,12 +31,12 @@ class EvaluationSettings:
     """Judging by episodes, which only reports and never chooses.
 
     Attributes:
-        episodes: Of each policy; 0 for none.
+        episodes: Of each policy; 0 for none; null is 50 in simulated time and none in real time.
         seed: First seed; no demonstration and no rollout may have one of these.
         film: Episodes of the final policy to film.
     """
 
-    episodes: int = 50
+    episodes: int | None = None
     seed: int = 100_000
     film: int = 4
 
@@ -49,11 +51,15 @@ class ImproveSettings(SessionSettings):
         run: Directory of this run; the same command again resumes it.
         snapshot: Snapshot id or tag of the dataset; null is its newest state.
         rounds: Rounds of offline RL, rollouts and re-imitation.
-        rollouts: Episodes per round, added to the run's own dataset.
+        rollouts: Episodes per round, added to the run's own dataset; in real time labelled ones.
         rollout_seed: Of the first of them.
+        realtime: Roll out at the robot's own rate, with somebody who may take over, label and stop; null is where a
+            person operates or the robot is no simulation.
+        recover: What to do with recordings that a crash in real time left behind: `ask`, `yes` or `no`.
         gate_reimitation: Whether the policy imitated again must pass the gate too; else it is taken as it is.
         control: Success-only re-imitation beside it, on the same number of episodes: `own` rollouts of its own policy,
-            or the data as `grown` by the improved one where robot time is dear; or `none`.
+            or the data as `grown` by the improved one; or `none`. `auto` is `own` in simulated time and `grown` in real
+            time, where rollouts are a person's time.
         reward: See `RewardConfig`.
         critic: See `CriticConfig`.
         dynamics: See `DynamicsConfig`.
@@ -77,8 +83,10 @@ class ImproveSettings(SessionSettings):
     rounds: int = 2
     rollouts: int = 100
     rollout_seed: int = 500_000
+    realtime: bool | None = None
+    recover: str = "ask"
     gate_reimitation: bool = True
-    control: str = "own"
+    control: str = AUTO
     reward: RewardConfig = field(default_factory=RewardConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
@@ -94,19 +102,35 @@ class ImproveSettings(SessionSettings):
     workers: int = 1
     device: str = "auto"
 
-    def validate(self) -> None:
-        """Refuses settings that cannot work.
+    def resolve(self, realtime: bool) -> None:
+        """Settles what depends on whose time episodes run in, and refuses what cannot work.
+
+        Args:
+            realtime: Whether rollouts run at the robot's own rate.
 
         Raises:
             RobotRLError: Names the setting.
         """
+        self.realtime = realtime
+        if self.control == AUTO:
+            self.control = "grown" if realtime else "own"
+        if self.evaluate.episodes is None:
+            self.evaluate.episodes = 0 if realtime else EVALUATION_EPISODES
+        elif realtime and self.evaluate.episodes > 0:
+            raise RobotRLError(
+                f"evaluate.episodes is {self.evaluate.episodes}, but this run is in real time, where an evaluation "
+                "needs a person for every episode: leave it out, then judge with robot-rl deploy policy=... dataset=..."
+            )
+        self._validate()
+
+    def _validate(self) -> None:
         for name in ("rounds", "rollouts", "workers"):
             if getattr(self, name) < 1:
                 raise RobotRLError(f"{name} is {getattr(self, name)}, wanted at least 1")
         for name, value, allowed in (("control", self.control, CONTROL_ARMS), ("device", self.device, DEVICES)):
             if value not in allowed:
                 raise RobotRLError(f"{name} is '{value}', wanted one of {', '.join(allowed)}")
-        if self.evaluate.episodes < 0:
+        if self.evaluate.episodes is not None and self.evaluate.episodes < 0:
             raise RobotRLError(f"evaluate.episodes is {self.evaluate.episodes}, wanted 0 (none) or more")
         for each in (self.reward, self.critic, self.dynamics, self.gate, self.offline, self.imitation, self.fitted_q):
             each.validate()
@@ -125,7 +149,7 @@ class ImproveSettings(SessionSettings):
         Raises:
             RobotRLError: Names one of them.
         """
-        first, count = self.evaluate.seed, self.evaluate.episodes
+        first, count = self.evaluate.seed, self.evaluate.episodes or 0
         seen = [seed for seed in seeds if first <= seed < first + count]
         if seen:
             raise RobotRLError(
@@ -136,8 +160,10 @@ class ImproveSettings(SessionSettings):
     def decisions(self, store: DatasetStore, fingerprint: str) -> dict[str, Any]:
         """All that decides what the run makes; a resumed one must agree with it."""
         everything = asdict(self)
-        for harmless in ("policy", "dataset", "run", "snapshot", "log", "workers", "device"):
+        for harmless in ("policy", "dataset", "run", "snapshot", "log", "workers", "device", "recover"):
             del everything[harmless]
+        if not self.realtime:
+            del everything["realtime"]
         del everything["data"]["cache"]
         return {
             "command": "improve",

@@ -27,6 +27,7 @@ COMMAND_LAYER = {
     "robot_rl.session",
     "robot_rl.collector",
     "robot_rl.live_collector",
+    "robot_rl.live_rollouts",
     "robot_rl.finetune",
     "robot_rl.finetune_batches",
     "robot_rl.finetune_loop",
