@@ -22,19 +22,12 @@ from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from robot_rl.checkpoint import load_policy, newest_checkpoint, read_record, repair_last, resolve_checkpoint
 from robot_rl.consistency import ConsistencyLearner, DistillationConfig, TeacherDistance
+from robot_rl.run_decisions import CONFIG_FILE, require_same_decisions
 from robot_rl.session import software_version
 from robot_rl.settings import MISSING, load
-from robot_rl.train import (
-    CONFIG_FILE,
-    DataSettings,
-    Plan,
-    TrainSettings,
-    make_accelerator,
-    make_plan,
-    open_cache,
-    require_same_decisions,
-)
+from robot_rl.train import make_accelerator, open_cache
 from robot_rl.training_loop import LogSettings, TrainingRun, train_imitation
+from robot_rl.training_plan import DataSettings, Plan, TrainSettings, make_plan
 from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 
 STUDENT = f"{ConsistencyPolicy.__module__}.{ConsistencyPolicy.__qualname__}"
@@ -102,7 +95,15 @@ class Teacher:
 
 def main(overrides: Sequence[str]) -> int:
     """Runs the command."""
-    settings = load(DistillSettings, "distill", overrides)
+    return 0 if distill(load(DistillSettings, "distill", overrides)) else 130
+
+
+def distill(settings: DistillSettings) -> bool:
+    """Makes a student, or goes on with the run that is there.
+
+    Returns:
+        Whether the last step was reached; False if the user stopped it.
+    """
     settings.distillation.validate()
     teacher = open_teacher(settings)
     student = ConsistencyPolicy.from_teacher(teacher.policy)
@@ -113,36 +114,20 @@ def main(overrides: Sequence[str]) -> int:
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as store:
         require_same_robot(teacher.policy, store)
         plan = make_plan(training, store)
-        require_same_decisions(run, decisions(plan, settings, teacher))
+        require_same_decisions(run, decisions(plan, teacher), _of_distillation(plan.defaults()))
         if accelerator.is_main_process:
             repair_last(run)
         newest = newest_checkpoint(run)
         if newest is not None and int(newest.name) >= settings.distillation.steps:
             console.print(f"{run} has its {settings.distillation.steps} steps already")
-            return 0
+            return True
         console.print(f"dataset  {settings.dataset} at {store.snapshot}: {plan.selection.describe()}")
         cache = open_cache(plan, store, accelerator, console)
     console.print(f"teacher  {teacher.checkpoint}, {teacher.policy.config.sampling_steps} steps")
-    split = split_episodes(len(plan.selection.ids), settings.data.held_out_fraction, settings.distillation.seed)
     learner = ConsistencyLearner(student, teacher.policy, settings.distillation, accelerator)
-    held_out = judge(learner, cache, split.training, split.held_out, settings)
-    windows = student.observation_count, student.horizon
-    if accelerator.is_main_process:
-        run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / CONFIG_FILE, json.dumps(decisions(plan, settings, teacher), indent=2))
-    work = TrainingRun(
-        run,
-        WindowDataset(cache, *windows, split.training),
-        held_out,
-        record(plan, settings, teacher, student),
-        settings.readers,
-        settings.log,
-    )
-    finished = train_imitation(learner, work, console)
-    if finished:
-        _report(console, run, learner.average, held_out)
+    finished = _train(plan, settings, teacher, learner, cache, console)
     accelerator.end_training()
-    return 0 if finished else 130
+    return finished
 
 
 def open_teacher(settings: DistillSettings) -> Teacher:
@@ -180,11 +165,9 @@ def require_same_robot(teacher: DiffusionPolicy, store: DatasetStore) -> None:
         )
 
 
-def decisions(plan: Plan, settings: DistillSettings, teacher: Teacher) -> dict[str, Any]:
+def decisions(plan: Plan, teacher: Teacher) -> dict[str, Any]:
     """What a resumed run must agree with, as JSON."""
-    document = plan.decisions()
-    document["distillation"] = document.pop("imitation")
-    return document | {"teacher": {"fingerprint": teacher.policy.fingerprint()}}
+    return _of_distillation(plan.decisions()) | {"teacher": {"fingerprint": teacher.policy.fingerprint()}}
 
 
 def record(plan: Plan, settings: DistillSettings, teacher: Teacher, student: ConsistencyPolicy) -> dict[str, Any]:
@@ -225,6 +208,40 @@ def judge(
         seed=settings.distillation.seed,
         accelerator=learner.accelerator,
     )
+
+
+def _of_distillation(document: dict[str, Any]) -> dict[str, Any]:
+    """A plan's document, with what it calls imitation by its name here."""
+    return {"distillation" if key == "imitation" else key: value for key, value in document.items()}
+
+
+def _train(
+    plan: Plan,
+    settings: DistillSettings,
+    teacher: Teacher,
+    learner: ConsistencyLearner,
+    cache: WindowCache,
+    console: Console,
+) -> bool:
+    """Sets the run up and trains; False if the user stopped it."""
+    run, student = Path(settings.run), learner.average
+    split = split_episodes(len(plan.selection.ids), settings.data.held_out_fraction, settings.distillation.seed)
+    held_out = judge(learner, cache, split.training, split.held_out, settings)
+    if learner.accelerator.is_main_process:
+        run.mkdir(parents=True, exist_ok=True)
+        write_whole(run / CONFIG_FILE, json.dumps(decisions(plan, teacher), indent=2))
+    work = TrainingRun(
+        run,
+        WindowDataset(cache, student.observation_count, student.horizon, split.training),
+        held_out,
+        record(plan, settings, teacher, student),
+        settings.readers,
+        settings.log,
+    )
+    finished = train_imitation(learner, work, console)
+    if finished:
+        _report(console, run, learner.average, held_out)
+    return finished
 
 
 def _report(console: Console, run: Path, student: ConsistencyPolicy, held_out: TeacherDistance | None) -> None:

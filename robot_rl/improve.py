@@ -25,8 +25,9 @@ from robot_rl.checkpoint import load_policy, resolve_checkpoint
 from robot_rl.evaluate import EvalSettings, evaluate
 from robot_rl.gate_decision import GATE_FILE
 from robot_rl.improve_report import ControlRecord, Improved, Judged, write_improve_report
-from robot_rl.improve_round import Arm, Round, RoundRecord, Steps
+from robot_rl.improve_round import Round, RoundRecord
 from robot_rl.improve_settings import ImproveSettings
+from robot_rl.improve_steps import Arm, Steps
 from robot_rl.live_collector import scene_for
 from robot_rl.run_dataset import copy_demonstrations
 from robot_rl.settings import load
@@ -63,7 +64,8 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
         # Rollouts join the demonstrations, so the robot must be the very one that they were recorded with.
         source.require_spec(robot_spec)
         settings.refuse_seen_seeds([source.info(each).header.seed for each in source.episode_ids()], "demonstrations")
-        run = StageRun(directory, settings.decisions(source, policy.fingerprint()), console)
+        defaults = dataclasses.asdict(ImproveSettings())
+        run = StageRun(directory, settings.decisions(source, policy.fingerprint()), console, defaults)
         copied = run.phase("demonstrations", lambda _: copy_demonstrations(source, directory / DATASET))
     with Steps(settings, run, console) as steps:
         start = _start(steps, checkpoint, copied.facts["snapshot"])

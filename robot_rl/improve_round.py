@@ -12,56 +12,29 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from policies.diffusion import DiffusionPolicy
-from policies.exploring_policy import ExploringPolicy
-from robot_rl.checkpoint import load_policy, read_record, save_checkpoint
-from robot_rl.collector import EpisodeCollector
+from robot_rl.checkpoint import load_policy, read_record
 from robot_rl.critic import BadTransitions, CriticDiverged, IqlCritic, train_critic
 from robot_rl.dynamics import ModelDiverged, NoTransitions, train_dynamics
 from robot_rl.gate import Gate
 from robot_rl.gate_decision import GATE_FILE, GateDecision, append_decision
-from robot_rl.improve_settings import ImproveSettings
-from robot_rl.live_rollouts import live_rollouts
+from robot_rl.improve_steps import Arm, Steps
 from robot_rl.offline import improve_offline
-from robot_rl.run_dataset import LABELLED, append_rollouts, labelled_episodes, outcomes_of
+from robot_rl.run_dataset import LABELLED, labelled_episodes, outcomes_of
 from robot_rl.second_opinion import SecondOpinion
-from robot_rl.session import software_version
-from robot_rl.stage_run import Phase, StageRun
-from robot_rl.train import TrainSettings, train
 from robot_rl.transition_model import DynamicsEnsemble
 from robot_rl.transitions import NoSignal, Transitions, encode_episodes, require_signal
-from robot_rl.types import Episode, Outcome
 
 NETWORK_FILE = "network.pt"
 REFUSED = "refused"
 """Rule of a decision that no gate could take."""
 ROUND, REIMITATION = "round", "reimitation"
 """Names among a decision's evidence: in which round, and whether the candidate was imitated again."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Where one way of improving stands.
-
-    Attributes:
-        name: Prefix of its phases: empty, or `control/`.
-        dataset: Its own, or the one it shares.
-        snapshot: Of that dataset.
-        policy: Directory of the policy that acts now.
-    """
-
-    name: str
-    dataset: Path
-    snapshot: str
-    policy: Path
 
 
 @dataclass(frozen=True)
@@ -109,95 +82,6 @@ class Judges:
     critic: IqlCritic
     dynamics: DynamicsEnsemble
     gate: Gate
-
-
-class Steps:
-    """The phases that rounds are made of. A context manager: the robots live as long as it does.
-
-    Args:
-        settings: See `ImproveSettings`.
-        run: Where the phases are kept.
-        console: For the person waiting.
-    """
-
-    def __init__(self, settings: ImproveSettings, run: StageRun, console: Console) -> None:
-        self.settings, self.run, self.console = settings, run, console
-        wanted = settings.device
-        self.device = torch.device(
-            "cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu"
-        )
-        self._collector: EpisodeCollector | None = None
-        self._entered = ExitStack()
-
-    def __enter__(self) -> Steps:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._entered.close()
-
-    def policy_of(self, directory: Path) -> DiffusionPolicy:
-        """The policy of a phase."""
-        return load_policy(directory, self.device)
-
-    def save_policy(
-        self, directory: Path, policy: DiffusionPolicy, provenance: Mapping[str, Any], step: int = 1
-    ) -> None:
-        """Makes a directory one that every command can load a policy from."""
-        record = {
-            "class": f"{type(policy).__module__}.{type(policy).__qualname__}",
-            "config": policy.config.to_json(),
-            "spec": policy.spec.to_json(),
-            "provenance": {**provenance, "software_version": software_version()},
-        }
-        save_checkpoint(directory, step, policy, {}, record)
-
-    def collect(self, phase: str, arm: Arm, seeds: Sequence[int]) -> Phase:
-        """Rolls out an arm's policy, exploring, and appends the episodes to its dataset."""
-
-        def work(directory: Path) -> Mapping[str, Any]:
-            policy = load_policy(arm.policy)
-            explorer = ExploringPolicy(policy, provenance=read_record(arm.policy)["provenance"])
-            if self.settings.realtime:
-                return live_rollouts(self.settings, arm.dataset, arm.snapshot, explorer, len(seeds), self.console)
-            fingerprint = policy.fingerprint()
-            return append_rollouts(arm.dataset, fingerprint, seeds, lambda batch: self._episodes(explorer, batch))
-
-        return self.run.phase(arm.name + phase, work)
-
-    def imitate(self, phase: str, arm: Arm, number: int) -> Phase | None:
-        """Imitates an arm's successes from its policy's weights; None if it has none."""
-        if not outcomes_of(arm.dataset, arm.snapshot)[str(Outcome.SUCCESS)]:
-            return None
-        settings = self.settings
-
-        def work(directory: Path) -> Mapping[str, Any]:
-            config = dataclasses.replace(settings.imitation, seed=settings.imitation.seed + settings.seed + number)
-            finished = train(
-                TrainSettings(
-                    dataset=str(arm.dataset),
-                    run=str(directory),
-                    policy={},
-                    snapshot=arm.snapshot,
-                    initial=str(arm.policy),
-                    freeze_encoder=True,
-                    data=settings.data,
-                    imitation=config,
-                    log=settings.log,
-                    device=settings.device,
-                ),
-                quiet=True,
-            )
-            if not finished:
-                # Asked to stop, it has saved its step; the command stops with it.
-                raise KeyboardInterrupt
-            return {"steps": config.steps, "fingerprint": load_policy(directory).fingerprint()}
-
-        return self.run.resumable_phase(arm.name + phase, work)
-
-    def _episodes(self, explorer: ExploringPolicy, seeds: Sequence[int]) -> list[Episode]:
-        if self._collector is None:
-            self._collector = self._entered.enter_context(EpisodeCollector(self.settings, self.settings.workers))
-        return [collected.episode for collected in self._collector.collect(explorer, seeds)]
 
 
 class Round:

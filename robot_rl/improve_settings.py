@@ -14,8 +14,8 @@ from robot_rl.off_policy_evaluation import FittedQConfig
 from robot_rl.offline import OfflineConfig
 from robot_rl.session import SessionSettings
 from robot_rl.settings import MISSING
-from robot_rl.train import DataSettings
 from robot_rl.training_loop import LogSettings
+from robot_rl.training_plan import DataSettings
 from robot_rl.transition_model import DynamicsConfig
 from robot_rl.transitions import RewardConfig
 from robot_rl.types import RobotRLError

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from data.atomic_directory import atomic_directory
 from data.atomic_file import write_whole
-from robot_rl.train import CONFIG_FILE, refuse_other_decisions
+from robot_rl.run_decisions import CONFIG_FILE, refuse_other_decisions
 from robot_rl.types import RobotRLError
 
 PHASE_FILE = "phase.json"
@@ -54,18 +54,25 @@ class StageRun:
         directory: Of the run; made if absent.
         decisions: All that decides the products, as JSON.
         console: Where phases are announced.
+        defaults: What the decisions are where nobody decides, see `refuse_other_decisions`.
 
     Raises:
         RobotRLError: The run was begun with other decisions, or something else is in the directory.
     """
 
-    def __init__(self, directory: Path, decisions: Mapping[str, Any], console: Console) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        decisions: Mapping[str, Any],
+        console: Console,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         self.directory = directory
         self.console = console
         self.phases: list[Phase] = []
         """Finished phases, in the order in which this command asked for them."""
         if (directory / CONFIG_FILE).exists():
-            refuse_other_decisions(directory, decisions)
+            refuse_other_decisions(directory, decisions, defaults)
         elif directory.exists() and any(directory.iterdir()):
             raise RobotRLError(f"{directory} holds something that is not a run of this command: choose another run=...")
         else:

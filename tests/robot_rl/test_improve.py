@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from data.store import DatasetMissing, DatasetStore
-from robot_rl import cli, improve_round
+from robot_rl import cli, improve_round, improve_steps
 from robot_rl.checkpoint import CheckpointError, load_policy, read_record
 from robot_rl.gate_decision import read_decisions
 from robot_rl.improve import improve
@@ -335,12 +335,12 @@ def test_every_nested_setting_can_be_overridden_on_the_command_line(capsys):
 
 
 def test_asked_to_stop_in_reimitation_the_command_stops_and_goes_on_later(place, dataset, imitation, monkeypatch):
-    run, train = place / "stopped", improve_round.train
-    monkeypatch.setattr(improve_round, "train", lambda settings, quiet: False)
+    run, train = place / "stopped", improve_steps.train
+    monkeypatch.setattr(improve_steps, "train", lambda settings, quiet: False)
     with pytest.raises(KeyboardInterrupt):
         improve(short(imitation, dataset, run), QUIET)
     assert not (run / "round-1" / "imitation" / "phase.json").exists()
-    monkeypatch.setattr(improve_round, "train", train)
+    monkeypatch.setattr(improve_steps, "train", train)
     improve(short(imitation, dataset, run), QUIET)
     assert (run / "report.html").exists()
 
@@ -354,7 +354,7 @@ KILLED_AT_MOMENTS = textwrap.dedent(
     from rich.console import Console
 
     from data.store import DatasetStore
-    from robot_rl import improve_round
+    from robot_rl import improve_round, improve_steps
     from robot_rl.improve import improve
     from robot_rl.stage_run import StageRun
     from tests.robot_rl.test_improve import short
@@ -382,7 +382,7 @@ KILLED_AT_MOMENTS = textwrap.dedent(
 
     around(StageRun, "_timed")
     around(DatasetStore, "append_encoded")
-    around(improve_round, "save_checkpoint")
+    around(improve_steps, "save_checkpoint")
     around(improve_round, "append_decision")
 
     # This process only forks: the store's threads would not outlive it.

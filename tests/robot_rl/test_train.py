@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -21,8 +22,9 @@ from robot_rl.batches import BatchReader
 from robot_rl.checkpoint import load_policy, load_training_state, read_record
 from robot_rl.imitation import ImitationConfig, ImitationLearner, TrainingDiverged
 from robot_rl.metrics import read_metrics
-from robot_rl.train import TrainSettings, cache_root, main, make_plan, policy_settings
+from robot_rl.train import cache_root, main
 from robot_rl.training_loop import LogSettings, TrainingRun, resume, train_imitation
+from robot_rl.training_plan import TrainSettings, make_plan, policy_settings
 from robot_rl.types import ArraySpec, Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_dataset import SPEC, toy_episode, write_toy_dataset
 
@@ -284,6 +286,20 @@ def test_resuming_with_another_setting_is_refused_and_the_setting_named(dataset,
     train(dataset, tmp_path / "run")
     with pytest.raises(RobotRLError, match=message):
         train(dataset, tmp_path / "run", "policy.execute_horizon=1", change)
+
+
+def test_a_run_from_before_a_setting_existed_is_resumed_at_the_settings_default(dataset, tmp_path):
+    train(dataset, tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    older = json.loads(config.read_text())
+    for later in ("points", "auxiliary"):
+        del older["policy"][later]
+    config.write_text(json.dumps(older))
+    assert train(dataset, tmp_path / "run") == 0
+    config.write_text(json.dumps(older))
+    message = r"policy\.auxiliary\.reconstruction: the run has 'nothing', this command 0\.5"
+    with pytest.raises(RobotRLError, match=message):
+        train(dataset, tmp_path / "run", "policy.auxiliary.reconstruction=0.5")
 
 
 def test_what_changes_nothing_that_is_learned_may_change_on_resume(dataset: str, tmp_path: Path):

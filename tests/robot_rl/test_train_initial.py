@@ -11,8 +11,9 @@ from data.store import DatasetStore
 from data.window_cache import select_episodes
 from robot_rl.checkpoint import CheckpointError, load_policy, read_record
 from robot_rl.imitation import ImitationConfig
-from robot_rl.train import DataSettings, TrainSettings, keep_shortest, main, train
+from robot_rl.train import main, train
 from robot_rl.training_loop import LogSettings
+from robot_rl.training_plan import DataSettings, TrainSettings, keep_shortest
 from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_dataset import toy_episode, write_toy_dataset
 

@@ -18,8 +18,9 @@ from robot_rl.off_policy_evaluation import FittedQConfig
 from robot_rl.offline import OfflineConfig
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import SessionSettings, TaskSettings
-from robot_rl.train import TrainSettings, train
+from robot_rl.train import train
 from robot_rl.training_loop import LogSettings
+from robot_rl.training_plan import TrainSettings
 from robot_rl.transition_model import DynamicsConfig
 from robot_rl.types import Judgement, OperatorCommand
 from tests.robot_rl.toy_reach import LIMITS, ReachRobot, reach_policy
