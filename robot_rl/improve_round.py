@@ -25,6 +25,7 @@ from robot_rl.gate import Gate
 from robot_rl.gate_decision import GATE_FILE, GateDecision, append_decision
 from robot_rl.improve_steps import Arm, Steps
 from robot_rl.offline import improve_offline
+from robot_rl.own_rollouts import OwnRollouts, chance_of_so_few
 from robot_rl.run_dataset import LABELLED, labelled_episodes, outcomes_of
 from robot_rl.second_opinion import SecondOpinion
 from robot_rl.transition_model import DynamicsEnsemble
@@ -92,7 +93,7 @@ class Round:
         number: From 0.
         arm: Where it begins.
         seeds: Of its rollouts.
-        first_seeds: Of rollouts that come first when nothing can be told apart.
+        first_seeds: Of rollouts that come first.
     """
 
     def __init__(self, steps: Steps, number: int, arm: Arm, seeds: Sequence[int], first_seeds: Sequence[int]) -> None:
@@ -108,7 +109,8 @@ class Round:
 
     def go(self) -> tuple[Arm, RoundRecord]:
         """Does the round, or loads what is done of it."""
-        self._begin_with_rollouts_if_blind()
+        self._begin_with_rollouts()
+        before = self.arm.policy
         critic = self.run.phase(f"{self.name}/critic", self._train_critic)
         reason, dynamics = critic.facts["refused"], None
         if reason is None:
@@ -120,7 +122,9 @@ class Round:
         else:
             self._note(self._refused(f"no update in this round: {reason}"))
         rollouts = self.steps.collect(f"{self.name}/rollouts", self.arm, self._seeds)
-        grown = dataclasses.replace(self.arm, snapshot=rollouts.facts["snapshot"])
+        self.arm = dataclasses.replace(self.arm, snapshot=rollouts.facts["snapshot"])
+        self._take_back(before, OwnRollouts.of(rollouts.facts["outcomes"]))
+        grown = self.arm
         self._imitate_again(grown, None if reason is None else str(reason), critic.facts["blind"])
         arm = dataclasses.replace(grown, policy=self.arm.policy)
         phases = self.run.phases[self._since :]
@@ -137,14 +141,34 @@ class Round:
         )
         return arm, record
 
-    def _begin_with_rollouts_if_blind(self) -> None:
+    def _begin_with_rollouts(self) -> None:
+        """Rollouts of the policy to improve: what it does wrong is what critic and model must know of."""
         outcomes = outcomes_of(self.arm.dataset, self.arm.snapshot)
-        if self.number > 0 or all(outcomes[str(each)] for each in LABELLED):
+        blind = not all(outcomes[str(each)] for each in LABELLED)
+        if self.number > 0 or not (blind or self.settings.first_rollouts):
             return
-        only = next(str(each) for each in LABELLED if outcomes[str(each)])
-        self._remark(f"all {outcomes[only]} demonstrations are labelled {only}: it began with rollouts of the policy")
-        self._first_rollouts = self.steps.collect(f"{self.name}/first-rollouts", self.arm, self._first_seeds).facts
-        self.arm = dataclasses.replace(self.arm, snapshot=self._first_rollouts["snapshot"])
+        if blind:
+            only = next(str(each) for each in LABELLED if outcomes[str(each)])
+            self._remark(
+                f"all {outcomes[only]} demonstrations are labelled {only}: it began with rollouts of the policy"
+            )
+        facts = self.steps.collect(f"{self.name}/first-rollouts", self.arm, self._first_seeds).facts
+        self._first_rollouts = facts
+        own = OwnRollouts.of(facts["outcomes"])
+        self.arm = dataclasses.replace(self.arm, snapshot=facts["snapshot"], own=own)
+
+    def _take_back(self, before: Path, after: OwnRollouts) -> None:
+        """Undoes what the gate accepted if the rollouts of it say that it was wrong."""
+        own = self.arm.own
+        if own is not None and self.arm.policy != before:
+            chance = chance_of_so_few(own, after)
+            if chance < self.settings.veto_level:
+                self._remark(
+                    f"taken back what the gate accepted: {after} rollouts succeeded, {own} before it, p = {chance:.2g}"
+                )
+                self.arm = dataclasses.replace(self.arm, policy=before)
+                return
+        self.arm = dataclasses.replace(self.arm, own=after)
 
     def _doubt(self, critic: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         """Says where the gate's evidence is weak; that alone refuses nothing."""

@@ -53,6 +53,10 @@ class ImproveSettings(SessionSettings):
         rounds: Rounds of offline RL, rollouts and re-imitation.
         rollouts: Episodes per round, added to the run's own dataset; in real time labelled ones.
         rollout_seed: Of the first of them.
+        first_rollouts: Whether as many rollouts of the policy to improve come first, so that critic and model know what
+            it does wrong; always so when all demonstrations are of one outcome.
+        veto_level: An accepted update is taken back if the chance of as few successes as its rollouts had is less than
+            this, by Fisher's exact test against the rollouts before it; 0 takes none back.
         realtime: Roll out at the robot's own rate, with somebody who may take over, label and stop; null is where a
             person operates or the robot is no simulation.
         recover: What to do with recordings that a crash in real time left behind: `ask`, `yes` or `no`.
@@ -83,6 +87,8 @@ class ImproveSettings(SessionSettings):
     rounds: int = 2
     rollouts: int = 100
     rollout_seed: int = 500_000
+    first_rollouts: bool = True
+    veto_level: float = 0.05
     realtime: bool | None = None
     recover: str = "ask"
     gate_reimitation: bool = True

@@ -18,6 +18,7 @@ from robot_rl.checkpoint import load_policy, read_record, save_checkpoint
 from robot_rl.collector import EpisodeCollector
 from robot_rl.improve_settings import ImproveSettings
 from robot_rl.live_rollouts import live_rollouts
+from robot_rl.own_rollouts import OwnRollouts
 from robot_rl.run_dataset import append_rollouts, outcomes_of
 from robot_rl.session import software_version
 from robot_rl.stage_run import Phase, StageRun
@@ -35,12 +36,14 @@ class Arm:
         dataset: Its own, or the one it shares.
         snapshot: Of that dataset.
         policy: Directory of the policy that acts now.
+        own: The newest rollouts of a policy of this arm that was not taken back; None before the first.
     """
 
     name: str
     dataset: Path
     snapshot: str
     policy: Path
+    own: OwnRollouts | None = None
 
 
 class Steps:

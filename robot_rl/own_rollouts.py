@@ -1,9 +1,9 @@
 """A policy's own rollouts against those of the policy before it: the robot's veto on what the gate accepted.
 
-The gate's transition model can be wrong where its data are thin: on peg-insert-side, learned from 100 demonstrations, it
-put a policy that succeeded in 26 of 100 episodes above one that succeeded in 88. The rollouts that follow an update are
-collected anyway, so they are read too. They can only take an update back, never prefer one: what the gate accepted stays
-unless its rollouts succeed significantly less often.
+The gate's transition model can be wrong where its data are thin: on peg-insert-side, learned from 100 demonstrations,
+it put a policy that succeeded in 26 of 100 episodes above one that succeeded in 88. The rollouts that follow an update
+are collected anyway, so they are read too. They can only take an update back, never prefer one: what the gate accepted
+stays unless its rollouts succeed significantly less often.
 """
 
 from __future__ import annotations
