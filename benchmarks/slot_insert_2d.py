@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -192,12 +192,20 @@ def demonstrate(episodes: int, seed: int, task: SlotTask | None = None) -> list[
     return episodes_of(trace, seed, Source.OPERATOR)
 
 
-def episodes_of(trace: Trace, seed: int, source: Source, policy: str = "") -> list[Episode]:
-    """A batch's episodes as the library stores them; episode `i` is named by `seed` and its place."""
-    return [_episode(trace, index, seed, source, policy) for index in range(len(trace.length))]
+def episodes_of(trace: Trace, seed: int, source: Source | npt.NDArray[np.uint8], policy: str = "") -> list[Episode]:
+    """A batch's episodes as the library stores them; episode `i` is named by `seed` and its place.
+
+    Args:
+        trace: What happened.
+        seed: Of the batch.
+        source: Who drove, always or at every tick, shape (T, E).
+        policy: Its name.
+    """
+    sources = np.broadcast_to(np.asarray(source, dtype=np.uint8), trace.requested.shape[:2])
+    return [_episode(trace, index, seed, sources[:, index], policy) for index in range(len(trace.length))]
 
 
-def _episode(trace: Trace, index: int, seed: int, source: Source, policy: str) -> Episode:
+def _episode(trace: Trace, index: int, seed: int, source: npt.NDArray[np.uint8], policy: str) -> Episode:
     length = int(trace.length[index])
     stamps = np.arange(length, dtype=np.int64) * SPEC.tick_ns
     success, failure = bool(trace.success[index]), bool(trace.failure[index])
@@ -222,7 +230,7 @@ def _episode(trace: Trace, index: int, seed: int, source: Source, policy: str) -
         frame_index={STREAM: np.arange(length)},
         requested=trace.requested[:length, index],
         applied=trace.applied[:length, index],
-        source=np.full(length, int(source), dtype=np.uint8),
+        source=source[:length].copy(),
         reward=reward,
         filter_reasons=np.zeros(length, dtype=np.uint32),
     )
@@ -249,6 +257,41 @@ class ChunkPlayer:
         if row == 0:
             self._chunk = self._decide(np.stack(self._seen, axis=1))
         return self._chunk[:, row]
+
+
+class BatchOperator(Protocol):
+    """Watches a batch of episodes and drives those that it does not trust the policy with."""
+
+    def begin(self, episodes: int, rows: int, seed: int) -> None:
+        """A new batch; the policy decides at every tick that is a multiple of `rows`, and drives first."""
+
+    def __call__(self, tick: int, observation: Floats, running: Flags) -> tuple[Flags, Floats]:
+        """Which episodes it drives at this tick, shape (E,), and what it does in them, shape (E, 2)."""
+
+
+class SupervisedDriver:
+    """Somebody drives while an operator watches; what the operator does not want, is done as if nobody watched.
+
+    Args:
+        driver: Drives all other episodes.
+        operator: Has begun.
+    """
+
+    def __init__(self, driver: Driver, operator: BatchOperator) -> None:
+        self._driver, self._operator = driver, operator
+        self._source: list[npt.NDArray[np.uint8]] = []
+
+    @property
+    def source(self) -> npt.NDArray[np.uint8]:
+        """Who drove at every tick so far. Shape (T, E)."""
+        return np.stack(self._source)
+
+    def __call__(self, tick: int, observation: Floats, running: Flags) -> Floats:
+        """A `Driver`."""
+        action = self._driver(tick, observation, running)
+        driving, correction = self._operator(tick, observation, running)
+        self._source.append(np.where(driving, Source.OPERATOR, Source.POLICY).astype(np.uint8))
+        return np.where(driving[:, None], correction, action)
 
 
 class Sampler:
@@ -278,9 +321,16 @@ class Sampler:
 
 
 def roll_out(
-    policy: DiffusionPolicy, episodes: int, seed: int, explore: bool, task: SlotTask | None = None
+    policy: DiffusionPolicy,
+    episodes: int,
+    seed: int,
+    explore: bool,
+    task: SlotTask | None = None,
+    operator: BatchOperator | None = None,
 ) -> list[CollectedEpisode]:
     """Acts in a batch of episodes and keeps what learning needs.
+
+    What the policy decides for a tick at which the operator drives comes to nothing and is no decision.
 
     Args:
         policy: To act with.
@@ -288,9 +338,10 @@ def roll_out(
         seed: Of the starts and of the sampling noise; the same for every policy.
         explore: Makes the last denoising step noisy too, so that every one of the `K` steps has a density.
         task: The variant.
+        operator: May take over; None for nobody.
     """
-    trace, sampler = _run(policy, episodes, seed, explore, task or SlotTask())
-    recorded = episodes_of(trace, seed, Source.POLICY, "exploring" if explore else "acting")
+    trace, sampler, source = _run(policy, episodes, seed, explore, task or SlotTask(), operator)
+    recorded = episodes_of(trace, seed, source, "exploring" if explore else "acting")
     rows = policy.execute_horizon
     return [
         CollectedEpisode(
@@ -298,7 +349,7 @@ def roll_out(
             tuple(
                 Decision(number * rows, chain[index])
                 for number, chain in enumerate(sampler.chains)
-                if explore and number * rows < len(episode)
+                if explore and number * rows < len(episode) and episode.source[number * rows] == Source.POLICY
             ),
         )
         for index, episode in enumerate(recorded)
@@ -315,11 +366,25 @@ def success_rate(policy: DiffusionPolicy, episodes: int, seed: int, task: SlotTa
     return float(outcomes(policy, episodes, seed, task).mean())
 
 
-def _run(policy: DiffusionPolicy, episodes: int, seed: int, explore: bool, task: SlotTask) -> tuple[Trace, Sampler]:
+def _run(
+    policy: DiffusionPolicy,
+    episodes: int,
+    seed: int,
+    explore: bool,
+    task: SlotTask,
+    operator: BatchOperator | None = None,
+) -> tuple[Trace, Sampler, Source | npt.NDArray[np.uint8]]:
+    """What happened, the policy's chains, and who drove, always or at every tick."""
     starts = draw_starts(episodes, np.random.default_rng([seed, 2]))
     sampler = Sampler(policy.eval(), np.random.default_rng([seed, 3]), explore)
     player = ChunkPlayer(sampler, policy.execute_horizon, policy.observation_count)
-    return drive(task, starts, player, np.random.default_rng([seed, 4])), sampler
+    disturbance = np.random.default_rng([seed, 4])
+    if operator is None:
+        return drive(task, starts, player, disturbance), sampler, Source.POLICY
+    operator.begin(episodes, policy.execute_horizon, seed)
+    supervised = SupervisedDriver(player, operator)
+    trace = drive(task, starts, supervised, disturbance)
+    return trace, sampler, supervised.source
 
 
 def succeeded(episodes: Sequence[Episode]) -> list[Episode]:
