@@ -2,7 +2,8 @@
 
 The idea on one page: each member predicts the change of the condition over one executed chunk, and the reward earned
 meanwhile; a second small network predicts whether the episode ends there, and with which reward. All members train in
-one batched product, each on its own bootstrap of the episodes; those with the least held-out error are the elites.
+one batched product, each on its own bootstrap of the episodes; those with the least held-out error are the elites,
+by default all of them, for the gate needs several opinions more than the best one.
 
 Members are deterministic. The gate compares two policies under common random numbers, to which a model's own noise adds
 nothing but variance; that the model may be wrong shows in how much its elites disagree, which the gate counts.

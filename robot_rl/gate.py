@@ -3,7 +3,8 @@
 The idea on one page: reference and candidate act in the transition model from the same episode starts, with the same
 noise and the same model for each start, and a critic scores what they do. Most of what makes scores vary is common to
 both and falls out of the difference. The candidate is accepted when the lower confidence bound of its mean gain exceeds
-a margin (rule `paired`).
+a margin (rule `paired`). The bound counts starts and models as samples: five models, the default, leave four degrees of
+freedom where they disagree (`paired_gain.py`), two models one, and then hardly any gain is sure enough.
 
 The rule of RL-100 (arXiv 2510.14830), `J_new - J_old >= 0.05 |J_old|` (rule `paper`), asks for a gain that one trust
 region seldom reaches, and does not ask how sure it is.

@@ -28,7 +28,10 @@ class DynamicsConfig:
 
     Attributes:
         members: Networks in the ensemble.
-        elites: Those with the least held-out error, which answer.
+        elites: Those with the least held-out error, which answer; by default all. The gate's bound counts how much
+            the gain differs from model to model with one degree of freedom less than there are elites: with 3 of 5,
+            Student's quantile at 95 % is 2.9 instead of 2.1, and a true improvement from 0.20 to 0.89 success was
+            rejected for it. Fewer are worth it only where some members are plainly worse than others.
         width: Features of every hidden layer.
         blocks: Residual blocks.
         steps: Optimiser steps.
@@ -41,7 +44,7 @@ class DynamicsConfig:
     """
 
     members: int = 5
-    elites: int = 3
+    elites: int = 5
     width: int = 200
     blocks: int = 2
     steps: int = 2000

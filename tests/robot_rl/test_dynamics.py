@@ -107,6 +107,11 @@ def test_each_sample_is_answered_by_its_own_member(learned):
     assert not torch.allclose(mixed.next_condition[member == 0], alone.next_condition[member == 0])
 
 
+def test_by_default_every_member_is_asked():
+    """The gate's bound on what differs from model to model has one degree of freedom less than there are elites."""
+    assert DynamicsConfig().elites == DynamicsConfig().members == 5
+
+
 def test_elites_are_those_with_the_least_held_out_error(learned):
     model, report = learned
     best = sorted(range(3), key=lambda member: report.held_out_error[member])[:2]

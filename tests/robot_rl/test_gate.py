@@ -191,6 +191,20 @@ def test_models_that_disagree_lower_the_bound_however_many_starts_there_are():
     assert split.lower_bound == pytest.approx(expected, abs=0.01)
 
 
+def test_five_models_accept_a_large_gain_on_which_three_that_differ_as_much_are_not_sure():
+    """Quantiles of Student's distribution: 2.91999 with two degrees of freedom, 2.13185 with four."""
+    deviations = {3: np.array([-1.0, 0.0, 1.0]), 5: np.array([-2.0, -1.0, 0.0, 1.0, 2.0])}
+    bounds = {}
+    for models, deviation in deviations.items():
+        model = (np.arange(3000) % models)[:, None]
+        noise = 1e-3 * np.random.default_rng(0).normal(size=(3000, 1))
+        gain = 0.69 + noise + 0.5 * (deviation / deviation.std(ddof=1))[model]
+        bounds[models] = paired_gain(gain, model, 0.95).lower_bound
+    assert bounds[3] == pytest.approx(0.69 - 2.91999 * 0.5 / math.sqrt(3), abs=0.01)
+    assert bounds[5] == pytest.approx(0.69 - 2.13185 * 0.5 / math.sqrt(5), abs=0.01)
+    assert bounds[3] < 0 < bounds[5]
+
+
 def test_the_bound_is_students_where_only_starts_vary():
     values = np.random.default_rng(1).normal(0.3, 1.0, size=(12, 1))
     bound = paired_gain(values, np.zeros((12, 1), np.int64), 0.9)
