@@ -24,7 +24,7 @@ from data.store import DatasetStore
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from policies.value import ValueNetwork
-from robot_rl.checkpoint import load_policy, load_training_state, newest_checkpoint, repair_last, resolve_checkpoint
+from robot_rl.checkpoint import load_policy, load_training_state, newest_checkpoint, repair_last
 from robot_rl.consistency import distillation_loss
 from robot_rl.critic import train_critic
 from robot_rl.encoded_imitation import EncodedWindows, encoded_windows
@@ -33,12 +33,12 @@ from robot_rl.finetune_loop import FinetuneLoop, Progress
 from robot_rl.finetune_report import write_finetune_report
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.online import OnlineLearner
-from robot_rl.run_dataset import copy_demonstrations, labelled_episodes
+from robot_rl.run_dataset import copy_demonstrations, demonstrations_of, labelled_episodes, require_same_robot
 from robot_rl.session import software_version
 from robot_rl.settings import load
-from robot_rl.stage_run import StageRun
+from robot_rl.stage_run import StageRun, checkpoint_to_improve
 from robot_rl.summary import write_json
-from robot_rl.transitions import encode_episodes, require_signal
+from robot_rl.transitions import NoSignal, encode_episodes, require_signal
 from robot_rl.types import Outcome, RobotRLError, RobotSpec
 
 DATASET, CRITIC, DEMONSTRATIONS = "dataset", "critic", "demonstrations"
@@ -63,7 +63,7 @@ def finetune(settings: FinetuneSettings, console: Console) -> bool:
     """
     settings.resolve()
     require_device(settings.device)
-    checkpoint = resolve_checkpoint(Path(settings.policy))
+    checkpoint = checkpoint_to_improve(settings.policy)
     policy = load_policy(checkpoint, settings.device)
     directory = Path(settings.run)
     batches = batches_for(settings, directory / DATASET, console)
@@ -137,11 +137,22 @@ def _begin(settings: FinetuneSettings, policy: DiffusionPolicy, spec: RobotSpec,
         run.phase(DEMONSTRATIONS, empty)
         return run
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as source:
-        # Episodes join the demonstrations, so the robot must be the very one that they were recorded with.
-        source.require_spec(spec)
+        require_same_robot(source, spec)
+        _require_both_outcomes(settings, source)
         run = StageRun(directory, settings.decisions(source, fingerprint, spec.to_json()), console)
         run.phase(DEMONSTRATIONS, lambda _: copy_demonstrations(source, directory / DATASET))
     return run
+
+
+def _require_both_outcomes(settings: FinetuneSettings, source: DatasetStore) -> None:
+    """Refuses, before anything is written, a dataset that the first value network could not learn from."""
+    outcomes = [info.result.outcome for info in demonstrations_of(source)]
+    if settings.begins_with_iql and settings.reward.source == "outcome" and len(set(outcomes)) == 1:
+        ended = "succeeded" if outcomes[0] is Outcome.SUCCESS else "failed"
+        raise NoSignal(
+            f"all {len(outcomes)} episodes {ended} in dataset {source.url}, but value=iql learns from successes and "
+            "failures: record some of the other kind, or begin without it (value=scratch)"
+        )
 
 
 def _first_value(

@@ -214,7 +214,8 @@ def describe_update(progress: Progress) -> str:
     elif "action_change" in metrics:
         change = f"moved actions {metrics['action_change']:.2g}"
     else:
-        change = "moved nothing"
+        # No decision was left to compare at: the operator drove.
+        change = "done"
     unaided, episodes = int(metrics["unaided_successes"]), int(metrics["collected"])
     return f"update {progress.iteration} {change}, was {unaided}/{episodes} unaided"
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from data.atomic_file import write_whole
 from data.store import DatasetStore
-from robot_rl.checkpoint import load_policy, resolve_checkpoint
+from robot_rl.checkpoint import load_policy
 from robot_rl.evaluate import EvalSettings, evaluate
 from robot_rl.gate_decision import GATE_FILE
 from robot_rl.improve_report import ControlRecord, Improved, Judged, write_improve_report
@@ -29,9 +29,9 @@ from robot_rl.improve_round import Round, RoundRecord
 from robot_rl.improve_settings import ImproveSettings
 from robot_rl.improve_steps import Arm, Steps
 from robot_rl.live_collector import scene_for
-from robot_rl.run_dataset import copy_demonstrations
+from robot_rl.run_dataset import copy_demonstrations, demonstrations_of, require_same_robot
 from robot_rl.settings import load
-from robot_rl.stage_run import StageRun
+from robot_rl.stage_run import StageRun, checkpoint_to_improve
 
 DATASET, START, CONTROL = "dataset", "start", "control/"
 RULE = "the gate's reference after its last decision; no episode of the evaluation chose it"
@@ -55,15 +55,14 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
     """
     scene = scene_for(settings, settings.realtime, settings.workers)
     settings.resolve(scene.realtime)
-    checkpoint = resolve_checkpoint(Path(settings.policy))
+    checkpoint = checkpoint_to_improve(settings.policy)
     policy = load_policy(checkpoint)
     directory = Path(settings.run)
     robot_spec = scene.robot.spec
     policy.spec.require(robot_spec, f"policy {settings.policy}")
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as source:
-        # Rollouts join the demonstrations, so the robot must be the very one that they were recorded with.
-        source.require_spec(robot_spec)
-        settings.refuse_seen_seeds([source.info(each).header.seed for each in source.episode_ids()], "demonstrations")
+        require_same_robot(source, robot_spec)
+        settings.refuse_seen_seeds([info.header.seed for info in demonstrations_of(source)], "demonstrations")
         defaults = dataclasses.asdict(ImproveSettings())
         run = StageRun(directory, settings.decisions(source, policy.fingerprint()), console, defaults)
         copied = run.phase("demonstrations", lambda _: copy_demonstrations(source, directory / DATASET))

@@ -116,8 +116,11 @@ class _Recording:
     def end(self, result: EpisodeResult) -> None:
         self.writer.end(result)
         self.memory.end(result)
-        self.episodes.append(collected(self.memory, self.policy))
-        self.seen(self.episodes[-1])
+        episode = collected(self.memory, self.policy)
+        # A dataset keeps no episode without a tick.
+        if len(episode.episode):
+            self.episodes.append(episode)
+            self.seen(episode)
 
     def discard(self) -> None:
         self.writer.discard()
@@ -163,6 +166,8 @@ class LiveCollector:
         with ExitStack() as stack:
             stack.enter_context(self._robot)
             stack.enter_context(self._operator)
+            # Last, so that a robot that is not there leaves the dataset alone. Leaving the writer waits for commits.
+            self._writer = stack.enter_context(EpisodeWriter(str(self._dataset), self.spec, self._codecs))
             self._entered = stack.pop_all()
         return self
 
@@ -187,8 +192,7 @@ class LiveCollector:
 
         Args:
             policy: Drives until the operator takes over.
-            seed: Of the dataset's first episode; an episode's own is this and its number, so that no noise is drawn
-                twice.
+            seed: Of a first episode in an empty dataset; each has its own, so that no noise is drawn twice.
             wanted: Labelled episodes.
             known: From an earlier session; the labelled ones among them count.
             seen: Told of each episode once it is on the disk.
@@ -197,8 +201,7 @@ class LiveCollector:
             RobotRLError: A fault ended an episode, which only a person may clear.
         """
         score = _Score(wanted, self._update, [*known])
-        with DatasetStore.open(str(self._dataset)) as store:
-            first = seed + int(store.newest_id) + 1
+        first = self._next_seed(seed)
 
         def ended(episode: CollectedEpisode) -> None:
             seen(episode)
@@ -209,26 +212,35 @@ class LiveCollector:
                 self._console.print("it has no label, so it does not count: Y or X ends one as success or failure")
 
         self._note(str(score))
-        # Leaving the writer waits for its commits, so that the snapshot below holds every episode.
-        with EpisodeWriter(str(self._dataset), self.spec, self._codecs) as writer:
-            sink = _Recording(writer, policy, ended)
-            session = Session(
-                robot=self._robot,
-                policy=policy,
-                operator=self._operator,
-                clock=MonotonicClock(),
-                command_filter=self._filter,
-                sink=sink,
-                options=options_for(policy, self._settings.task, self._settings.rollout),
-                task=self._settings.task,
-                console=self._console,
-            )
-            stopped = False
-            while score.missing and not stopped:
-                session.run(first, len(session.results) + score.missing)
-                stopped = ending_of(session.results[-1]) is Ending.STOP
+        sink = _Recording(self._writer, policy, ended)
+        session = Session(
+            robot=self._robot,
+            policy=policy,
+            operator=self._operator,
+            clock=MonotonicClock(),
+            command_filter=self._filter,
+            sink=sink,
+            options=options_for(policy, self._settings.task, self._settings.rollout),
+            task=self._settings.task,
+            console=self._console,
+        )
+        stopped = False
+        while score.missing and not stopped:
+            session.run(first, len(session.results) + score.missing)
+            stopped = ending_of(session.results[-1]) is Ending.STOP
+        # The snapshot below must hold every episode.
+        if self._writer.pending():
+            self._console.print("storing the last episodes; the robot waits")
+        self._writer.wait()
         with DatasetStore.open(str(self._dataset)) as store:
             return LiveEpisodes(sink.episodes, store.snapshot, stopped)
+
+    def _next_seed(self, seed: int) -> int:
+        """After the newest episode's, which has the largest of its session."""
+        with DatasetStore.open(str(self._dataset)) as store:
+            ids = store.episode_ids()
+            used = store.info(ids[-1]).header.seed if ids else -1
+            return max(seed + int(store.newest_id), used) + 1
 
     def _note(self, message: str) -> None:
         note = getattr(self._operator, "note", None)

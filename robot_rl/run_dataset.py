@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.schema import encode_episode
+from data.schema import EpisodeInfo, encode_episode
 from data.store import DatasetStore
-from robot_rl.types import Episode, Outcome, RobotRLError, RobotSpec
+from robot_rl.types import Episode, Outcome, RobotRLError, RobotSpec, SpecMismatch
 
 NAMESPACE = uuid.UUID("8a5c5f53-6d0f-4d5f-9f3e-3f3c8d5d1a52")
 LABELLED = (Outcome.SUCCESS, Outcome.FAILURE)
@@ -29,6 +29,38 @@ Collect = Callable[[Sequence[int]], Iterable[Episode]]
 
 class NoDemonstrations(RobotRLError):
     """A dataset without an episode to learn from."""
+
+
+def require_same_robot(source: DatasetStore, spec: RobotSpec) -> None:
+    """Refuses a dataset of another robot: rollouts join the demonstrations, so it must be the very one.
+
+    Raises:
+        SpecMismatch: Names what differs.
+    """
+    if source.spec.name != spec.name:
+        raise SpecMismatch(
+            f"dataset {source.url} is of robot '{source.spec.name}', this command's is '{spec.name}': give a dataset "
+            "that this robot recorded, or the robot of the dataset (robot=...)"
+        )
+    source.require_spec(spec)
+
+
+def demonstrations_of(source: DatasetStore) -> list[EpisodeInfo]:
+    """Episodes that are labelled a success or a failure.
+
+    Raises:
+        NoDemonstrations: There are none.
+    """
+    infos = [source.info(each) for each in source.episode_ids()]
+    chosen = [info for info in infos if info.result.outcome in LABELLED and info.result.ticks > 0]
+    if not chosen:
+        outcomes = Counter(str(info.result.outcome) for info in infos)
+        has = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no episodes"
+        raise NoDemonstrations(
+            f"dataset {source.url} has {has}, wanted episodes labelled success or failure: record some with "
+            f"robot-rl collect dataset={source.url}"
+        )
+    return chosen
 
 
 def copy_demonstrations(source: DatasetStore, place: Path) -> dict[str, Any]:
@@ -46,15 +78,9 @@ def copy_demonstrations(source: DatasetStore, place: Path) -> dict[str, Any]:
         SpecMismatch: Another robot's dataset is at `place`.
     """
     infos = [source.info(each) for each in source.episode_ids()]
-    chosen = [info for info in infos if info.result.outcome in LABELLED and info.result.ticks > 0]
+    chosen = demonstrations_of(source)
     copied = Counter(str(info.result.outcome) for info in chosen)
     left_out = Counter(str(info.result.outcome) for info in infos) - copied
-    if not chosen:
-        has = ", ".join(f"{count} {outcome}" for outcome, count in left_out.items()) or "no episodes"
-        raise NoDemonstrations(
-            f"dataset {source.url} has {has}, wanted episodes labelled success or failure: record some with "
-            f"robot-rl collect dataset={source.url}"
-        )
     with DatasetStore.create(str(place), source.spec, source.codecs) as target:
         present = stored_uuids(target)
         missing = [info.id for info in chosen if info.uuid not in present]

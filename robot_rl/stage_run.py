@@ -22,7 +22,9 @@ from rich.console import Console
 
 from data.atomic_directory import atomic_directory
 from data.atomic_file import write_whole
+from robot_rl.checkpoint import resolve_checkpoint
 from robot_rl.run_decisions import CONFIG_FILE, refuse_other_decisions
+from robot_rl.session import BUNDLE_MODEL
 from robot_rl.types import RobotRLError
 
 PHASE_FILE = "phase.json"
@@ -72,6 +74,7 @@ class StageRun:
         self.phases: list[Phase] = []
         """Finished phases, in the order in which this command asked for them."""
         if (directory / CONFIG_FILE).exists():
+            _refuse_other_command(directory, decisions)
             refuse_other_decisions(directory, decisions, defaults)
         elif directory.exists() and any(directory.iterdir()):
             raise RobotRLError(f"{directory} holds something that is not a run of this command: choose another run=...")
@@ -123,3 +126,28 @@ class StageRun:
             return Phase(name, path.parent, document["facts"], float(document["seconds"]))
         except (OSError, ValueError, KeyError) as error:
             raise RobotRLError(f"cannot read {path}: {error}. Delete {path.parent} to do this phase again") from error
+
+
+def _refuse_other_command(directory: Path, decisions: Mapping[str, Any]) -> None:
+    """Only runs in phases name their command; a run of `robot-rl train` does not."""
+    other = json.loads((directory / CONFIG_FILE).read_text()).get("command", "train")
+    mine = decisions.get("command", other)
+    if other != mine:
+        raise RobotRLError(
+            f"{directory} is a run of robot-rl {other}, wanted one of robot-rl {mine} or a directory that is not there "
+            "yet: choose another run=..."
+        )
+
+
+def checkpoint_to_improve(policy: str) -> Path:
+    """The checkpoint that a run or directory names.
+
+    Raises:
+        RobotRLError: It is an exported bundle, which cannot learn.
+        CheckpointError: There is none.
+    """
+    if (Path(policy) / BUNDLE_MODEL).is_file():
+        raise RobotRLError(
+            f"policy={policy} is an exported bundle, which cannot learn: give the run that it was exported from"
+        )
+    return resolve_checkpoint(Path(policy))

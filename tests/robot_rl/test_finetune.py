@@ -222,6 +222,18 @@ def test_a_one_step_student_is_left_beside_the_policy(place):
 def test_a_dataset_without_failures_is_refused_by_name(place, tmp_path):
     with pytest.raises(NoSignal, match="all 4 episodes succeeded"):
         finetune(settings(place, dataset=record_dataset(tmp_path / "all", fail=False)), quiet())
+    assert not (place / "run").exists(), "so that the corrected command may use the same directory"
+
+
+def test_a_bundle_and_a_run_of_another_command_are_refused_by_name(place, tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "model.onnx").touch()
+    with pytest.raises(RobotRLError, match="exported bundle, which cannot learn: give the run"):
+        finetune(settings(place, policy=str(tmp_path / "bundle")), quiet())
+    (tmp_path / "improved").mkdir()
+    (tmp_path / "improved" / "config.json").write_text('{"command": "improve"}')
+    with pytest.raises(RobotRLError, match="is a run of robot-rl improve, wanted one of robot-rl finetune"):
+        finetune(settings(place, run=str(tmp_path / "improved")), quiet())
 
 
 def test_what_does_not_fit_is_refused_before_anything_moves(place, tmp_path):
