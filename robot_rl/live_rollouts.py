@@ -33,7 +33,8 @@ def live_rollouts(
         console: For the person waiting.
 
     Returns:
-        `snapshot`, labelled `episodes`, `ticks` of all that ran, and the number of each of `outcomes`.
+        `snapshot`, labelled `episodes`, `ticks` of all that ran, and the number of each of the labelled ones'
+        `outcomes`; one that was stopped says nothing.
 
     Raises:
         KeyboardInterrupt: The operator stopped the session; what it brought is kept.
@@ -58,7 +59,7 @@ def live_rollouts(
             "snapshot": store.snapshot,
             "episodes": len(labelled(known)),
             "ticks": sum(result.ticks for result in results),
-            "outcomes": dict(Counter(str(result.outcome) for result in results)),
+            "outcomes": dict(Counter(str(each.episode.result.outcome) for each in labelled(known))),
         }
 
 

@@ -38,7 +38,13 @@ def session(imitation, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("robot_rl.live_collector.MonotonicClock", SimulatedClock)
 
     def made(**more):
-        values = {"rounds": 1, "rollouts": ROLLOUTS, "robot": dict(UNJUDGED), "operator": dict(PERSON)}
+        values = {
+            "rounds": 1,
+            "rollouts": ROLLOUTS,
+            "first_rollouts": False,
+            "robot": dict(UNJUDGED),
+            "operator": dict(PERSON),
+        }
         settings = improve_settings(imitation, dataset, tmp_path / "run", **{**values, "recover": "yes", **more})
         settings.evaluate.episodes = None
         return settings
