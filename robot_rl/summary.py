@@ -73,6 +73,12 @@ class StageResult:
         interval = list(self.interval) if self.episodes else None
         return {**asdict(self), "role": str(self.role), "rate": self.rate, "interval": interval}
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> StageResult:
+        """The stage that `to_json` wrote."""
+        fields = {key: value for key, value in document.items() if key not in ("rate", "interval")}
+        return cls(**{**fields, "role": Role(fields["role"])})
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -142,6 +148,12 @@ class GateRow:
     lower_bound: float
     required_gain: float
     second_gain: float
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> GateRow:
+        """The row that a summary holds, where NaN is null."""
+        fields: dict[str, Any] = {key: math.nan if value is None else value for key, value in document.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

@@ -126,17 +126,30 @@ def test_the_demo_ends_with_a_summary_and_a_report(place, monkeypatch):
     assert [stage["name"] for stage in summary["stages"]] == [
         "demonstrations",
         "training",
-        "export",
-        "imitation policy",
+        "imitation",
+        "round 1",
+        "round 2",
+        "control",
+        "online, with interventions",
+        "one step, ONNX without torch",
     ]
     assert summary["stages"][-1]["episodes"] == 2
+    assert summary["gate_decisions"]
     assert (output / "report.html").stat().st_size > 10_000
 
 
 def tiny():
     from robot_rl.demo import Size
 
-    return Size(demonstrations=6, steps=20, episodes=2)
+    learning = ("critic.steps=20", "dynamics.steps=20", "offline.batches=2", "offline.gate_every=1", "gate.starts=8")
+    return Size(
+        demonstrations=6,
+        steps=20,
+        episodes=2,
+        improve=("rollouts=2", "imitation.steps=5", "second_estimator=false", *learning),
+        finetune=("iterations=1", "episodes_per_iteration=2", "critic.steps=20"),
+        distill=("distillation.steps=5",),
+    )
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -19,9 +20,10 @@ from rich.console import Console
 from data.store import DatasetMissing, DatasetStore
 from robot_rl import cli, improve_round, improve_steps
 from robot_rl.checkpoint import CheckpointError, load_policy, read_record
-from robot_rl.gate_decision import read_decisions
+from robot_rl.gate_decision import GateDecision, read_decisions
 from robot_rl.improve import improve
 from robot_rl.improve_round import REFUSED, REIMITATION, ROUND
+from robot_rl.offline import OfflineResult
 from robot_rl.run_dataset import NoDemonstrations, append_rollouts, copy_demonstrations
 from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_improve import demonstrations, imitation_run, improve_settings
@@ -63,8 +65,9 @@ def done(place, dataset, imitation) -> Path:
 
 
 def short(imitation: str, dataset: str, run: Path, **more):
-    """One round, no control arm, no evaluation."""
-    settings = improve_settings(imitation, dataset, run, **{"rounds": 1, "control": "none", **more})
+    """One round, no rollouts before it, no control arm, no evaluation."""
+    changes = {"rounds": 1, "first_rollouts": False, "control": "none", **more}
+    settings = improve_settings(imitation, dataset, run, **changes)
     settings.evaluate.episodes = 0
     return settings
 
@@ -102,15 +105,15 @@ def test_the_run_is_a_policy_that_says_where_it_comes_from_and_how_it_was_chosen
 def test_the_users_dataset_is_only_read_and_the_runs_own_grows_by_every_rollout(done, dataset):
     assert len(infos_of(dataset)) == 24
     infos = infos_of(done / "dataset")
-    assert len(infos) == 24 + 2 * 8
-    assert [info.header.seed for info in infos[24:]] == [*range(500_000, 500_016)]
+    assert len(infos) == 24 + 3 * 8
+    assert [info.header.seed for info in infos[24:]] == [*range(500_016, 500_024), *range(500_000, 500_016)]
     assert len({info.uuid for info in infos}) == len(infos)
-    assert len({info.header.policy for info in infos[24:]}) in (1, 2)
+    assert len({info.header.policy for info in infos[24:]}) in (1, 2, 3)
 
 
 def test_the_control_arm_spends_as_many_episodes_and_steps_without_a_gate(done):
     own = infos_of(done / "control" / "dataset")
-    assert [info.header.seed for info in own[24:]] == [*range(500_000, 500_016)]
+    assert sorted(info.header.seed for info in own[24:]) == [*range(500_000, 500_024)]
     for number in (1, 2):
         steps = [
             json.loads((done / arm / f"round-{number}" / "imitation" / "phase.json").read_text())["facts"]["steps"]
@@ -159,6 +162,33 @@ def test_the_same_command_again_does_nothing_but_write_the_report(done, dataset,
     before = {path: path.stat().st_mtime_ns for path in done.rglob("phase.json")}
     improve(improve_settings(imitation, dataset, done), QUIET)
     assert {path: path.stat().st_mtime_ns for path in done.rglob("phase.json")} == before
+
+
+def spoilt(policy, *arguments, **more):
+    """What a gate that is wrong may accept: a policy that knows nothing any more."""
+    other = copy.deepcopy(policy)
+    with torch.no_grad():
+        for weight in other.denoiser.parameters():
+            weight.zero_()
+    accepted = GateDecision(True, "so it seemed", "paired", 0.1, 0.9, 0.8, 0.7, 0.0, {})
+    return OfflineResult(other, [accepted], "all batches are used up")
+
+
+def test_an_accepted_update_is_taken_back_if_its_rollouts_fail(place, dataset, imitation, monkeypatch):
+    monkeypatch.setattr(improve_round, "improve_offline", spoilt)
+    kept, taken_back = place / "kept", place / "taken-back"
+    more = {"first_rollouts": True, "rollouts": 16, "gate_reimitation": True}
+    monkeypatch.setattr(improve_round.Gate, "judge", never)
+    improve(short(imitation, dataset, kept, veto_level=0.0, **more), QUIET)
+    improve(short(imitation, dataset, taken_back, **more), QUIET)
+    assert_same_weights(kept, kept / "round-1/offline")
+    assert_same_weights(taken_back, Path(imitation))
+    report = (taken_back / "report.html").read_text()
+    assert "taken back what the gate accepted:" in report
+
+
+def never(self, reference, candidate, seed, step=0):
+    return GateDecision(False, "never", "paired", 0.5, 0.5, 0.0, 0.0, 0.0, {}, step)
 
 
 def test_a_rejected_policy_imitated_again_is_not_taken(place, dataset, imitation, monkeypatch):
