@@ -11,9 +11,9 @@ Denoising step `k = 0..K-1` goes from timestep `t_k` to `t_{k+1}`, the last one 
     sigma = clip(eta (s_{k+1} / s_k) sqrt(s_k^2 - (a_k / a_{k+1})^2 s_{k+1}^2))     ibid., equation 16
 
 Diffusion has a = sqrt(abar), s = sqrt(1 - abar), abar being the cumulative product of 1 - beta; rectified flow has
-a = t, s = 1 - t (`policies/flow.py`), where a step without sigma is Euler's. sigma is clipped before the mean is formed,
-and this one kernel serves sampling and log-probability. Since eps is linear in x and x0, `mean = c_k x0 + d_k x`: five
-numbers per step, which is all that the inner loop reads.
+a = t, s = 1 - t (`policies/flow.py`), where a step without sigma is Euler's. sigma is clipped before the mean is
+formed, and this one kernel serves sampling and log-probability. Since eps is linear in x and x0,
+`mean = c_k x0 + d_k x`: five numbers per step, which is all that the inner loop reads.
 """
 
 from __future__ import annotations
