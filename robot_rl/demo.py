@@ -215,6 +215,7 @@ class Demo:
             *self.size.finetune,
             *self._exploration("online"),
             *ONLINE,
+            "reward.intervention_penalty=1",
             f"seed={400_000 + self.settings.seed}",
             self._workers,
         ]
