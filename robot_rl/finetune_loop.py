@@ -18,6 +18,7 @@ from torch import Tensor
 from policies.diffusion import DiffusionPolicy
 from policies.exploring_policy import ExploringPolicy
 from robot_rl.advantages import NoDecisions, segments_of
+from robot_rl.best_so_far import BestSoFar
 from robot_rl.checkpoint import save_checkpoint
 from robot_rl.collected import CollectedEpisode, takeovers
 from robot_rl.encoded_imitation import EncodedWindows
@@ -28,6 +29,7 @@ from robot_rl.imitation import step_generator
 from robot_rl.intervals import wilson_interval
 from robot_rl.metrics import MetricsLog, read_metrics
 from robot_rl.online import OnlineLearner
+from robot_rl.own_rollouts import OwnRollouts
 from robot_rl.types import EpisodeResult, Outcome
 
 PROBES = 256
@@ -72,6 +74,7 @@ class FinetuneLoop:
     record: Mapping[str, Any]
     demonstrations: EncodedWindows | None = None
     _probe_noise: Tensor | None = field(default=None, init=False)
+    _best: BestSoFar = field(default_factory=BestSoFar, init=False)
 
     def run(self, batches: Batches, progress: Progress, console: Console) -> bool:
         """Iterates to the last one; False if a person stopped before."""
@@ -108,23 +111,33 @@ class FinetuneLoop:
         if progress.probes is None:
             progress.probes = self._probes(batch.episodes)
         before = self._answers(progress.probes)
-        metrics = self.learner.update(batch.episodes, self.demonstrations, progress.iteration)
+        outcomes = _outcomes(batch.episodes)
+        metrics = self._learn(batch, OwnRollouts(*map(int, _own(outcomes))), progress.iteration)
         after = self._answers(progress.probes)
         progress.iteration += 1
         progress.ticks += sum(len(each.episode) for each in batch.episodes)
         progress.snapshot = batch.snapshot
         if before is not None and after is not None:
             metrics["action_change"] = float((after - before).abs().mean())
-        metrics |= _outcomes(batch.episodes)
+        metrics |= outcomes
         metrics["total_ticks"] = float(progress.ticks)
         metrics |= {"collect_seconds": batch.seconds, "update_seconds": time.perf_counter() - begun}
         progress.metrics = metrics
         self._save(progress)
         return metrics
 
+    def _learn(self, batch: Batch, own: OwnRollouts, iteration: int) -> dict[str, float]:
+        """Learns from a batch, or takes back what made it worse than the best policy's."""
+        if self._best.has_fallen(own, self.settings.online.veto_level):
+            self.learner.take_back(self._best.go_back())
+            return {"undone": 0.0, "taken_back": 1.0, **self.learner.watch(batch.episodes)}
+        self._best.note(own, self.learner.state())
+        return self.learner.update(batch.episodes, self.demonstrations, iteration)
+
     def load(self, checkpoint: Path, state: Mapping[str, Any]) -> Progress:
         """Goes back to where a checkpoint was written."""
         self.learner.load_state(state["learner"])
+        self._best = BestSoFar.from_document(state["best"])
         self.learner.policy.to(self.learner.device)
         progress = Progress(
             int(checkpoint.name), int(state["ticks"]), str(state["snapshot"]), state["probes"], dict(state["metrics"])
@@ -141,6 +154,7 @@ class FinetuneLoop:
     def _save(self, progress: Progress) -> None:
         state = {
             "learner": self.learner.state(),
+            "best": self._best.document(),
             "ticks": progress.ticks,
             "snapshot": progress.snapshot,
             "probes": progress.probes,
@@ -201,6 +215,11 @@ def _outcomes(episodes: Sequence[CollectedEpisode]) -> dict[str, float]:
     }
 
 
+def _own(outcomes: Mapping[str, float]) -> tuple[float, float]:
+    """Successes that the policy had without help, and episodes."""
+    return outcomes["unaided_successes"], outcomes["collected"]
+
+
 def _ran_its_course(result: EpisodeResult) -> bool:
     faults = tuple(str(each) for each in Ending if each.is_fault)
     return result.outcome is not Outcome.ABORTED or result.reason.startswith(faults)
@@ -211,6 +230,8 @@ def describe_update(progress: Progress) -> str:
     metrics = progress.metrics
     if metrics["undone"]:
         change = "was undone"
+    elif metrics.get("taken_back"):
+        change = "took back the ones before"
     elif "action_change" in metrics:
         change = f"moved actions {metrics['action_change']:.2g}"
     else:
@@ -234,6 +255,8 @@ def describe(metrics: Mapping[str, float], progress: Progress, iterations: int, 
             f"{metrics['operator_ticks'] / max(1.0, metrics['ticks']):.0%} of the ticks"
         )
     words.append(f"{progress.ticks:,} ticks so far")
+    if metrics.get("taken_back"):
+        return "; ".join([*words, "taken back: significantly worse than the best so far, which acts again"])
     if problem is not None:
         return "; ".join([*words, f"update undone: {problem}"])
     changes = [

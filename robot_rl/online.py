@@ -36,7 +36,7 @@ from robot_rl.encoded_imitation import EncodedWindows, denoising_loss, encoded_w
 from robot_rl.imitation import step_generator
 from robot_rl.operator_stretches import operator_stretches
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import Outcome, RobotRLError, Source
+from robot_rl.types import Episode, Outcome, RobotRLError, Source
 from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance
 
 
@@ -80,7 +80,9 @@ class OnlineConfig:
         distillation_steps: Optimiser steps of the student per iteration.
         distillation_learning_rate: Of the student's AdamW.
         kl_undo: Divergence per denoising step over all decisions after an update from which it is undone.
-        undo_factor: Learning rates are multiplied by this after an undone update.
+        undo_factor: Learning rates are multiplied by this after an undone update, and after one that is taken back.
+        veto_level: Updates since the best policy so far are taken back if the chance of as few successes as the newest
+            episodes had is less than this, by Fisher's exact test against the best's own; 0 takes none back.
         seed: Of orders, draws and noise.
     """
 
@@ -101,6 +103,7 @@ class OnlineConfig:
     distillation_learning_rate: float = 3e-4
     kl_undo: float = 1.0
     undo_factor: float = 0.5
+    veto_level: float = 0.05
     seed: int = 0
 
     def validate(self) -> None:
@@ -115,7 +118,7 @@ class OnlineConfig:
         for name in ("warmup_iterations", "imitation_weight", "demonstration_weight", "distillation_steps"):
             if getattr(self, name) < 0:
                 raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted 0 or more")
-        for name in ("gae_lambda", "undo_factor"):
+        for name in ("gae_lambda", "undo_factor", "veto_level"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted 0 to 1")
         self.ppo.validate()
@@ -183,27 +186,35 @@ class OnlineLearner:
             iteration: Counted from 0.
 
         Returns:
-            `learn`'s metrics, and of the episodes: `episodes`, `success_rate`, `ticks`, `operator_ticks`, `takeovers`.
+            The metrics of `watch` and of `learn`.
         """
-        episodes = [each.episode for each in collected if each.episode.result.outcome is not Outcome.ABORTED]
+        facts = self.watch(collected)
+        try:
+            segments = segments_of(self.policy, collected, self.reward)
+        except NoDecisions:
+            segments = None
+        operator = operator_stretches(self.policy, _finished(collected), self.reward)
+        return facts | self.learn(segments, demonstrations, iteration, operator)
+
+    def watch(self, collected: Sequence[CollectedEpisode]) -> dict[str, float]:
+        """Remembers the operator's rows, to be imitated from the next update on.
+
+        Returns:
+            Of the episodes: `episodes`, `success_rate`, `ticks`, `operator_ticks`, `takeovers`.
+        """
+        episodes = _finished(collected)
         corrections = encoded_windows(self.policy, episodes, Source.OPERATOR)
         if corrections is not None:
             known = [] if self._operator_windows is None else [self._operator_windows]
             windows = EncodedWindows.cat([*known, corrections])
             self._operator_windows = windows.newest(self.config.remembered_windows)
-        try:
-            segments = segments_of(self.policy, collected, self.reward)
-        except NoDecisions:
-            segments = None
-        facts = {
+        return {
             "episodes": float(len(episodes)),
             "success_rate": sum(each.result.outcome is Outcome.SUCCESS for each in episodes) / max(1, len(episodes)),
             "ticks": float(sum(len(each) for each in episodes)),
             "operator_ticks": float(sum(int((each.source == Source.OPERATOR).sum()) for each in episodes)),
             "takeovers": float(sum(takeovers(each) for each in episodes)),
         }
-        operator = operator_stretches(self.policy, episodes, self.reward)
-        return facts | self.learn(segments, demonstrations, iteration, operator)
 
     def learn(
         self,
@@ -268,6 +279,12 @@ class OnlineLearner:
         if self.student is not None and self._student_optimizer is not None:
             self.student.denoiser.load_state_dict(state["student"])
             self._student_optimizer.load_state_dict(copy.deepcopy(state["student_optimizer"]))
+
+    def take_back(self, state: Mapping[str, Any]) -> None:
+        """Goes back to an earlier `state` and learns more slowly from there; what the operator showed stays known."""
+        caution, windows = self._caution, self._operator_windows
+        self.load_state(state)
+        self._caution, self._operator_windows = caution * self.config.undo_factor, windows
 
     def _learn(
         self,
@@ -387,6 +404,11 @@ class OnlineLearner:
 
     def _generator(self, iteration: int, stream: int) -> torch.Generator:
         return step_generator(self.device, self.config.seed, iteration, stream)
+
+
+def _finished(collected: Sequence[CollectedEpisode]) -> list[Episode]:
+    """Aborted episodes say nothing."""
+    return [each.episode for each in collected if each.episode.result.outcome is not Outcome.ABORTED]
 
 
 def _judgement(value: Tensor, advantage: Tensor) -> dict[str, float]:
