@@ -138,6 +138,20 @@ def test_a_run_leaves_a_policy_its_episodes_and_a_report(place):
     assert len(stored(run)) == 2 * EPISODES
 
 
+def test_updates_that_made_the_policy_worse_are_taken_back_and_said_so(place, monkeypatch):
+    batches = iter([(40.0, 40.0), (0.0, 40.0)])
+    monkeypatch.setattr(finetune_loop, "_own", lambda outcomes: next(batches))
+    console = quiet()
+    assert finetune(settings(place), console)
+    run = place / "run"
+    first, second = read_metrics(run)
+    assert (first.get("taken_back"), second["taken_back"]) == (None, 1.0)
+    assert first["action_change"] == pytest.approx(second["action_change"]), "as far back as it went forward"
+    before, after = weights(place / "start"), weights(run)
+    assert all(torch.equal(before[name], after[name]) for name in after)
+    assert "taken back: significantly worse than the best so far" in console.file.getvalue()
+
+
 def test_interventions_are_stored_as_the_operators_and_reach_imitation_but_no_surrogate(place, monkeypatch):
     seen = []
     original = finetune_loop.segments_of

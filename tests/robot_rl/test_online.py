@@ -261,6 +261,18 @@ def test_a_run_taken_up_after_an_iteration_equals_an_uninterrupted_one():
     assert same(resumed.state(), whole.state())
 
 
+def test_what_is_taken_back_is_learned_anew_more_slowly_and_the_operators_rows_stay_known():
+    learner = learner_of()
+    before, was = learner.state(), learner.policy.fingerprint()
+    learner.update(collect(learner.policy), None, 0)
+    shown = learner.state()["operator_windows"]
+    assert learner.policy.fingerprint() != was
+    learner.take_back(before)
+    assert learner.policy.fingerprint() == was
+    assert same(learner.state()["operator_windows"], shown)
+    assert learner.state()["caution"] == learner.config.undo_factor
+
+
 def test_an_update_that_explodes_is_undone_and_says_why():
     config = small(kl_undo=1e-9)
     learner = learner_of(config)
