@@ -140,7 +140,7 @@ def _begin(settings: FinetuneSettings, policy: DiffusionPolicy, spec: RobotSpec,
         require_same_robot(source, spec)
         _require_both_outcomes(settings, source)
         run = StageRun(directory, settings.decisions(source, fingerprint, spec.to_json()), console)
-        run.phase(DEMONSTRATIONS, lambda _: copy_demonstrations(source, directory / DATASET))
+        run.phase(DEMONSTRATIONS, lambda _: copy_demonstrations(source, directory / DATASET, spec))
     return run
 
 

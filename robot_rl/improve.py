@@ -65,7 +65,7 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
         settings.refuse_seen_seeds([info.header.seed for info in demonstrations_of(source)], "demonstrations")
         defaults = dataclasses.asdict(ImproveSettings())
         run = StageRun(directory, settings.decisions(source, policy.fingerprint()), console, defaults)
-        copied = run.phase("demonstrations", lambda _: copy_demonstrations(source, directory / DATASET))
+        copied = run.phase("demonstrations", lambda _: copy_demonstrations(source, directory / DATASET, robot_spec))
     with Steps(settings, run, console) as steps:
         start = _start(steps, checkpoint, copied.facts["snapshot"])
         arm, rounds = _rounds(steps, start)
@@ -119,7 +119,9 @@ def _control(steps: Steps, start: Arm, rounds: Sequence[RoundRecord]) -> Control
     if settings.control == "own":
         arm = dataclasses.replace(arm, dataset=run.directory / CONTROL / DATASET)
         with DatasetStore.open(str(start.dataset), snapshot=start.snapshot) as source:
-            copied = run.phase(f"{CONTROL}demonstrations", lambda _: copy_demonstrations(source, arm.dataset))
+            copied = run.phase(
+                f"{CONTROL}demonstrations", lambda _: copy_demonstrations(source, arm.dataset, source.spec)
+            )
         arm = dataclasses.replace(arm, snapshot=copied.facts["snapshot"])
     for number, record in enumerate(rounds):
         snapshot = record.rollouts["snapshot"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.schema import EpisodeInfo, encode_episode
+from data.schema import EpisodeInfo, encode_episode, spec_differences
 from data.store import DatasetStore
 from robot_rl.types import Episode, Outcome, RobotRLError, RobotSpec, SpecMismatch
 
@@ -34,6 +34,8 @@ class NoDemonstrations(RobotRLError):
 def require_same_robot(source: DatasetStore, spec: RobotSpec) -> None:
     """Refuses a dataset of another robot: rollouts join the demonstrations, so it must be the very one.
 
+    The dataset may have more streams than the robot shows; they are not copied.
+
     Raises:
         SpecMismatch: Names what differs.
     """
@@ -42,7 +44,18 @@ def require_same_robot(source: DatasetStore, spec: RobotSpec) -> None:
             f"dataset {source.url} is of robot '{source.spec.name}', this command's is '{spec.name}': give a dataset "
             "that this robot recorded, or the robot of the dataset (robot=...)"
         )
-    source.require_spec(spec)
+    differences = spec_differences(source.spec.select(_shared(source.spec, spec)), spec)
+    if differences:
+        raise SpecMismatch(
+            f"dataset {source.url} does not fit robot '{spec.name}':\n  "
+            + "\n  ".join(differences)
+            + "\ngive a dataset that this robot recorded, or change robot.* to what the dataset was recorded with"
+        )
+
+
+def _shared(recorded: RobotSpec, shown: RobotSpec) -> tuple[str, ...]:
+    """Streams of a recording that a robot shows too, in the robot's order."""
+    return tuple(name for name in shown.observations if name in recorded.observations)
 
 
 def demonstrations_of(source: DatasetStore) -> list[EpisodeInfo]:
@@ -63,12 +76,13 @@ def demonstrations_of(source: DatasetStore) -> list[EpisodeInfo]:
     return chosen
 
 
-def copy_demonstrations(source: DatasetStore, place: Path) -> dict[str, Any]:
+def copy_demonstrations(source: DatasetStore, place: Path, spec: RobotSpec) -> dict[str, Any]:
     """Copies labelled episodes as they are stored, all in one transaction; aborted ones are left out.
 
     Args:
         source: Opened at the snapshot to copy.
         place: The run's dataset, made if absent; what it has already is not copied again.
+        spec: The robot's; streams that it does not show are left out.
 
     Returns:
         `snapshot` of the copy, and how many episodes of each outcome were `copied` and `left_out`.
@@ -81,11 +95,13 @@ def copy_demonstrations(source: DatasetStore, place: Path) -> dict[str, Any]:
     chosen = demonstrations_of(source)
     copied = Counter(str(info.result.outcome) for info in chosen)
     left_out = Counter(str(info.result.outcome) for info in infos) - copied
-    with DatasetStore.create(str(place), source.spec, source.codecs) as target:
+    streams = _shared(source.spec, spec)
+    codecs = {name: codec for name, codec in source.codecs.items() if name in streams}
+    with DatasetStore.create(str(place), source.spec.select(streams), codecs) as target:
         present = stored_uuids(target)
         missing = [info.id for info in chosen if info.uuid not in present]
         if missing:
-            target.append_encoded(*(source.read_encoded(each) for each in missing))
+            target.append_encoded(*(source.read_encoded(each, streams) for each in missing))
         return {"snapshot": target.snapshot, "copied": dict(copied), "left_out": dict(left_out)}
 
 

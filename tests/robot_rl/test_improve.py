@@ -277,10 +277,10 @@ def test_aborted_demonstrations_are_left_out_and_counted(place, dataset):
         for episode in [dataclasses.replace(episodes[0], result=aborted), *episodes[1:]]:
             target.append(episode)
     with DatasetStore.open(str(mixed)) as source:
-        first = copy_demonstrations(source, place / "copied")
+        first = copy_demonstrations(source, place / "copied", source.spec)
         assert first["left_out"] == {"aborted": 1}
         assert sum(first["copied"].values()) == 3
-        assert copy_demonstrations(source, place / "copied") == first
+        assert copy_demonstrations(source, place / "copied", source.spec) == first
 
 
 def test_an_empty_dataset_is_refused(place, imitation):
@@ -292,7 +292,7 @@ def test_an_empty_dataset_is_refused(place, imitation):
 
 def test_rollouts_that_are_stored_already_are_not_collected_again(place, dataset):
     with DatasetStore.open(dataset) as source:
-        copy_demonstrations(source, place / "resumed")
+        copy_demonstrations(source, place / "resumed", source.spec)
         episodes = [source.read(each) for each in source.episode_ids()[:3]]
     asked: list[int] = []
 
