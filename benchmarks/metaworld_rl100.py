@@ -1,35 +1,39 @@
 """The whole method on Meta-World, through the user's own commands: imitate, improve, finetune, distill, evaluate.
 
 Per task and seed it goes on from `metaworld_imitation.py`'s demonstrations and imitation policy (made first if they are
-not there): two rounds of gated offline RL beside the success-only arm on the same budget, online RL from the better
-policy of the gate's choosing, and a one-step student. Every policy is judged on the same 100 layouts, which none has
+not there): two rounds of gated offline RL beside the success-only arm on the same budget, online RL from
+where that ended, and a one-step student. Every policy is judged on the same 100 layouts, which none has
 seen and which choose nothing. What exists is not done again.
 
-    python benchmarks/metaworld_rl100.py --output runs/benchmarks/metaworld
+    python -m benchmarks.metaworld_rl100 --output runs/benchmarks/metaworld
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.metaworld_imitation import TASKS, run
+from benchmarks.metaworld_imitation import one_run as imitate
 from robot_rl.intervals import wilson_interval
 from robot_rl.summary import write_json
 
-TASKS = ("peg-insert-side-v3", "hammer-v3", "push-v3", "pick-place-v3", "door-open-v3")
+IMPROVE = (
+    "rollouts=60", "reward.gamma=0.997", "offline.sampling_steps=5", "offline.sigma_min=0.1", "offline.sigma_max=0.2",
+    "offline.batches=200", "offline.ppo.learning_rate=3e-5", "critic.steps=2000", "dynamics.steps=1500",
+    "second_estimator=false", "data.shortest_fraction=0.6", "imitation.steps=600",
+)  # fmt: skip
+FINETUNE = (
+    "reward.gamma=0.997", "iterations=12", "episodes_per_iteration=50", "online.sampling_steps=5",
+    "online.sigma_min=0.1", "online.sigma_max=0.2", "online.ppo.learning_rate=5e-5", "online.ppo.clip=0.1",
+    "online.ppo.epochs=4", "online.ppo.batch_size=512", "online.ppo.kl_limit=0.01", "critic.steps=1500",
+    "tracker=none",
+)  # fmt: skip
+DISTILL = ("distillation.steps=2000", "log.tracker=none")
 ARMS = ("imitation", "success-only arm", "offline", "online", "one step")
-
-
-def run(*words: str) -> float:
-    """Runs one robot-rl command; returns its wall time [s]."""
-    begun = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "robot_rl.cli", *words], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
 
 
 def judge(policy: Path, task: str, place: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -108,22 +112,19 @@ def main() -> None:
     parser.add_argument("--name", default="rl100", help="folder of this setting beside the demonstrations")
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--demonstrations", type=int, default=100)
+    parser.add_argument("--skill", default="mild")
+    parser.add_argument("--steps", type=int, default=3_000, help="of imitation")
     parser.add_argument("--episodes", type=int, default=100)
-    for command in ("improve", "finetune", "distill"):
-        parser.add_argument(f"--{command}", nargs="*", default=[], help=f"settings for robot-rl {command}")
+    parser.add_argument("--workers", type=int, default=1)
+    for command, recipe in (("improve", IMPROVE), ("finetune", FINETUNE), ("distill", DISTILL)):
+        parser.add_argument(f"--{command}", nargs="*", default=recipe, help=f"settings for robot-rl {command}")
     options = parser.parse_args()
     rows = []
     for seed in options.seeds:
         for task in options.tasks:
             place = options.output / f"{task}-{seed}"
-            if not (place / "run" / "checkpoints").exists():
-                subprocess.run(
-                    [
-                        sys.executable, "benchmarks/metaworld_imitation.py", "--output", options.output,
-                        "--tasks", task, "--seeds", str(seed),
-                    ],
-                    check=True, stdout=subprocess.DEVNULL,
-                )  # fmt: skip
+            imitate(place, task, seed, options)
             rows.append(one_run(place, task, seed, options))
             print(json.dumps(rows[-1]["arms"]), flush=True)
     print(table(rows))
