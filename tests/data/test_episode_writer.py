@@ -45,7 +45,7 @@ def test_recorded_episodes_read_back_identical_and_in_order(url):
     with EpisodeWriter(url, SPEC, LOSSLESS, on_progress=told.append) as writer:
         for seed in range(3):
             record(writer, seed, 40, Outcome.FAILURE)
-        assert writer.wait(60)
+        assert writer.wait(300)
         assert writer.pending() == 0
         assert writer.committed() == ["000000", "000001", "000002"]
     store = DatasetStore.open(url)
@@ -73,7 +73,7 @@ def test_a_progress_display_that_fails_is_reported_and_holds_nothing_up(url):
     with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST, on_progress=broken) as writer:
         record(writer, 0, 5)
         with pytest.raises(CommitFailed, match="showing progress failed: ZeroDivisionError: no terminal"):
-            writer.wait(60)
+            writer.wait(300)
         record(writer, 1, 5)
     assert len(DatasetStore.open(url).episode_ids()) == 2
 
@@ -121,7 +121,7 @@ def test_an_episode_that_ended_before_its_first_tick_is_not_kept(url):
         writer.begin(SPEC, header(0))
         writer.end(result(0, Outcome.ABORTED))
         record(writer, 1, 5)
-        assert writer.wait(60)
+        assert writer.wait(300)
     with DatasetStore.open(url) as store:
         assert [store.info(each).header.seed for each in store.episode_ids()] == [1]
     assert not recoverable(url)
@@ -174,7 +174,7 @@ def test_a_queue_that_overflows_raises_at_the_next_append_and_keeps_what_came_be
             writer.append(step)
         slow.go.set()
         writer.end(result(taken + 1))
-        assert writer.wait(60)
+        assert writer.wait(300)
     read = DatasetStore.open(url).read("000000")
     assert len(read) == taken
     assert read.result.outcome is Outcome.ABORTED
@@ -288,11 +288,11 @@ def test_a_commit_process_that_dies_is_reported_its_log_kept_and_another_one_sta
     with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST, on_progress=lambda event: gate.wait(30)) as writer:
         record(writer, 0, 5)
         gate.set()
-        assert writer.wait(60)
+        assert writer.wait(300)
         os.kill(writer._commits._process.pid, 9)
         writer._commits._process.wait()
         record(writer, 1, 5)
-        assert writer.wait(60)
+        assert writer.wait(300)
         process = writer._commits._process
         os.kill(process.pid, 19)
         record(writer, 2, 5)
@@ -303,7 +303,7 @@ def test_a_commit_process_that_dies_is_reported_its_log_kept_and_another_one_sta
         with pytest.raises(
             CommitFailed, match=r"(?s)1 recorded episode.*the commit process ended.*nothing acknowledged is lost"
         ):
-            writer.wait(60)
+            writer.wait(300)
         record(writer, 3, 5)
     (left,) = recoverable(url)
     assert (left.ticks, left.finished, left.result) == (5, True, result(5))
