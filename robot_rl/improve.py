@@ -34,7 +34,10 @@ from robot_rl.settings import load
 from robot_rl.stage_run import StageRun, checkpoint_to_improve
 
 DATASET, START, CONTROL = "dataset", "start", "control/"
-RULE = "the gate's reference after its last decision; no episode of the evaluation chose it"
+RULE = (
+    "the gate's reference after its last decision, unless the rollouts that followed took it back; no episode of the "
+    "evaluation chose it"
+)
 
 
 def main(overrides: Sequence[str]) -> int:
