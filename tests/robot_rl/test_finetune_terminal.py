@@ -24,8 +24,8 @@ from tests.hardware.operators.test_terminal import become_a_terminals_program
 from tests.robot_rl.test_finetune import save_start, stored
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 120.0
-"""Storing has the lowest priority there is, so a busy machine takes its time."""
+TIMEOUT_S = 240.0
+"""Storing goes behind everything else, so a busy machine takes its time."""
 RIGHT, LEFT, CTRL_C = b"\x1b[C", b"\x1b[D", b"\x03"
 
 SESSION = """
