@@ -21,18 +21,10 @@ from benchmarks.metaworld_imitation import one_run as imitate
 from robot_rl.intervals import wilson_interval
 from robot_rl.summary import write_json
 
-IMPROVE = (
-    "rollouts=60", "reward.gamma=0.997", "offline.sampling_steps=5", "offline.sigma_min=0.1", "offline.sigma_max=0.2",
-    "offline.batches=200", "offline.ppo.learning_rate=3e-5", "critic.steps=2000", "dynamics.steps=1500",
-    "second_estimator=false", "data.shortest_fraction=0.6", "imitation.steps=600",
-)  # fmt: skip
-FINETUNE = (
-    "reward.gamma=0.997", "iterations=12", "episodes_per_iteration=50", "online.sampling_steps=5",
-    "online.sigma_min=0.1", "online.sigma_max=0.2", "online.ppo.learning_rate=5e-5", "online.ppo.clip=0.1",
-    "online.ppo.epochs=4", "online.ppo.batch_size=512", "online.ppo.kl_limit=0.01", "critic.steps=1500",
-    "tracker=none",
-)  # fmt: skip
+IMPROVE = ("rollouts=60", "second_estimator=false")
+FINETUNE = ("tracker=none",)
 DISTILL = ("distillation.steps=2000", "log.tracker=none")
+"""Besides what `configs/improve_recipe` and `configs/finetune_recipe` say for this robot."""
 ARMS = ("imitation", "success-only arm", "offline", "online", "one step")
 
 

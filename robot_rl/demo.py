@@ -81,32 +81,13 @@ SIZES = {
         episodes=100,
         improve=(
             "rollouts=60",
-            "critic.steps=2000",
-            "dynamics.steps=1500",
-            "offline.batches=200",
-            "imitation.steps=600",
             "fitted_q.steps=300",
         ),
-        finetune=("iterations=10", "episodes_per_iteration=50", "critic.steps=1500"),
+        finetune=("iterations=10", "episodes_per_iteration=50"),
         distill=("distillation.steps=2000",),
     ),
 }
-EXPLORATION = {
-    # Meta-World's actions are velocities that its demonstrators tremble at by 0.2: so much noise costs no success.
-    "metaworld": {"sampling_steps": 5, "sigma_min": 0.1, "sigma_max": 0.2},
-    "pusht": {"sampling_steps": 5, "sigma_min": 0.02, "sigma_max": 0.1},
-}
-PATIENT = "reward.gamma=0.997"
-"""At the default 0.99 a success 30 ticks sooner is worth more than one more success in five (benchmarks/RESULTS.md)."""
-OFFLINE = (PATIENT, "offline.ppo.learning_rate=3e-5")
-ONLINE = (
-    PATIENT,
-    "online.ppo.learning_rate=5e-5",
-    "online.ppo.clip=0.1",
-    "online.ppo.epochs=4",
-    "online.ppo.batch_size=512",
-)
-"""Small steps: what a policy of 0.7 M parameters bears (benchmarks/RESULTS.md)."""
+ROBOTS = ("metaworld", "pusht")
 
 
 @dataclass
@@ -189,10 +170,7 @@ class Demo:
             f"dataset={self.dataset}",
             f"run={self.improved}",
             "rounds=2",
-            "data.shortest_fraction=0.6",
             *self.size.improve,
-            *self._exploration("offline"),
-            *OFFLINE,
             f"seed={self.settings.seed}",
             f"evaluate.episodes={self.size.episodes}",
             f"evaluate.seed={self._judged}",
@@ -213,8 +191,6 @@ class Demo:
             f"dataset={self.improved / 'dataset'}",
             f"run={self.finetuned}",
             *self.size.finetune,
-            *self._exploration("online"),
-            *ONLINE,
             "reward.intervention_penalty=1",
             f"seed={400_000 + self.settings.seed}",
             self._workers,
@@ -313,9 +289,6 @@ class Demo:
             )
         )
 
-    def _exploration(self, group: str) -> list[str]:
-        return [f"{group}.{name}={value}" for name, value in EXPLORATION[self.settings.robot].items()]
-
     def _announce(self, command: str, overrides: Sequence[str]) -> float:
         self.console.rule(f"[bold]{command}", align="left")
         self.console.print(f"$ robot-rl {command} {' '.join(overrides)}", soft_wrap=True, highlight=False)
@@ -325,7 +298,7 @@ class Demo:
 def main(overrides: Sequence[str]) -> int:
     """Runs the command."""
     settings = load(DemoSettings, "demo", overrides)
-    for name, value, allowed in (("size", settings.size, SIZES), ("robot", settings.robot, EXPLORATION)):
+    for name, value, allowed in (("size", settings.size, SIZES), ("robot", settings.robot, ROBOTS)):
         if value not in allowed:
             raise RobotRLError(f"{name}={value}: wanted {' or '.join(allowed)}")
     begun = time.perf_counter()
