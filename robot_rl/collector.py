@@ -15,23 +15,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-from robot_rl.clock import SimulatedClock
 from robot_rl.collected import CollectedEpisode, MemorySink, decisions_of
-from robot_rl.rollout import run_episode
 from robot_rl.session import (
     SessionSettings,
-    build_filter,
-    build_operator,
-    build_robot,
-    header_for,
-    judge_of,
-    options_for,
 )
+from robot_rl.simulated_episodes import SimulatedEpisodes
 from robot_rl.types import Policy, RobotRLError, RobotSpec
 
 AHEAD = 2
@@ -43,52 +37,11 @@ class CollectingFailed(RobotRLError):
     """A process that runs episodes could not be set up, failed or died."""
 
 
-class EpisodeRunner:
-    """Robot and operator of one process, built once for all its episodes. A context manager.
-
-    Args:
-        settings: Robot, limits, operator, task and rollout.
-    """
-
-    def __init__(self, settings: SessionSettings) -> None:
-        self._settings = settings
-        self._robot = build_robot(settings.robot)
-        self._operator = build_operator(settings.operator, self._robot.spec)
-        self._connected = ExitStack()
-
-    @property
-    def spec(self) -> RobotSpec:
-        """The robot's."""
-        return self._robot.spec
-
-    def __enter__(self) -> Self:
-        self._connected.enter_context(self._robot)
-        self._connected.enter_context(self._operator)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connected.close()
-
-    def run(self, policy: Policy, seed: int) -> CollectedEpisode:
-        """One episode, with a command filter of its own so that a fault ends with it."""
-        sink = MemorySink()
-        settings = self._settings
-        with _one_torch_thread():
-            run_episode(
-                self._robot,
-                policy,
-                self._operator,
-                judge_of(self._robot),
-                SimulatedClock(),
-                build_filter(self._robot.spec, settings.limits),
-                sink,
-                options_for(policy, settings.task, settings.rollout),
-                seed,
-                header_for(settings.task, self._operator, policy, seed),
-            )
-        return collected(sink, policy)
+def _collect_one(episodes: SimulatedEpisodes, policy: Policy, seed: int) -> CollectedEpisode:
+    sink = MemorySink()
+    with _one_torch_thread():
+        episodes.run(policy, sink, seed)
+    return collected(sink, policy)
 
 
 def collected(sink: MemorySink, policy: Policy) -> CollectedEpisode:
@@ -117,14 +70,14 @@ class EpisodeCollector:
         self._settings = settings
         self._workers = workers
         self._pool: list[_Worker] = []
-        self._here: EpisodeRunner | None = None
+        self._here: SimulatedEpisodes | None = None
         self._entered = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             if self._workers == 1:
-                self._here = stack.enter_context(EpisodeRunner(self._settings))
-                self.spec = self._here.spec
+                self._here = stack.enter_context(SimulatedEpisodes(self._settings))
+                self.spec = self._here.robot.spec
             else:
                 stack.callback(self._stop)
                 self._pool = [_start(self._settings) for _ in range(self._workers)]
@@ -151,7 +104,7 @@ class EpisodeCollector:
         """
         policy.spec.require(self.spec, "the policy")
         if self._here is not None:
-            return map(self._here.run, [policy] * len(seeds), seeds)
+            return map(partial(_collect_one, self._here, policy), seeds)
         return self._collect(pickle.dumps(policy), seeds)
 
     def _collect(self, policy: bytes, seeds: Sequence[int]) -> Iterator[CollectedEpisode]:
@@ -271,15 +224,15 @@ def _serve(connection: Connection, settings: SessionSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     policy: Policy | None = None
     try:
-        with EpisodeRunner(settings) as runner:
-            connection.send(runner.spec)
+        with SimulatedEpisodes(settings) as episodes:
+            connection.send(episodes.robot.spec)
             while True:
                 asked = connection.recv()
                 if isinstance(asked, bytes):
                     policy = cast(Policy, pickle.loads(asked))
                     continue
                 assert policy is not None
-                connection.send(runner.run(policy, asked))
+                connection.send(_collect_one(episodes, policy, asked))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception as error:

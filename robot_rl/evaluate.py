@@ -15,22 +15,16 @@ from typing import Any, NamedTuple, Self
 from rich.console import Console
 from rich.progress import track
 
-from robot_rl.clock import SimulatedClock
 from robot_rl.film import FILM_FPS, FilmSink
-from robot_rl.rollout import run_episode
 from robot_rl.session import (
     NoSink,
     SessionSettings,
-    build_filter,
-    build_operator,
     build_robot,
-    header_for,
-    judge_of,
     load_acting_policy,
-    options_for,
     software_version,
 )
 from robot_rl.settings import MISSING, load
+from robot_rl.simulated_episodes import SimulatedEpisodes
 from robot_rl.summary import EvaluationIdentity, evaluation_document, write_json
 from robot_rl.types import ActionChunk, EpisodeResult, Observation, Policy, RobotRLError
 from robot_rl.video import Frame, captioned, play_together, write_video
@@ -177,39 +171,23 @@ class EpisodeRunner:
     """Robot, operator and policy of one process, built once for all its episodes. A context manager."""
 
     def __init__(self, settings: EvalSettings) -> None:
-        self._settings = settings
         self._policy = TimedPolicy(load_acting_policy(settings.policy, settings.device))
-        self._options = options_for(self._policy, settings.task, settings.rollout)
-        self._robot = build_robot(settings.robot)
-        self._operator = build_operator(settings.operator, self._robot.spec)
-        self._connected = ExitStack()
+        self._episodes = SimulatedEpisodes(settings)
 
     def __enter__(self) -> Self:
-        self._connected.enter_context(self._robot)
-        self._connected.enter_context(self._operator)
+        self._episodes.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connected.close()
+        self._episodes.__exit__(kind, error, trace)
 
     def run(self, seed: int, film: bool) -> Evaluated:
-        """One episode in simulated time, with a command filter of its own so that a fault ends with it."""
-        sink = FilmSink(self._robot) if film else NoSink()
+        """One episode in simulated time."""
+        sink = FilmSink(self._episodes.robot) if film else NoSink()
         self._policy.latency_ms = []
-        result = run_episode(
-            self._robot,
-            self._policy,
-            self._operator,
-            judge_of(self._robot),
-            SimulatedClock(),
-            build_filter(self._robot.spec, self._settings.limits),
-            sink,
-            self._options,
-            seed,
-            header_for(self._settings.task, self._operator, self._policy, seed),
-        )
+        result = self._episodes.run(self._policy, sink, seed)
         return Evaluated(result, self._policy.latency_ms, sink.frames() if isinstance(sink, FilmSink) else [])
 
 
