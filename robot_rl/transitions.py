@@ -25,7 +25,7 @@ from policies.normalizer import ACTION
 from robot_rl.types import Episode, FloatArray, Outcome, RobotRLError, Source
 
 Integers = npt.NDArray[np.int64]
-REWARD_SOURCES = ("outcome", "recorded")
+REWARD_SOURCES = ("outcome", "recorded", "progress")
 PER_EPISODE = ("success", "discounted_return", "episode_length")
 
 
@@ -39,9 +39,10 @@ class RewardConfig:
 
     Attributes:
         gamma: Discount per tick.
-        source: `outcome`, 1 at the last tick of an episode labelled a success and 0 elsewhere; or `recorded`, what the
-            judge gave at every tick.
-        scale: Multiplies either.
+        source: `outcome`, 1 at the last tick of an episode labelled a success and 0 elsewhere; `recorded`, what the
+            judge gave at every tick; `progress`, by how much that rose since the tick before. A judge who gives more
+            the nearer the goal pays for lingering near it: `recorded` makes reaching it a loss, `progress` does not.
+        scale: Multiplies any of them.
         intervention_penalty: Taken off the reward of the policy's last tick before an operator takes over: that the
             operator had to is itself a signal (RLIF, arXiv 2311.12996).
     """
@@ -70,6 +71,8 @@ class RewardConfig:
         """Reward of every tick. Shape (T,)."""
         if self.source == "recorded":
             rewards = episode.reward.astype(np.float64)
+        elif self.source == "progress":
+            rewards = np.diff(episode.reward.astype(np.float64), prepend=episode.reward[:1])
         else:
             rewards = np.zeros(len(episode))
             rewards[-1:] = episode.result.outcome is Outcome.SUCCESS
@@ -82,9 +85,9 @@ class RewardConfig:
     def ends(self, episode: Episode) -> bool:
         """Whether nothing is to be had after the episode, so that nothing is bootstrapped.
 
-        Rewarded by outcome, a labelled success has had all there is, even where a time limit cut it off.
+        Rewarded by outcome or progress, a labelled success has had all there is, even where a time limit cut it off.
         """
-        labelled = self.source == "outcome" and episode.result.outcome is Outcome.SUCCESS
+        labelled = self.source != "recorded" and episode.result.outcome is Outcome.SUCCESS
         return episode.result.terminated or labelled
 
 

@@ -128,6 +128,15 @@ def test_rewards_are_summed_over_valid_rows_only():
     assert found.discounted_return.tolist() == [2 * (1 + 5 + 25)]
 
 
+def test_progress_is_the_rise_of_what_the_judge_gives_so_that_lingering_earns_nothing():
+    lingering = make_episode(4, Outcome.FAILURE, reward=[0.25, 0.75, 0.75, 0.5])
+    config = RewardConfig(gamma=1.0, source="progress", scale=2.0)
+    assert config.rewards(lingering).tolist() == [0.0, 1.0, 0.0, -0.5]
+    assert encode(lingering, reward=config).discounted_return.tolist() == [0.5]
+    reached = make_episode(3, Outcome.SUCCESS, terminated=False, reward=[0.25, 0.75, 1.0])
+    assert encode(reached, reward=config).terminated.tolist() == [False, True, True]
+
+
 def test_windows_never_cross_from_one_episode_into_another():
     one, two = make_episode(4, seed=1), make_episode(3, Outcome.FAILURE, seed=2)
     both, alone = encode(one, two), [encode(one), encode(two)]
@@ -267,7 +276,7 @@ def test_windows_agree_with_a_slow_reading_tick_by_tick(data):
         reward=data.draw(st.lists(st.floats(-2, 2), min_size=ticks, max_size=ticks)),
         source=data.draw(st.lists(st.integers(0, 1), min_size=ticks, max_size=ticks)),
     )
-    source, gamma = data.draw(st.sampled_from(["outcome", "recorded"])), data.draw(st.floats(0.1, 1.0))
+    source, gamma = data.draw(st.sampled_from(["outcome", "recorded", "progress"])), data.draw(st.floats(0.1, 1.0))
     config = RewardConfig(gamma, source, intervention_penalty=data.draw(st.sampled_from([0.0, 0.3])))
     found = encode(episode, reward=config, policy=policy, stride=stride, batch_size=data.draw(st.integers(1, 5)))
     wanted = reference(episode, config, rows, stride)
