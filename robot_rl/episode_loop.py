@@ -76,7 +76,8 @@ class RolloutOptions:
         blend_s: Cross-fade from one chunk to the next; None is 0 in simulated time, where each chunk begins exactly
             where the last one ends, and in real time 0.15 or half of the executed rows, whichever is shorter.
         handover_s: Ramp when control passes between policy and operator, either way, and after a pause.
-        action_latency_s: From sending an action to the arm moving; rows are sent early by it.
+        action_latency_s: From sending an action to the arm moving; rows are sent early by it. None is what the robot's
+            yaml says (`latency.command_s`), 0 if it says nothing.
         policy_timeout_s: A policy silent for longer is a fault (real time only).
         operator_timeout_s: An operator who has control and gives no action for longer is a fault.
         stale_timeout_s: Ticks without an observation for longer than this are a fault.
@@ -89,7 +90,7 @@ class RolloutOptions:
     execute_horizon: int | None = None
     blend_s: float | None = None
     handover_s: float = 0.3
-    action_latency_s: float = 0.0
+    action_latency_s: float | None = None
     policy_timeout_s: float = 2.0
     operator_timeout_s: float = 0.5
     stale_timeout_s: float = 0.5

@@ -131,7 +131,7 @@ def _driver(
     return PolicyDriver(
         policy,
         inference,
-        ChunkSchedule(robot.spec, _ns(options.action_latency_s)),
+        ChunkSchedule(robot.spec, _ns(options.action_latency_s or 0.0)),
         options.execute_horizon,
         _ns(blend_duration_s(options, robot.spec, simulated)),
         _ns(options.handover_s),

@@ -60,6 +60,9 @@ class SessionSettings:
     Attributes:
         robot: `configs/robot/*.yaml`: the class and its arguments.
         limits: The same file's limits of the command filter.
+        arm: The same file's settings of `arm_node`, which a robot behind ROS 2 topics has.
+        cameras: The same file's `camera_node` processes by name.
+        latency: The same file's measured latencies: `command_s` is from sending an action to the arm moving.
         operator: `configs/operator/*.yaml`.
         task: `configs/task/*.yaml`.
         rollout: See `RolloutOptions`.
@@ -70,6 +73,15 @@ class SessionSettings:
     operator: dict[str, Any] = MISSING
     task: TaskSettings = field(default_factory=TaskSettings)
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
+    arm: dict[str, Any] = field(default_factory=dict)
+    cameras: dict[str, Any] = field(default_factory=dict)
+    latency: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Rows are sent early by the robot's own latency, unless the user says another."""
+        command_s = self.latency.get("command_s")
+        if self.rollout.action_latency_s is None and command_s is not None:
+            self.rollout = replace(self.rollout, action_latency_s=float(command_s))
 
 
 class FilteredCommands:

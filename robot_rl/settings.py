@@ -17,20 +17,20 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from yaml import YAMLError
 
+from robot_rl.config_files import CONFIG_DIRECTORY, ConfigError, find_option, options, user_directories
 from robot_rl.types import HelpRequested, RobotRLError
 
 __all__ = ["MISSING", "ConfigError", "build", "compose", "load", "to_dataclass"]
 
-CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
-
 T = TypeVar("T")
-
-
-class ConfigError(RobotRLError):
-    """A setting that does not exist, has the wrong type, or is missing."""
 
 
 def load(schema: type[T], config_name: str, overrides: Sequence[str]) -> T:
@@ -59,19 +59,29 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
         ConfigError: A group's option does not exist, or an override is not `name=value`.
     """
     GlobalHydra.instance().clear()
+    places = [CONFIG_DIRECTORY, *user_directories(own=CONFIG_DIRECTORY)]
+    search = _search_path(places[1:])
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
-        groups = hydra_compose(config_name, return_hydra_config=True).hydra.runtime.choices
+        groups = hydra_compose(config_name, search, return_hydra_config=True).hydra.runtime.choices
         choices = [each for each in overrides if each.partition("=")[0] in groups]
         values = [each for each in overrides if each not in choices]
         for each in values:
             if not each.partition("=")[0].replace(".", "").isidentifier() or "=" not in each:
                 raise ConfigError(f"'{each}' is not a setting: wanted name=value (robot-rl {config_name} --help)")
         try:
-            config = hydra_compose(config_name, overrides=choices)
+            for group, _, option in (each.partition("=") for each in choices):
+                find_option(group, option, places)
+            config = hydra_compose(config_name, overrides=[*search, *choices])
             OmegaConf.set_struct(config, False)
             return cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(_explain(error)) from None
+
+
+def _search_path(places: Sequence[Path]) -> list[str]:
+    """Hydra's override that adds the user's directories after our own."""
+    quoted = ("'file://" + str(place).replace("'", "\\'") + "'" for place in places)
+    return [f"hydra.searchpath=[{', '.join(quoted)}]"] if places else []
 
 
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
@@ -86,6 +96,9 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     except MissingMandatoryValue as error:
         key = getattr(error, "full_key", None) or "a required setting"
         raise ConfigError(f"{key} is required: add {key}=... to the command") from None
+    except InterpolationToMissingValueError as error:
+        key = str(error.msg).splitlines()[0].rpartition(": ")[2]
+        raise ConfigError(f"{key} is required by {error.full_key}: add {key}=... to the command") from None
     except OmegaConfBaseException as error:
         defaults = OmegaConf.to_container(OmegaConf.structured(schema))
         raise ConfigError(_explain(error, _leaves(defaults))) from None
@@ -101,7 +114,8 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
         raise ConfigError(f"no _target_ among {', '.join(settings) or 'the settings'}: name the class to build")
     _require_parameters(settings)
     try:
-        return instantiate(settings, **arguments)
+        # Plain lists and dictionaries all the way down: nobody below sees OmegaConf's.
+        return instantiate({"_convert_": "all", **settings}, **arguments)
     except HydraException as error:
         if isinstance(error.__cause__, RobotRLError):
             raise error.__cause__ from None
@@ -116,7 +130,7 @@ def _require_parameters(settings: dict[str, Any]) -> None:
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"_target_ {settings['_target_']} cannot be imported: {error}") from error
     for key in settings:
-        if key not in parameters and key not in {"_target_", "_partial_"}:
+        if key not in parameters and key not in {"_target_", "_partial_", "_convert_"}:
             near = difflib.get_close_matches(key, parameters, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"{settings['_target_']} takes no '{key}': {hint}It takes {', '.join(parameters)}")
@@ -126,8 +140,9 @@ def _help_text(schema: type[Any], config_name: str) -> str:
     """Every setting of a command with its default, and the options of its groups."""
     composed = compose(config_name, ())
     config = OmegaConf.merge(OmegaConf.structured(schema), composed)
+    places = [CONFIG_DIRECTORY, *user_directories(own=CONFIG_DIRECTORY)]
     groups = [
-        f"  {group.name}=" + "|".join(sorted(path.stem for path in group.glob("*.yaml")))
+        f"  {group.name}=" + "|".join(options(group.name, places))
         for group in sorted(CONFIG_DIRECTORY.iterdir())
         if group.is_dir() and group.name in composed
     ]
