@@ -1,0 +1,210 @@
+"""From ROS messages to arrays: pure functions that read any object with a message's attributes.
+
+rclpy, our own client and a bag reader hand over different classes with the same fields; one decoder for all of them is
+what makes a recorded bag give the observations that a live session saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from robot_rl.types import NS_PER_S, RobotRLError
+
+FloatRow = npt.NDArray[np.float64]
+Picture = npt.NDArray[np.uint8]
+
+LARGEST_SIDE_PX = 8192
+"""No camera that we know is larger; a message that claims more is damaged or hostile."""
+QUATERNION_TOLERANCE = 0.05
+"""How far from 1 the length of a quaternion may be before it is taken for damaged rather than rounded."""
+CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "rgba8": 4, "bgra8": 4, "8UC1": 1, "8UC3": 3}
+"""Image encoding to bytes per pixel. `8UC3` is OpenCV's own order, blue first."""
+_TO_RGB = {
+    "bgr8": cv2.COLOR_BGR2RGB,
+    "8UC3": cv2.COLOR_BGR2RGB,
+    "mono8": cv2.COLOR_GRAY2RGB,
+    "8UC1": cv2.COLOR_GRAY2RGB,
+    "rgba8": cv2.COLOR_RGBA2RGB,
+    "bgra8": cv2.COLOR_BGRA2RGB,
+}
+_FIELDS = ("position", "velocity", "effort")
+
+
+class BadMessage(RobotRLError):
+    """A message that does not hold what the stream needs."""
+
+
+class OtherJoints(BadMessage):
+    """A joint state of other joints altogether, as where arm and gripper publish on one topic."""
+
+
+def stamp_ns(message: Any) -> int:
+    """Capture time of a stamped message [ns]; 0 if its publisher does not stamp."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def seconds_and_nanoseconds(time_ns: int) -> dict[str, int]:
+    """The fields of a `builtin_interfaces/Time` or `Duration`."""
+    sec, nanosec = divmod(time_ns, NS_PER_S)
+    return {"sec": sec, "nanosec": nanosec}
+
+
+def joint_values(message: Any, joints: Sequence[str], field: str = "position") -> FloatRow:
+    """One value per joint, by name: the order of a JointState is its publisher's business.
+
+    Args:
+        message: JointState.
+        joints: Wanted order.
+        field: `position`, `velocity` or `effort`.
+
+    Returns:
+        Shape (len(joints),).
+
+    Raises:
+        OtherJoints: The message has none of the joints.
+        BadMessage: Some are missing or twice there, the field is not filled, or a value is not finite.
+    """
+    names = [str(name) for name in message.name]
+    missing = [joint for joint in joints if joint not in names]
+    if missing:
+        kind = OtherJoints if len(missing) == len(joints) else BadMessage
+        raise kind(
+            f"no joint {quoted(missing)} in the message, which has {quoted(names)}; name the joints as the driver does"
+        )
+    values = _field(message, field)
+    if len(values) != len(names):
+        raise BadMessage(
+            f"{len(values)} values of '{field}' for {len(names)} joints; choose a field that the driver fills"
+        )
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise BadMessage(f"joint {quoted(twice)} is in the message more than once; two drivers as one?")
+    row = values[[names.index(joint) for joint in joints]]
+    return _finite(row, joints)
+
+
+def numbers(message: Any, names: Sequence[str], size: int) -> FloatRow:
+    """A JointState used as stamped numbers; by name where they have names, else all of them in order.
+
+    Args:
+        message: JointState whose `position` holds the numbers.
+        names: Wanted order; () for a stream without names.
+        size: How many.
+
+    Returns:
+        Shape (size,).
+
+    Raises:
+        BadMessage: A name is missing, or there are more or fewer numbers.
+    """
+    if names:
+        return joint_values(message, names)
+    values = _field(message, "position")
+    if len(values) != size:
+        raise BadMessage(f"{len(values)} numbers in the message, wanted {size}; compare the yaml with the publisher")
+    return _finite(values, [str(index) for index in range(size)])
+
+
+def pose(message: Any) -> FloatRow:
+    """Position and unit quaternion of a PoseStamped: x, y, z [m], qx, qy, qz, qw. Shape (7,).
+
+    Raises:
+        BadMessage: A number is not finite, or the quaternion is no rotation.
+    """
+    place, turn = message.pose.position, message.pose.orientation
+    row = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w], dtype=np.float64)
+    _finite(row, ("x", "y", "z", "qx", "qy", "qz", "qw"))
+    length = float(np.linalg.norm(row[3:]))
+    if abs(length - 1.0) > QUATERNION_TOLERANCE:
+        raise BadMessage(f"the pose's quaternion has length {length:.3g}, wanted 1; the driver does not fill it")
+    row[3:] /= length
+    return row
+
+
+def image(message: Any, size: Sequence[int]) -> Picture:
+    """An Image as RGB of the wanted size.
+
+    Args:
+        message: Image of an encoding in `CHANNELS`; rows may be padded (`step`).
+        size: Height and width [px].
+
+    Returns:
+        Shape (height, width, 3).
+
+    Raises:
+        BadMessage: Another encoding, or the data does not fit the header.
+    """
+    encoding = str(message.encoding)
+    channels = CHANNELS.get(encoding)
+    if channels is None:
+        raise BadMessage(f"image encoding is '{encoding}', wanted one of {', '.join(CHANNELS)}; set it in the driver")
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    _check_side(height, width)
+    data = _bytes(message.data)
+    if step < width * channels or len(data) < step * (height - 1) + width * channels:
+        raise BadMessage(f"an {encoding} image of {width}x{height} px, step {step}, with {len(data)} bytes is damaged")
+    rows = np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1), writeable=False)
+    code = _TO_RGB.get(encoding)
+    pixels = np.ascontiguousarray(rows)
+    return _resized(pixels if code is None else cv2.cvtColor(pixels, code), size)
+
+
+def compressed_image(message: Any, size: Sequence[int]) -> Picture:
+    """A CompressedImage (JPEG or PNG) as RGB of the wanted size. Shape (height, width, 3).
+
+    Raises:
+        BadMessage: Not a readable picture.
+    """
+    data = _bytes(message.data)
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if pixels is None:
+        raise BadMessage(f"{len(data)} bytes of format '{message.format}' are no readable JPEG or PNG")
+    _check_side(*pixels.shape[:2])
+    return _resized(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), size)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names for an error."""
+    return ", ".join(f"'{name}'" for name in names) or "nothing"
+
+
+def _field(message: Any, field: str) -> FloatRow:
+    if field not in _FIELDS:
+        raise BadMessage(f"field '{field}' of a JointState: wanted {', '.join(_FIELDS)}")
+    return np.array(getattr(message, field), dtype=np.float64)
+
+
+def _finite(row: FloatRow, names: Sequence[str]) -> FloatRow:
+    for name, value in zip(names, row.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise BadMessage(f"'{name}' is {value} in the message, wanted a finite number")
+    return row
+
+
+def _bytes(data: Any) -> npt.NDArray[np.uint8]:
+    """A message's bytes without a copy, whichever container its backend uses."""
+    if isinstance(data, np.ndarray):
+        return data.view(np.uint8).reshape(-1)
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def _check_side(height: int, width: int) -> None:
+    if not (0 < height <= LARGEST_SIDE_PX and 0 < width <= LARGEST_SIDE_PX):
+        raise BadMessage(f"an image of {width}x{height} px, wanted sides of 1 to {LARGEST_SIDE_PX} px")
+
+
+def _resized(pixels: Any, size: Sequence[int]) -> Picture:
+    height, width = size
+    if pixels.shape[:2] == (height, width):
+        return np.ascontiguousarray(pixels, dtype=np.uint8)
+    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized: Picture = cv2.resize(pixels, (width, height), interpolation=method)
+    return resized
