@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from hardware.operators.key_motion import HoldTiming, KeyDrive, KeyLayout, LayoutError
+from hardware.operators.key_motion import HoldTiming, KeyDrive
+from hardware.operators.layout import Layout, LayoutError
 from hardware.operators.terminal import KeyDecoder, RawTerminal
 from hardware.operators.terminal_view import Screen, TerminalView
 from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
@@ -93,7 +94,7 @@ class KeyboardOperator:
 
     Args:
         spec: The robot's.
-        layouts: Robot name to its keys; see `KeyLayout.for_spec`.
+        layouts: Robot name to its keys; see `Layout.for_spec`.
         name: Who drives; recorded with every episode.
         correcting: Whether a policy drives until Tab is pressed.
         view: Camera stream to show, `auto` for the first one, None for numbers only.
@@ -120,10 +121,8 @@ class KeyboardOperator:
         terminal: KeyTerminal | None = None,
     ) -> None:
         self.name = name
-        self.layout = KeyLayout.for_spec(spec, layouts)
-        taken = sorted({key for key in self.layout.keys if key in RESERVED or self.layout.keys.count(key) > 1})
-        if taken:
-            raise LayoutError(f"operator.layouts.{spec.name} uses the key '{taken[0]}', which is taken; choose another")
+        self.layout = Layout.for_spec(spec, layouts)
+        self.layout.check_controls(spec.name, axes=(), keys=self.layout.controls, used=RESERVED)
         self._spec = spec
         self._correcting = correcting
         self._picture = _picture_stream(spec, view)
@@ -184,7 +183,11 @@ class KeyboardOperator:
 
     def legend(self) -> str:
         """What every key does."""
-        rows = [(f"{each.minus} / {each.plus}", each.meaning or str(each.dimension)) for each in self.layout.moving]
+        rows = [
+            (f"{each.minus} / {each.plus}", each.meaning or str(each.dimension))
+            for each in self.layout.moving
+            if each.plus
+        ]
         rows += [(each.key, each.meaning or str(each.dimension)) for each in self.layout.switching]
         rows += [
             ("1 2 3", ", ".join(word for word, _ in SPEED_SCALES.values())),
@@ -223,7 +226,7 @@ class KeyboardOperator:
             self._episode.in_control = not self._episode.in_control
             self._episode.message = ""
             self._drive.anchor(observation)
-        elif key in self.layout.keys:
+        elif key in self.layout.controls:
             self._move(key, now_ns, observation)
 
     def _move(self, key: str, now_ns: int, observation: Observation) -> None:

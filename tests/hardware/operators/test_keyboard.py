@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import yaml
 
-from hardware.operators.key_motion import HeldKeys, HoldTiming, LayoutError
+from hardware.operators.key_motion import HeldKeys, HoldTiming
 from hardware.operators.keyboard import KeyboardOperator
+from hardware.operators.layout import LayoutError
 from robot_rl.types import ActionKind, ArraySpec, Observation, OperatorEvent, Outcome, RobotSpec
 
 MS = 1_000_000
@@ -303,15 +304,18 @@ def test_a_new_episode_starts_with_the_policy_in_control():
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        (None, "no keys for robot 'pusht'; operator.layouts has other: add a section"),
-        ({"moving": []}, "no key drives action dimension 0 of 'pusht'"),
-        ({"moving": [{"dimension": 5, "minus": "a", "plus": "d", "speed": 1}]}, "action dimension '5' of 'pusht'"),
+        (None, "no layout for robot 'pusht'; operator.layouts has other: add a section"),
+        ({"moving": []}, "nothing drives action dimension 0 of 'pusht'"),
+        ({"moving": [{"dimension": 5, "minus": "a", "plus": "d", "speed": 1}]}, "no action dimension '5' of 'pusht'"),
         ({"moving": [{"dimension": 0, "minus": "a", "plus": "d", "speed": 1}]}, "give stream and index"),
         ({"moving": [{"dimension": 0, "keys": "ad"}]}, "it takes dimension, minus, plus, speed"),
-        ({"switching": [{"dimension": 0, "key": "n", "first": 0, "second": 1}] * 2}, "two key entries drive"),
+        (
+            {"switching": [{"dimension": 0, "key": "n", "first": 0, "second": 1}] * 2},
+            "two entries of operator.layouts.pusht drive",
+        ),
         (
             {"switching": [{"dimension": each, "key": "n", "first": 0, "second": 1} for each in (0, 1)]},
-            "uses the key 'n', which is taken",
+            "uses 'n', which is taken",
         ),
         ({"moving": [{"dimension": 0, "minus": "a", "plus": "d", "speed": 1, "stream": "tool"}]}, "no stream 'tool'"),
     ],
@@ -319,6 +323,12 @@ def test_a_new_episode_starts_with_the_policy_in_control():
 def test_keys_that_do_not_fit_the_robot_are_refused_in_words(layout, message):
     with pytest.raises(LayoutError, match=message):
         KeyboardOperator(PUSHT, {"pusht": layout} if layout is not None else {"other": {}}, terminal=TypedTerminal())
+
+
+def test_a_key_layout_with_an_axis_is_refused():
+    axes = [{"dimension": each, "axis": "left_x", "speed": 1, "stream": "state"} for each in (0, 1)]
+    with pytest.raises(LayoutError, match="no axis 'left_x'; there is none"):
+        KeyboardOperator(PUSHT, {"pusht": {"moving": axes}}, terminal=TypedTerminal())
 
 
 def test_a_duration_of_nothing_is_refused():

@@ -1,0 +1,87 @@
+"""From how far each control is deflected to a robot's action: displacements, targets, switches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hardware.operators.layout import Layout, Moving, dimension_index
+from robot_rl.types import ActionKind, FloatArray, Observation, RobotSpec
+
+
+class Drive:
+    """Turns the deflection of controls into actions.
+
+    A RATE dimension gets the displacement of one tick. A POSITION dimension has a target that starts where the robot
+    is seen, moves with the controls and stays where it was left. A switch changes with every press.
+
+    Args:
+        spec: The robot's.
+        layout: Of the device for this robot.
+    """
+
+    def __init__(self, spec: RobotSpec, layout: Layout) -> None:
+        self._spec = spec
+        self._low, self._high = spec.action.bounds()
+        self._moving = [(dimension_index(spec, each.dimension), each) for each in layout.moving]
+        self._switching = [(dimension_index(spec, each.dimension), each) for each in layout.switching]
+        self._target = np.zeros(spec.action.shape)
+
+    def anchor(self, observation: Observation) -> None:
+        """Starts from where the robot is seen to be, at rest."""
+        for index, moving in self._moving:
+            if moving.stream is not None:
+                self._target[index] = float(observation.values[moving.stream].flat[moving.index])
+        for index, switch in self._switching:
+            is_second = switch.stream is not None and switch.is_second(
+                float(observation.values[switch.stream].flat[switch.index])
+            )
+            self._target[index] = switch.second if is_second else switch.first
+
+    def press(self, key: str) -> None:
+        """Switches what a key or button switches, if anything."""
+        for index, switch in self._switching:
+            if key == switch.key:
+                self._target[index] = switch.first if self._target[index] == switch.second else switch.second
+
+    def action(
+        self, observation: Observation, deflection: Callable[[str], float], speed_scale: float = 1.0
+    ) -> FloatArray:
+        """The action for this tick. Shape (A,), the action's dtype.
+
+        Args:
+            observation: This tick's.
+            deflection: How far a control is deflected: a key or button 0 to 1, an axis -1 to 1.
+            speed_scale: Of every speed.
+        """
+        for index, moving in self._moving:
+            moved = _deflected(moving, deflection) * moving.speed * speed_scale / self._spec.control_hz
+            if self._spec.action_kinds[index] is ActionKind.RATE:
+                self._target[index] = moved
+                continue
+            self._target[index] += moved
+            if moving.leash is not None and moving.stream is not None:
+                seen = float(observation.values[moving.stream].flat[moving.index])
+                self._target[index] = min(max(self._target[index], seen - moving.leash), seen + moving.leash)
+        self._target = np.clip(self._target, self._low, self._high)
+        return self._target.astype(self._spec.action.dtype)
+
+    def switches(self) -> list[str]:
+        """What every switch is set to, in words."""
+        words = []
+        for index, switch in self._switching:
+            name, _, states = (switch.meaning or str(switch.dimension)).partition(" ")
+            first, _, second = states.partition(" / ")
+            state = (second or "on") if self._target[index] == switch.second else (first or "off")
+            words.append(f"{name} {state}")
+        return words
+
+
+def _deflected(moving: Moving, deflection: Callable[[str], float]) -> float:
+    """How far a dimension's controls are deflected altogether, -1 to 1."""
+    if moving.axis:
+        return deflection(moving.axis)
+    if not moving.plus:
+        return 0.0
+    return deflection(moving.plus) - deflection(moving.minus)
