@@ -1,0 +1,98 @@
+"""What a node is told: one JSON file with the whole resolved robot, and the objects that it names.
+
+Nodes run on the robot's computer, where neither Hydra nor torch need be; so this is all of instantiation that they get.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from robot_rl.types import RobotRLError
+
+TARGET = "_target_"
+
+Settings = TypeVar("Settings")
+
+
+class BadConfig(RobotRLError):
+    """A node's settings are missing or make no sense."""
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The robot that a JSON file describes.
+
+    Args:
+        path: As given with `--ros-args -p config:=...`.
+
+    Raises:
+        BadConfig: There is no such file, or it holds no JSON object.
+    """
+    if not path:
+        raise BadConfig("no robot given: start the node with --ros-args -p config:=/path/to/robot.json")
+    try:
+        document = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise BadConfig(f"cannot read {path} ({error.strerror}): wanted a robot's settings as JSON") from error
+    except ValueError as error:
+        raise BadConfig(f"{path} is no JSON ({error}): write it anew with robot-rl up") from error
+    if not isinstance(document, dict):
+        raise BadConfig(f"{path} holds a {type(document).__name__}, wanted an object with the robot's settings")
+    return document
+
+
+def build(target_settings: Mapping[str, Any]) -> Any:
+    """The object that `_target_` names, made with the other keys; settings within settings are built first.
+
+    Raises:
+        BadConfig: There is no such class, or it does not take these settings.
+    """
+    target = target_settings.get(TARGET)
+    if not isinstance(target, str):
+        raise BadConfig(f"settings {sorted(target_settings)} have no {TARGET}: name the class to build")
+    make = _find(target)
+    arguments = {key: _built(value) for key, value in target_settings.items() if key != TARGET}
+    try:
+        return make(**arguments)
+    except TypeError as error:
+        raise BadConfig(f"{target} does not take {', '.join(arguments) or 'no settings'}: {error}") from error
+
+
+def read_section(what: str, section: Mapping[str, Any] | None, kind: type[Settings]) -> Settings:
+    """A dataclass filled from a part of the robot's settings.
+
+    Raises:
+        BadConfig: The part is absent, or a key is unknown or missing.
+    """
+    if not isinstance(section, Mapping) or not section:
+        raise BadConfig(f"the robot's settings have no '{what}': this node has nothing to run")
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    unknown = sorted(set(section) - {field.name for field in fields})
+    if unknown:
+        known = ", ".join(field.name for field in fields)
+        raise BadConfig(f"{what}.{unknown[0]} is no setting; there are {known}")
+    try:
+        return kind(**section)
+    except TypeError as error:
+        raise BadConfig(f"{what} is incomplete: {error}") from error
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return build(value) if TARGET in value else {key: _built(each) for key, each in value.items()}
+    return [_built(each) for each in value] if isinstance(value, list) else value
+
+
+def _find(target: str) -> Any:
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise BadConfig(f"cannot import {module_name or target!r} of {TARGET} {target}: {error}") from error
+    if not hasattr(module, name):
+        raise BadConfig(f"{module_name} has no {name!r} ({TARGET}: {target})")
+    return getattr(module, name)
