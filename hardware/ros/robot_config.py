@@ -1,0 +1,244 @@
+"""The `robot` section of a yaml in `configs/robot/ros/`, checked as a whole before anything is connected.
+
+Every mistake is named with its key: a key that means nothing, a joint that no stream shows, a topic used twice, an
+action without a range. Limits of the command filter are the section `limits`, checked by `hardware/limits.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hardware.ros.streams import (
+    RobotYamlError,
+    StreamConfig,
+    number,
+    plain,
+    refuse_twice,
+    refuse_unknown,
+    require_mapping,
+    strings,
+    topic_name,
+)
+from robot_rl.types import ActionKind, ArraySpec, RobotSpec
+
+ADAPTERS = ("arm_node", "joint_forward", "joint_trajectory", "cartesian_pose", "servo_twist")
+_ACTION_KEYS = {"names", "unit", "kinds", "low", "high", "dtype"}
+_STATUS_KEYS = {"topic", "type", "field", "one_of", "remedy", "latched", "fields"}
+
+
+@dataclass(frozen=True)
+class StatusCondition:
+    """What a vendor's driver must say before the arm may be moved.
+
+    Attributes:
+        name: For errors.
+        topic: For example `/io_and_status_controller/robot_program_running`.
+        type: Its message type, `std_msgs/msg/Bool`.
+        field: Of the message.
+        one_of: Values of the field that allow motion.
+        remedy: What a person has to do otherwise.
+        latched: Whether the driver publishes it once and keeps it for late subscribers.
+        fields: The message's definition, for a type outside the standard packages: `uint8 mode`.
+    """
+
+    name: str
+    topic: str
+    type: str
+    field: str
+    one_of: tuple[Any, ...]
+    remedy: str
+    latched: bool = True
+    fields: str = ""
+
+    @classmethod
+    def parse(cls, name: str, document: object) -> StatusCondition:
+        """A condition from its yaml."""
+        where = f"robot.status.{name}"
+        keys = require_mapping(document, where)
+        refuse_unknown(keys, _STATUS_KEYS, where)
+        for key in ("topic", "type", "one_of", "remedy"):
+            if keys.get(key) is None:
+                raise RobotYamlError(f"{where}.{key} is missing")
+        if not isinstance(keys["one_of"], list) or not keys["one_of"]:
+            raise RobotYamlError(f"{where}.one_of is {keys['one_of']!r}, wanted a list of the values that allow motion")
+        return cls(
+            name=name,
+            topic=topic_name(keys["topic"], f"{where}.topic"),
+            type=message_type(keys["type"], f"{where}.type"),
+            field=str(keys.get("field", "data")),
+            one_of=tuple(keys["one_of"]),
+            remedy=str(keys["remedy"]),
+            latched=bool(keys.get("latched", True)),
+            fields=str(keys.get("fields", "")),
+        )
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    """A robot behind topics.
+
+    Attributes:
+        spec: What everybody else knows of it.
+        namespace: Where its relative topics live.
+        streams: In the spec's order.
+        command: Settings of the adapter, `adapter` among them.
+        gripper: Settings of the gripper that is commanded apart from the joints; {} for none.
+        status: Conditions for motion.
+    """
+
+    spec: RobotSpec
+    namespace: str
+    streams: Mapping[str, StreamConfig]
+    command: Mapping[str, Any]
+    gripper: Mapping[str, Any]
+    status: tuple[StatusCondition, ...]
+
+    @property
+    def adapter(self) -> str:
+        """How commands are sent."""
+        return str(self.command["adapter"])
+
+    def topic(self, name: str) -> str:
+        """A topic's full name."""
+        return name if name.startswith("/") else f"{self.namespace.rstrip('/')}/{name}"
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        namespace: str,
+        control_hz: float,
+        streams: object,
+        action: object,
+        command: object,
+        gripper: object = None,
+        status: object = None,
+    ) -> RobotConfig:
+        """The section's values, checked.
+
+        Raises:
+            RobotYamlError: See the module.
+        """
+        parsed = {
+            each: StreamConfig.parse(each, document)
+            for each, document in require_mapping(plain(streams), "robot.streams").items()
+        }
+        if not parsed:
+            raise RobotYamlError("robot.streams is empty: a robot shows at least one stream")
+        settings = require_mapping(plain(command), "robot.command")
+        if settings.get("adapter") not in ADAPTERS:
+            wanted = ", ".join(ADAPTERS)
+            raise RobotYamlError(f"robot.command.adapter is {settings.get('adapter')!r}, wanted one of {wanted}")
+        arm = parse_action(action)
+        hz = number(control_hz, "robot.control_hz")
+        kinds = tuple(_kind(each) for each in require_mapping(plain(action), "robot.action")["kinds"])
+        config = cls(
+            spec=RobotSpec(name, {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
+            namespace=f"/{topic_name(namespace, 'robot.namespace').removeprefix('/')}",
+            streams=parsed,
+            command=settings,
+            gripper=require_mapping(plain(gripper or {}), "robot.gripper"),
+            status=tuple(
+                StatusCondition.parse(each, document)
+                for each, document in require_mapping(plain(status or {}), "robot.status").items()
+            ),
+        )
+        config._check_topics()
+        return config
+
+    def shown_joints(self) -> tuple[str, ...]:
+        """Every joint whose position some stream shows."""
+        return tuple(
+            joint
+            for stream in self.streams.values()
+            if stream.kind == "joints" and stream.field == "position"
+            for joint in stream.joints
+        )
+
+    def _check_topics(self) -> None:
+        seen: dict[tuple[str, ...], str] = {}
+        types: dict[str, tuple[str, str]] = {}
+        for stream in self.streams.values():
+            topic = self.topic(stream.topic)
+            other = types.setdefault(topic, (stream.message_type, stream.name))
+            if other[0] != stream.message_type:
+                raise RobotYamlError(
+                    f"robot.streams.{stream.name} and {other[1]} read {topic} as {stream.message_type} and {other[0]}; "
+                    "a topic has one type"
+                )
+            same = (topic, stream.kind, stream.field, *stream.joints, *stream.names)
+            if same in seen:
+                raise RobotYamlError(f"robot.streams.{stream.name} and {seen[same]} are the same part of {topic}")
+            seen[same] = stream.name
+            commands = self.command.get("topic")
+            if isinstance(commands, str) and self.topic(commands) == topic:
+                raise RobotYamlError(
+                    f"robot.command.topic and robot.streams.{stream.name} are the same topic {topic}: "
+                    "commands would be read as measurements"
+                )
+
+
+def parse_action(document: object) -> ArraySpec:
+    """The action's spec.
+
+    Raises:
+        RobotYamlError: Names, units, kinds and ranges do not fit each other.
+    """
+    where = "robot.action"
+    keys = require_mapping(plain(document), where)
+    refuse_unknown(keys, _ACTION_KEYS, where)
+    for key in ("names", "unit", "kinds"):
+        if keys.get(key) is None:
+            raise RobotYamlError(f"{where}.{key} is missing")
+    names = strings(keys["names"], f"{where}.names")
+    refuse_twice(names, f"{where}.names")
+    units = strings(keys["unit"], f"{where}.unit")
+    for key, count in (("unit", len(units)), ("kinds", len(keys["kinds"]))):
+        if count != len(names):
+            raise RobotYamlError(f"{where}.{key} has {count} entries for {len(names)} names; give one each")
+    for each in keys["kinds"]:
+        _kind(each)
+    low, high = (_bound(keys.get(key), len(names), f"{where}.{key}") for key in ("low", "high"))
+    for name, one, other in zip(names, low or (), high or (), strict=False):
+        if one > other:
+            raise RobotYamlError(f"{where}.low of '{name}' is {one}, above its high {other}")
+    dtype = str(keys.get("dtype", "float32"))
+    if dtype not in ("float32", "float64"):
+        raise RobotYamlError(f"{where}.dtype is '{dtype}', wanted float32 or float64")
+    return ArraySpec((len(names),), dtype, ",".join(units), _shared(low), _shared(high), names)
+
+
+def message_type(value: object, where: str) -> str:
+    """A message type as ROS spells one."""
+    text = value if isinstance(value, str) else ""
+    if text.count("/") != 2 or text.split("/")[1] != "msg":
+        raise RobotYamlError(f"{where} is {value!r}, wanted a message type such as std_msgs/msg/Bool")
+    return text
+
+
+def _shared(bound: tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    """One number where every dimension has the same bound, as simulated robots write their specs."""
+    return bound[0] if bound and len(set(bound)) == 1 else bound
+
+
+def _kind(value: object) -> ActionKind:
+    try:
+        return ActionKind(str(value))
+    except ValueError:
+        raise RobotYamlError(f"robot.action.kinds has {value!r}, wanted {', '.join(ActionKind)}") from None
+
+
+def _bound(value: object, count: int, where: str) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value] * count
+    if not isinstance(value, list) or len(value) != count:
+        raise RobotYamlError(f"{where} is {value!r}, wanted {count} numbers, one per action")
+    for each in value:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not math.isfinite(each):
+            raise RobotYamlError(f"{where} holds {each!r}, wanted a finite number")
+    return tuple(float(each) for each in value)

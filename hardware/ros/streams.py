@@ -1,0 +1,242 @@
+"""One observation stream of a robot's yaml: where it comes from, what it becomes, how old it may be."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hardware.ros import decode
+from hardware.sync import Interpolation, StreamTiming
+from robot_rl.types import NS_PER_S, AnyArray, ArraySpec, RobotRLError
+
+JOINT_UNITS = {"position": "rad", "velocity": "rad/s", "effort": "Nm"}
+POSE_UNIT = "m,m,m,1,1,1,1"
+POSE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw")
+COMPRESSED_SUFFIX = "/compressed"
+MESSAGE_TYPES = {
+    "joints": "sensor_msgs/msg/JointState",
+    "numbers": "sensor_msgs/msg/JointState",
+    "pose": "geometry_msgs/msg/PoseStamped",
+    "image": "sensor_msgs/msg/Image",
+}
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+_KINDS = {
+    "joints": {"joints", "field", "unit", "interpolate"},
+    "numbers": {"names", "size", "unit", "interpolate"},
+    "pose": {"interpolate"},
+    "image": {"size"},
+}
+_ALWAYS = {"kind", "topic", "max_age_s", "latency_s", "publishers", "dtype"}
+
+
+class RobotYamlError(RobotRLError):
+    """The `robot` section of a yaml does not describe a robot."""
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """A stream as the yaml has it, checked.
+
+    Attributes:
+        name: Of the stream in the robot's spec.
+        kind: `joints`, `pose`, `numbers` or `image`.
+        topic: Relative to the robot's namespace unless it begins with `/`.
+        max_age_s: Oldest sample still safe to act on [s].
+        latency_s: From capture to the stamp that the driver gives [s].
+        joints: Of kind `joints`: names as the driver gives them, in the order of the stream.
+        field: Of kind `joints`: `position`, `velocity` or `effort`.
+        names: Of kind `numbers`: by name; () for all of the message's numbers in order.
+        size: Of an image height and width [px]; of nameless numbers how many, alone.
+        unit: As in `ArraySpec`.
+        interpolate: Whether the value at a tick is made from the samples around it.
+        publishers: How many publishers the topic may have; more are taken for a second robot.
+        dtype: Of the spec's array.
+    """
+
+    name: str
+    kind: str
+    topic: str
+    max_age_s: float
+    latency_s: float = 0.0
+    joints: tuple[str, ...] = ()
+    field: str = "position"
+    names: tuple[str, ...] = ()
+    size: tuple[int, ...] = ()
+    unit: str = ""
+    interpolate: bool = False
+    publishers: int = 1
+    dtype: str = "float32"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a camera's."""
+        return self.kind == "image"
+
+    @property
+    def message_type(self) -> str:
+        """For example `sensor_msgs/msg/JointState`; the topic's suffix tells a compressed image."""
+        if self.is_image and self.topic.endswith(COMPRESSED_SUFFIX):
+            return COMPRESSED_TYPE
+        return MESSAGE_TYPES[self.kind]
+
+    @property
+    def spec(self) -> ArraySpec:
+        """The stream as the robot's spec shows it."""
+        if self.kind == "image":
+            return ArraySpec((*self.size, 3), "uint8", "rgb")
+        if self.kind == "pose":
+            return ArraySpec((7,), self.dtype, POSE_UNIT, names=POSE_NAMES)
+        if self.kind == "joints":
+            return ArraySpec((len(self.joints),), self.dtype, self.unit or JOINT_UNITS[self.field], names=self.joints)
+        return ArraySpec(self.size or (len(self.names),), self.dtype, self.unit, names=self.names)
+
+    @property
+    def timing(self) -> StreamTiming:
+        """How its samples relate to ticks."""
+        return StreamTiming(
+            max_age_ns=round(self.max_age_s * NS_PER_S),
+            latency_ns=round(self.latency_s * NS_PER_S),
+            interpolation=Interpolation.LINEAR if self.interpolate else Interpolation.NEWEST,
+            quaternions=(3,) if self.kind == "pose" else (),
+        )
+
+    @property
+    def decoder(self) -> Callable[[Any], AnyArray]:
+        """Turns a message of this stream into an array of its spec; raises `decode.BadMessage`."""
+        if self.is_image:
+            read = decode.compressed_image if self.message_type == COMPRESSED_TYPE else decode.image
+            return functools.partial(read, size=self.size)
+        return functools.partial(_row, self)
+
+    @classmethod
+    def parse(cls, name: str, document: object) -> StreamConfig:
+        """A stream from its yaml.
+
+        Raises:
+            RobotYamlError: Names the stream, the key, what it is and what was wanted.
+        """
+        where = f"robot.streams.{name}"
+        keys = require_mapping(document, where)
+        kind = keys.get("kind")
+        if kind not in _KINDS:
+            raise RobotYamlError(f"{where}.kind is {kind!r}, wanted one of {', '.join(_KINDS)}")
+        refuse_unknown(keys, _ALWAYS | _KINDS[kind], where, f" of kind '{kind}'")
+        for key in ("topic", "max_age_s"):
+            if keys.get(key) is None:
+                raise RobotYamlError(f"{where}.{key} is missing")
+        stream = cls(
+            name=name,
+            kind=kind,
+            topic=topic_name(keys["topic"], f"{where}.topic"),
+            max_age_s=number(keys["max_age_s"], f"{where}.max_age_s"),
+            latency_s=number(keys.get("latency_s", 0.0), f"{where}.latency_s"),
+            joints=strings(keys.get("joints", ()), f"{where}.joints"),
+            field=str(keys.get("field", "position")),
+            names=strings(keys.get("names", ()), f"{where}.names"),
+            size=_size(keys.get("size", ()), where),
+            unit=str(keys.get("unit", "")),
+            interpolate=bool(keys.get("interpolate", False)),
+            publishers=int(keys.get("publishers", 1)),
+            dtype=str(keys.get("dtype", "uint8" if kind == "image" else "float32")),
+        )
+        stream._check(where)
+        return stream
+
+    def _check(self, where: str) -> None:
+        if self.max_age_s <= 0.0:
+            raise RobotYamlError(f"{where}.max_age_s is {self.max_age_s}, wanted seconds above 0")
+        if self.kind == "joints":
+            if not self.joints:
+                raise RobotYamlError(f"{where}.joints is missing: name the joints as the driver does")
+            if self.field not in JOINT_UNITS:
+                raise RobotYamlError(f"{where}.field is '{self.field}', wanted {', '.join(JOINT_UNITS)}")
+        for key in ("joints", "names"):
+            refuse_twice(getattr(self, key), f"{where}.{key}")
+        if self.is_image and len(self.size) != 2:
+            raise RobotYamlError(f"{where}.size is {list(self.size)}, wanted [height, width] in px")
+        if self.kind == "numbers":
+            if not self.unit:
+                raise RobotYamlError(f"{where}.unit is missing, for example m or 1")
+            if bool(self.names) == bool(self.size):
+                raise RobotYamlError(f"{where} takes either names or, for numbers without names, size")
+        wanted = ("uint8",) if self.is_image else ("float32", "float64")
+        if self.dtype not in wanted:
+            raise RobotYamlError(f"{where}.dtype is '{self.dtype}', wanted {' or '.join(wanted)}")
+
+
+def _row(stream: StreamConfig, message: Any) -> AnyArray:
+    if stream.kind == "pose":
+        row = decode.pose(message)
+    elif stream.kind == "joints":
+        row = decode.joint_values(message, stream.joints, stream.field)
+    else:
+        shape = stream.spec.shape
+        row = decode.numbers(message, stream.names, int(np.prod(shape))).reshape(shape)
+    cast: AnyArray = row.astype(stream.dtype)
+    return cast
+
+
+def plain(value: object) -> Any:
+    """Settings as dictionaries, lists and scalars, whichever containers a config library handed over."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(each) for each in value]
+    return value
+
+
+def require_mapping(value: object, where: str) -> dict[str, Any]:
+    """The mapping that a section must be."""
+    if not isinstance(value, Mapping):
+        raise RobotYamlError(f"{where} is {value!r}, wanted a mapping")
+    return dict(value)
+
+
+def refuse_unknown(keys: Mapping[str, Any], known: set[str], where: str, of: str = "") -> None:
+    """Refuses a key that means nothing, naming those that do."""
+    unknown = sorted(set(keys) - known)
+    if unknown:
+        raise RobotYamlError(f"{where}{of} has no key '{unknown[0]}'; it takes {', '.join(sorted(known))}")
+
+
+def refuse_twice(names: Sequence[str], where: str) -> None:
+    """Refuses a list that names something twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise RobotYamlError(f"{where} has '{name}' twice")
+
+
+def strings(value: object, where: str) -> tuple[str, ...]:
+    """A list of names."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
+        raise RobotYamlError(f"{where} is {value!r}, wanted a list of names")
+    return tuple(value)
+
+
+def number(value: object, where: str) -> float:
+    """A finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < float("inf"):
+        raise RobotYamlError(f"{where} is {value!r}, wanted a number of at least 0")
+    return float(value)
+
+
+def topic_name(value: object, where: str) -> str:
+    """A topic as ROS spells one."""
+    text = value if isinstance(value, str) else ""
+    parts = text.removeprefix("/").split("/")
+    if not all(part.isidentifier() and part.isascii() for part in parts):
+        raise RobotYamlError(f"{where} is {value!r}, wanted a ROS topic such as joint_states or /camera/image_raw")
+    return text
+
+
+def _size(value: object, where: str) -> tuple[int, ...]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    sound = isinstance(value, Sequence) and all(type(each) is int and each > 0 for each in value)
+    if not sound or not isinstance(value, Sequence):
+        raise RobotYamlError(f"{where}.size is {value!r}, wanted whole numbers above 0")
+    return tuple(value)
