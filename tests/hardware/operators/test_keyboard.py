@@ -344,7 +344,7 @@ def test_a_camera_that_is_not_there_cannot_be_viewed():
 def test_the_legend_names_every_key_of_the_layout():
     operator = Person(METAWORLD, correcting=True).operator
     legend = operator.legend()
-    assert all(key in legend for key in operator.layout.keys)
+    assert all(key in legend for key in operator.layout.controls)
     assert all(word in legend for word in ("Tab", "Esc", "Right", "Left", "Space", "gripper open / closed"))
 
 
