@@ -7,6 +7,7 @@ finished is not run again.
 
     python -m benchmarks.slot_insert --output runs/benchmarks/slot_insert
     python -m benchmarks.slot_insert --output runs/benchmarks/slot_insert --baselines
+    python -m benchmarks.slot_insert --output runs/benchmarks/slot_insert --single-step --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -346,12 +347,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2, 3, 4))
     parser.add_argument("--baselines", action="store_true", help="compare arms on one budget instead")
+    parser.add_argument("--single-step", action="store_true", help="decide every tick instead of every fourth")
     parser.add_argument("--budget", type=int, default=Recipe.budget)
     parser.add_argument("--iterations", type=int, default=_online_config().iterations, help="of online PPO")
     options = parser.parse_args()
     recipe = Recipe(budget=options.budget)
     recipe.online.iterations = options.iterations
     run, kind = (arms, "arms") if options.baselines else (whole_method, "method")
+    if options.single_step:
+        recipe.policy = dataclasses.replace(recipe.policy, horizon=1, execute_horizon=1)
+        kind += "-single-step"
     runs: dict[int, list[dict[str, Any]]] = {}
     for seed in options.seeds:
         place = options.output / f"{kind}-{seed}.json"
