@@ -1,11 +1,10 @@
 """The whole method on Push-T from the human demonstrations, through the user's own commands.
 
-It goes on from `pusht_human.py`'s dataset and imitation policy: `improve` with rollouts of the policy first, since
-all demonstrations are successes; `finetune` rewarded by the rise of the covered share; `distill`. Every policy is judged
-on the same starts, with the score that Diffusion Policy reports (arXiv 2303.04137). What exists is not done again.
+It goes on from the dataset and imitation policy that `pusht_human.py` made: `improve` with rollouts of the policy first,
+since all demonstrations are successes; `finetune` rewarded by the rise of the covered share; `distill`. Every policy is
+judged on the same starts, with the score that Diffusion Policy reports (arXiv 2303.04137). What exists is not done again.
 
-    python -m benchmarks.pusht_rl100 --imitation runs/benchmarks/pusht/state-0 --dataset runs/benchmarks/pusht/dataset \\
-        --output runs/benchmarks/pusht/whole
+    python -m benchmarks.pusht_rl100 --place runs/benchmarks/pusht
 """
 
 from __future__ import annotations
@@ -44,18 +43,19 @@ def line(name: str, rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--imitation", type=Path, required=True)
-    parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--place", type=Path, required=True, help="what was the output of pusht_human.py")
+    parser.add_argument("--name", default="rl100", help="folder of this setting")
+    parser.add_argument("--policy", default="state-0", help="folder of the imitation policy")
     parser.add_argument("--image", action="store_true", help="the policy sees pictures")
     parser.add_argument("--rollouts", type=int, default=60)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--finetune", nargs="*", default=(), help="settings for robot-rl finetune")
     options = parser.parse_args()
+    imitation, output = options.place / options.policy, options.place / options.name
     robot = ("robot=pusht", f"robot.image={str(options.image).lower()}")
-    improved, finetuned, student = (options.output / name for name in ("improve", "finetune", "one-step"))
+    improved, finetuned, student = (output / name for name in ("improve", "finetune", "one-step"))
     run(
-        "improve", *robot, f"policy={options.imitation}", f"dataset={options.dataset}", f"run={improved}", "rounds=1",
+        "improve", *robot, f"policy={imitation}", f"dataset={options.place / 'dataset'}", f"run={improved}", "rounds=1",
         f"rollouts={options.rollouts}", "evaluate.episodes=0", "second_estimator=false",
     )  # fmt: skip
     run(
@@ -67,9 +67,9 @@ def main() -> None:
         "distillation.steps=2000", "log.tracker=none",
     )  # fmt: skip
     print("| policy | mean score (95 % bootstrap over episodes) | successes (95 % Wilson) |\n|---|---|---|")
-    arms = {"imitation": options.imitation, "success-only arm": improved / "control", "offline": improved}
+    arms = {"imitation": imitation, "success-only arm": improved / "control", "offline": improved}
     for name, policy in (arms | {"online": finetuned, "one step": student}).items():
-        print(line(name, judge(policy, options.output / "eval" / name, options)), flush=True)
+        print(line(name, judge(policy, output / "eval" / name, options)), flush=True)
 
 
 if __name__ == "__main__":
