@@ -1,8 +1,9 @@
 """The whole method on Push-T from the human demonstrations, through the user's own commands.
 
-It goes on from the dataset and imitation policy that `pusht_human.py` made: `improve` with rollouts of the policy first,
-since all demonstrations are successes; `finetune` rewarded by the rise of the covered share; `distill`. Every policy is
-judged on the same starts, with the score that Diffusion Policy reports (arXiv 2303.04137). What exists is not done again.
+It goes on from the dataset and imitation policy that `pusht_human.py` made: `improve` with rollouts of the policy
+first, since all demonstrations are successes; `finetune` rewarded by the rise of the covered share; `distill`. Every
+policy is judged on the same starts, with the score that Diffusion Policy reports (arXiv 2303.04137). What exists is not
+done again.
 
     python -m benchmarks.pusht_rl100 --place runs/benchmarks/pusht
 """
