@@ -1,8 +1,8 @@
 """Who may move an arm, and when not: the modes of an arm node, without ROS and without a clock of its own.
 
-Every event is stamped with the monotonic time of its arrival. What should have arrived by then is judged first, so that
-a heartbeat that comes too late cannot undo the stop that its absence is. Motion needs an act of enabling that came after
-the last stop or fault was cleared; nothing else leads to `ACTIVE`.
+Every event is stamped with the monotonic time of its arrival. What should have arrived by then is judged first, so
+that a heartbeat that comes too late cannot undo the stop that its absence is. Motion needs an act of enabling that came
+after the last stop or fault was cleared; nothing else leads to `ACTIVE`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,271 @@
+"""Rows at the policy's rate in, one command for every tick of the arm's faster stream out.
+
+A row is first put through the command filter at its own rate; what comes out is what the arm is told to do for it, and
+what is acknowledged. Between rows the command runs in a straight line (POSITION), gets its share of the displacement
+(RATE), or switches at once (BINARY). The command filter at the stream's rate has the last word, so that every command
+keeps within velocity, acceleration and jerk limits whatever the rows do, and so that stopping is braking.
+
+Rows are played on a time line of their own: a little after they come, and as far apart as their stamps are. So the
+clocks of the two sides need not agree to the millisecond, and a row that is a little late moves nothing. A row that is
+very late begins the time line anew; the command has meanwhile come to rest where the last row ended.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from hardware.limits import CommandLimits, LimitError
+from hardware.safety import FilterReason, FilterState, OperatorState, clear_fault, filter_command
+from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, Observation
+
+MARGIN = 0.2
+"""How long before it is due a row should have come, beyond its own period, in periods: lateness that goes unnoticed."""
+LEAK = 0.05
+"""Share of a wrong margin that is put right with every row."""
+MOST_AHEAD = 2.0
+"""Periods of motion that may be waiting; rows that come faster are refused."""
+LONGEST_SPACING = 2.0
+"""Periods between two stamps that are played as such; a longer gap is not made up for by going slowly."""
+UNUSABLE = FilterReason.SHAPE | FilterReason.NOT_FINITE | FilterReason.MISSING
+
+
+class Taken(NamedTuple):
+    """What became of a row.
+
+    Attributes:
+        applied: What the arm is told to do for it: the row, or as much of it as limits allow. Shape (A,).
+        reasons: Why it differs from the row; 0 if it does not.
+        usable: The row was one that can be executed, whether limited or not.
+    """
+
+    applied: FloatArray
+    reasons: FilterReason
+    usable: bool
+
+
+class Streamed(NamedTuple):
+    """One command of the stream.
+
+    Attributes:
+        command: Shape (A,), float64; RATE dimensions are displacements per stream tick.
+        requested: What the rows amount to at this tick, likewise; None if there is nothing to execute.
+        reasons: Why they differ; 0 if they do not.
+        dry: The last row had ended before this tick.
+    """
+
+    command: FloatArray
+    requested: FloatArray | None
+    reasons: FilterReason
+    dry: bool
+
+
+class _Segment(NamedTuple):
+    """The way to one row, played from `begin_ns` to `due_ns`. Shapes (A,)."""
+
+    begin_ns: int
+    due_ns: int
+    start: FloatArray
+    end: FloatArray
+
+
+def limits_at_rate(limits: CommandLimits, hz: float) -> CommandLimits:
+    """The same limits for commands at another rate, in float64.
+
+    What is per tick is scaled with the tick: every step, and the bounds of a rate. A step that was legal at the old
+    rate is legal if it is made evenly at the new one.
+
+    Args:
+        limits: Of the rows.
+        hz: Rate of the commands [Hz].
+
+    Raises:
+        LimitError: The rate is not positive.
+    """
+    if not 0.0 < hz < math.inf:
+        raise LimitError(f"stream_hz is {hz}, wanted a positive rate, for example 100")
+    ratio = limits.spec.control_hz / hz
+    shares = [ratio if kind is ActionKind.RATE else 1.0 for kind in limits.spec.action_kinds]
+    action = limits.spec.action
+    low, high = action.bounds()
+    spec = dataclasses.replace(
+        limits.spec,
+        control_hz=hz,
+        action=dataclasses.replace(
+            action,
+            dtype="float64",
+            low=None if action.low is None else tuple((low * shares).tolist()),
+            high=None if action.high is None else tuple((high * shares).tolist()),
+        ),
+    )
+    moving = [kind is not ActionKind.BINARY for kind in limits.spec.action_kinds]
+    return dataclasses.replace(
+        limits,
+        spec=spec,
+        low=tuple(each * share for each, share in zip(limits.low, shares, strict=True)),
+        high=tuple(each * share for each, share in zip(limits.high, shares, strict=True)),
+        max_step=tuple(each * ratio if moves else each for each, moves in zip(limits.max_step, moving, strict=True)),
+    )
+
+
+class CommandStream:
+    """Turns rows into commands. It has no clock: times are arguments, monotonic [ns].
+
+    Args:
+        limits: Of the rows, at the rate at which they come.
+        stream_hz: Rate of the commands; not below the rows'.
+
+    Raises:
+        LimitError: The stream is slower than the rows.
+    """
+
+    def __init__(self, limits: CommandLimits, stream_hz: float) -> None:
+        self.row_limits = limits
+        self.limits = limits_at_rate(limits, stream_hz)
+        if stream_hz < limits.spec.control_hz:
+            raise LimitError(
+                f"stream_hz is {stream_hz}, below the rows' {limits.spec.control_hz} Hz: a stream cannot skip rows"
+            )
+        self._period_ns = limits.spec.tick_ns
+        self._rate = limits.spec.kind_mask(ActionKind.RATE)
+        self._binary = limits.spec.kind_mask(ActionKind.BINARY)
+        self._state = FilterState.at(np.zeros(len(limits.axes)))
+        self._row_state: FilterState | None = None
+        self._segments: collections.deque[_Segment] = collections.deque()
+        self._ended: _Segment | None = None
+        self._played: FloatArray | None = None
+        self._row_stamp_ns: int | None = None
+        self._last_taken: Taken | None = None
+
+    def restart(self, pose: FloatArray) -> None:
+        """Begins at rest at a pose in action units, `CommandLimits.start_pose`; a latched fault stays. Shape (A,)."""
+        self._state = dataclasses.replace(FilterState.at(pose), fault=self._state.fault)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops every row; the next one starts from where the command is then."""
+        self._segments.clear()
+        self._ended = self._played = self._row_state = self._row_stamp_ns = self._last_taken = None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last command left nothing moving."""
+        return self._state.at_rest
+
+    @property
+    def fault(self) -> FilterReason:
+        """Reasons of the filter's latched fault; 0 without one."""
+        return self._state.fault
+
+    def clear_fault(self) -> None:
+        """Ends the latched fault; only a person's explicit act may call this."""
+        self._state = clear_fault(self._state)
+        self.forget()
+
+    def take(
+        self,
+        row: AnyArray | None,
+        stamp_ns: int,
+        now_ns: int,
+        observation: Observation | None,
+        allowed: OperatorState | None = None,
+    ) -> Taken:
+        """Takes a row that just came.
+
+        Args:
+            row: What is asked for, shape (A,), units of the rows; anything else is refused with a reason.
+            stamp_ns: The control tick it is for, on the sender's clock [ns].
+            now_ns: When it came [ns].
+            observation: What the arm sees; None if a stream failed.
+            allowed: Whether motion is.
+        """
+        if self._last_taken is not None and stamp_ns == self._row_stamp_ns:
+            return self._last_taken
+        if self._row_stamp_ns is not None and stamp_ns < self._row_stamp_ns:
+            return self._refused()
+        spacing_ns = self._period_ns if self._row_stamp_ns is None else stamp_ns - self._row_stamp_ns
+        if self._waiting_ns(now_ns) > MOST_AHEAD * self._period_ns:
+            return self._refused()
+        result = filter_command(
+            row,
+            self._row(),
+            observation,
+            allowed or OperatorState(),
+            spacing_ns / NS_PER_S,
+            self.row_limits,
+            self.row_limits.spec,
+        )
+        before, self._row_state = self._row(), result.state
+        self._row_stamp_ns = stamp_ns
+        self._schedule(result.applied.astype(np.float64), before, spacing_ns, now_ns)
+        self._last_taken = Taken(result.applied, result.reasons, not result.reasons & UNUSABLE)
+        return self._last_taken
+
+    def tick(
+        self, now_ns: int, dt_s: float, observation: Observation | None, allowed: OperatorState | None = None
+    ) -> Streamed:
+        """The command for one tick of the stream.
+
+        Args:
+            now_ns: The tick's deadline, which is when the command is for [ns].
+            dt_s: Time since the last call [s].
+            observation: What the arm sees; None if a stream failed.
+            allowed: Whether motion is; without it every row is dropped and the command brakes.
+        """
+        allowed = allowed or OperatorState()
+        if not (allowed.enabled and allowed.deadman):
+            self.forget()
+        requested = self._requested(now_ns)
+        dry = requested is not None and not self._segments
+        result = filter_command(requested, self._state, observation, allowed, dt_s, self.limits, self.limits.spec)
+        self._state = result.state
+        return Streamed(result.applied, requested, result.reasons, dry)
+
+    def _row(self) -> FilterState:
+        """The row filter's state: at rest where the command is, for a first row."""
+        return self._row_state or FilterState.at(np.array(self._state.position))
+
+    def _refused(self) -> Taken:
+        """A row that is out of time: hold."""
+        held = self.row_limits.spec.hold(np.array(self._row().position))
+        return Taken(held, FilterReason.CLOCK, False)
+
+    def _waiting_ns(self, now_ns: int) -> int:
+        return self._segments[-1].due_ns - now_ns if self._segments else 0
+
+    def _schedule(self, applied: FloatArray, before: FilterState, spacing_ns: int, now_ns: int) -> None:
+        """Puts the way to a filtered row at the end of the time line."""
+        last = self._segments[-1] if self._segments else self._ended
+        start = np.where(self._rate, 0.0, np.array(before.position)) if last is None else last.end
+        end = np.where(self._rate, start + applied, applied)
+        wanted_ns = MARGIN * self._period_ns
+        if last is None or last.due_ns <= now_ns:
+            due_ns, begin_ns = now_ns + self._period_ns + round(wanted_ns), now_ns
+        else:
+            spacing_ns = min(spacing_ns, round(LONGEST_SPACING * self._period_ns))
+            margin_ns = last.due_ns - now_ns
+            due_ns = last.due_ns + max(1, spacing_ns - round(LEAK * (margin_ns - wanted_ns)))
+            begin_ns = last.due_ns
+        self._segments.append(_Segment(begin_ns, due_ns, start, end))
+        if self._played is None:
+            self._played = start
+
+    def _requested(self, now_ns: int) -> FloatArray | None:
+        """What the rows amount to at a tick. Shape (A,)."""
+        while self._segments and self._segments[0].due_ns <= now_ns:
+            self._ended = self._segments.popleft()
+        playing = self._segments[0] if self._segments else self._ended
+        if playing is None or self._played is None:
+            return None
+        if now_ns >= playing.due_ns:
+            place = playing.end
+        else:
+            share = max(0, now_ns - playing.begin_ns) / (playing.due_ns - playing.begin_ns)
+            place = playing.start + share * (playing.end - playing.start)
+            place[self._binary] = playing.end[self._binary]
+        moved, self._played = place - self._played, place
+        return np.where(self._rate, moved, place)
