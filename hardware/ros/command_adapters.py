@@ -1,0 +1,332 @@
+"""How rows of actions become messages that a vendor's driver or controller obeys.
+
+An adapter only makes messages; it knows neither node nor network, so each is tested without them. Joint adapters take
+absolute positions of named joints; Cartesian ones take displacements per row, which is what holding still means to
+somebody who lets go of a SpaceMouse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hardware.ros.decode import quoted, seconds_and_nanoseconds
+from hardware.ros.robot_config import RobotConfig
+from hardware.ros.rotation import rotation_between, turned
+from hardware.ros.streams import RobotYamlError, number, refuse_twice, refuse_unknown, strings, topic_name
+from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotRLError
+
+Row = npt.NDArray[np.float64]
+Messages = Callable[[str], Any]
+"""Message class of a type name, `hardware.ros.client.message`."""
+
+
+class Outlet(NamedTuple):
+    """A topic that commands go out on, by its full name."""
+
+    topic: str
+    type_name: str
+
+
+class CommandAdapter(Protocol):
+    """Makes messages of rows."""
+
+    @property
+    def outlet(self) -> Outlet:
+        """Where its messages go."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Action dimensions that it takes, in its order."""
+
+    def start(self, values: Mapping[str, AnyArray]) -> None:
+        """Anchors at what the streams show; called before the first row after every reset or stop."""
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """The message for a row, and what it makes the arm do.
+
+        Args:
+            row: In the order of `names`.
+            values: The newest of every stream.
+            now_ns: Robot clock [ns].
+        """
+
+    def rest(self, now_ns: int) -> Any | None:
+        """The message that brings the arm to rest; None where it rests as soon as rows cease."""
+
+
+@dataclass(frozen=True)
+class JointForward:
+    """ros2_control's forward_command_controller: a Float64MultiArray with one number per joint.
+
+    There are no names in it: the order of `joints` must be that of the controller's parameter `joints`.
+    """
+
+    outlet: Outlet
+    names: tuple[str, ...]
+    messages: Messages
+
+    def start(self, values: Mapping[str, AnyArray]) -> None:
+        """Absolute positions need no anchor."""
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """See `CommandAdapter`."""
+        return self.messages(self.outlet.type_name)(data=row.tolist()), row
+
+    def rest(self, now_ns: int) -> Any | None:
+        """The controller holds the last position."""
+        return None
+
+
+@dataclass(frozen=True)
+class JointTrajectory:
+    """ros2_control's joint_trajectory_controller over its topic: a trajectory of one point, replaced by every row.
+
+    Attributes:
+        horizon_s: When the point is to be reached; a little longer than the time between rows, so that the arm does not
+            come to rest between two of them.
+    """
+
+    outlet: Outlet
+    names: tuple[str, ...]
+    messages: Messages
+    horizon_s: float
+
+    def start(self, values: Mapping[str, AnyArray]) -> None:
+        """Absolute positions need no anchor."""
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """See `CommandAdapter`; the stamp stays zero, which to the controller means at once."""
+        return trajectory_of_one_point(self.messages, self.outlet.type_name, self.names, row, self.horizon_s), row
+
+    def rest(self, now_ns: int) -> Any | None:
+        """The controller holds the last point."""
+        return None
+
+
+class CartesianPose:
+    """An impedance controller's target pose: displacements are added up onto the pose commanded last.
+
+    A step that would take the target further from the measured pose than the leash is not made: an arm that is held
+    back, by a table for instance, must not store up motion.
+
+    Args:
+        outlet: PoseStamped.
+        names: Displacements along and rotations about x, y, z of the base frame [m, rad].
+        messages: Message classes.
+        pose_stream: Stream that shows the tool's pose, `kind: pose`.
+        frame_id: Base frame.
+        leash_m: See above.
+        leash_rad: See above.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        names: tuple[str, ...],
+        messages: Messages,
+        pose_stream: str,
+        frame_id: str,
+        leash_m: float,
+        leash_rad: float,
+    ) -> None:
+        self.outlet = outlet
+        self.names = names
+        self._messages = messages
+        self._pose_stream = pose_stream
+        self._frame_id = frame_id
+        self._leash_m = leash_m
+        self._leash_rad = leash_rad
+        self._target: Row | None = None
+
+    def start(self, values: Mapping[str, AnyArray]) -> None:
+        """Anchors at the measured pose."""
+        self._target = values[self._pose_stream].astype(np.float64)
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """See `CommandAdapter`."""
+        if self._target is None:
+            raise RobotRLError("the Cartesian target was never anchored: reset the robot before moving it")
+        measured = values[self._pose_stream].astype(np.float64)
+        place, rotation = self._target[:3] + row[:3], turned(self._target[3:], row[3:])
+        applied = row.copy()
+        if not _comes_near(self._target[:3] - measured[:3], place - measured[:3], self._leash_m):
+            place, applied[:3] = self._target[:3], 0.0
+        was, would = (rotation_between(measured[3:], each) for each in (self._target[3:], rotation))
+        if not _comes_near(was, would, self._leash_rad):
+            rotation, applied[3:] = self._target[3:], 0.0
+        self._target = np.concatenate([place, rotation])
+        return self._pose_message(now_ns), applied
+
+    def rest(self, now_ns: int) -> Any | None:
+        """The controller holds the last pose, which is within the leash."""
+        return None
+
+    def _pose_message(self, now_ns: int) -> Any:
+        assert self._target is not None
+        x, y, z, qx, qy, qz, qw = self._target.tolist()
+        pose = self._messages("geometry_msgs/msg/Pose")(
+            position=self._messages("geometry_msgs/msg/Point")(x=x, y=y, z=z),
+            orientation=self._messages("geometry_msgs/msg/Quaternion")(x=qx, y=qy, z=qz, w=qw),
+        )
+        return self._messages(self.outlet.type_name)(header=_header(self._messages, now_ns, self._frame_id), pose=pose)
+
+
+@dataclass(frozen=True)
+class ServoTwist:
+    """MoveIt Servo's `delta_twist_cmds` in its speed units: a displacement per row becomes a velocity.
+
+    Attributes:
+        frame_id: Frame of the twist.
+        rate_hz: Rows per second that this adapter is given.
+    """
+
+    outlet: Outlet
+    names: tuple[str, ...]
+    messages: Messages
+    frame_id: str
+    rate_hz: float
+
+    def start(self, values: Mapping[str, AnyArray]) -> None:
+        """Velocities need no anchor."""
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """See `CommandAdapter`."""
+        return self._twist(row * self.rate_hz, now_ns), row
+
+    def rest(self, now_ns: int) -> Any | None:
+        """A twist of zero: Servo would otherwise go on until it finds the last one too old."""
+        return self._twist(np.zeros(6), now_ns)
+
+    def _twist(self, velocity: Row, now_ns: int) -> Any:
+        vector = self.messages("geometry_msgs/msg/Vector3")
+        vx, vy, vz, wx, wy, wz = velocity.tolist()
+        twist = self.messages("geometry_msgs/msg/Twist")(
+            linear=vector(x=vx, y=vy, z=vz), angular=vector(x=wx, y=wy, z=wz)
+        )
+        return self.messages(self.outlet.type_name)(header=_header(self.messages, now_ns, self.frame_id), twist=twist)
+
+
+_SETTINGS: Mapping[str, set[str]] = {
+    "joint_forward": {"topic", "joints"},
+    "joint_trajectory": {"topic", "joints", "horizon_s"},
+    "cartesian_pose": {"topic", "pose_stream", "frame_id", "leash_m", "leash_rad"},
+    "servo_twist": {"topic", "frame_id", "rate_hz"},
+}
+_TYPES = {
+    "joint_forward": "std_msgs/msg/Float64MultiArray",
+    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
+    "cartesian_pose": "geometry_msgs/msg/PoseStamped",
+    "servo_twist": "geometry_msgs/msg/TwistStamped",
+}
+
+
+def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
+    """The adapter that a yaml's `robot.command` asks for, checked against the robot's action and streams.
+
+    Raises:
+        RobotYamlError: Names the setting, or the joint that the arm does not have.
+    """
+    kind, settings, where = config.adapter, config.command, "robot.command"
+    refuse_unknown(settings, {"adapter", *_SETTINGS[kind]}, where, f" with adapter '{kind}'")
+    for key in _SETTINGS[kind] - {"joints", "frame_id"}:
+        if settings.get(key) is None:
+            raise RobotYamlError(f"{where}.{key} is missing; adapter '{kind}' needs it")
+    outlet = Outlet(config.topic(topic_name(settings["topic"], f"{where}.topic")), _TYPES[kind])
+    if kind in ("joint_forward", "joint_trajectory"):
+        names = _joints(config)
+        if kind == "joint_forward":
+            return JointForward(outlet, names, messages)
+        return JointTrajectory(outlet, names, messages, _positive(settings, "horizon_s"))
+    names = _displacements(config)
+    frame_id = str(settings.get("frame_id", ""))
+    if kind == "servo_twist":
+        return ServoTwist(outlet, names, messages, frame_id, _positive(settings, "rate_hz"))
+    stream = config.streams.get(settings["pose_stream"])
+    if stream is None or stream.kind != "pose":
+        poses = [each.name for each in config.streams.values() if each.kind == "pose"]
+        raise RobotYamlError(
+            f"{where}.pose_stream is '{settings['pose_stream']}', wanted a stream of kind 'pose'; there is "
+            f"{quoted(poses)}"
+        )
+    leash = _positive(settings, "leash_m"), _positive(settings, "leash_rad")
+    return CartesianPose(outlet, names, messages, stream.name, frame_id, *leash)
+
+
+def arm_names(config: RobotConfig) -> tuple[str, ...]:
+    """Action dimensions of the arm itself, without a gripper that is commanded apart from it."""
+    return tuple(name for name in config.spec.action.names if name != config.gripper.get("action"))
+
+
+def trajectory_of_one_point(
+    messages: Messages, type_name: str, names: tuple[str, ...], row: Row, after_s: float
+) -> Any:
+    """A JointTrajectory that is to be somewhere in a while."""
+    after = messages("builtin_interfaces/msg/Duration")(**seconds_and_nanoseconds(round(after_s * NS_PER_S)))
+    point = messages("trajectory_msgs/msg/JointTrajectoryPoint")(positions=row.tolist(), time_from_start=after)
+    return messages(type_name)(joint_names=list(names), points=[point])
+
+
+def picked(names: tuple[str, ...], wanted: tuple[str, ...], values: FloatArray) -> Row:
+    """Values of some action dimensions, in the order wanted."""
+    return np.array([values[names.index(name)] for name in wanted], dtype=np.float64)
+
+
+def _joints(config: RobotConfig) -> tuple[str, ...]:
+    """The controller's joints: each an action that is a position, each shown by a stream."""
+    where = "robot.command.joints"
+    joints = strings(config.command.get("joints", arm_names(config)), where)
+    refuse_twice(joints, where)
+    shown = config.shown_joints()
+    unknown = [joint for joint in joints if joint not in shown]
+    if unknown:
+        raise RobotYamlError(
+            f"{where}: the arm has no joint {quoted(unknown)}; its streams show {quoted(shown)} (an action dimension "
+            "of a joint adapter is called as the joint)"
+        )
+    if sorted(joints) != sorted(arm_names(config)):
+        raise RobotYamlError(f"{where} is {quoted(joints)}, but robot.action.names has {quoted(arm_names(config))}")
+    _require_kind(config, joints, ActionKind.POSITION)
+    return joints
+
+
+def _displacements(config: RobotConfig) -> tuple[str, ...]:
+    names = arm_names(config)
+    if len(names) != 6:
+        raise RobotYamlError(
+            f"robot.action has {quoted(names)} besides the gripper; adapter '{config.adapter}' takes 6: displacements "
+            "along x, y, z [m] and rotations about them [rad] per tick"
+        )
+    _require_kind(config, names, ActionKind.RATE)
+    return names
+
+
+def _require_kind(config: RobotConfig, names: tuple[str, ...], kind: ActionKind) -> None:
+    kinds = dict(zip(config.spec.action.names, config.spec.action_kinds, strict=True))
+    for name in names:
+        if kinds[name] is not kind:
+            raise RobotYamlError(
+                f"robot.action.kinds of '{name}' is {kinds[name]}, but adapter '{config.adapter}' takes {kind}"
+            )
+
+
+def _positive(settings: Mapping[str, Any], key: str) -> float:
+    value = number(settings[key], f"robot.command.{key}")
+    if value == 0.0:
+        raise RobotYamlError(f"robot.command.{key} is 0, wanted a number above 0")
+    return value
+
+
+def _comes_near(before: Row, after: Row, leash: float) -> bool:
+    """Whether a step ends within the leash, or at least no further out than it began."""
+    reach = float(np.linalg.norm(after))
+    return reach <= leash or reach <= float(np.linalg.norm(before))
+
+
+def _header(messages: Messages, stamp_ns: int, frame_id: str) -> Any:
+    stamp = messages("builtin_interfaces/msg/Time")(**seconds_and_nanoseconds(stamp_ns))
+    return messages("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
