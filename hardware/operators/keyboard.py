@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from hardware.operators.key_motion import HoldTiming, KeyDrive
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.terminal import KeyDecoder, RawTerminal
-from hardware.operators.terminal_view import Screen, TerminalView
+from hardware.operators.meanings import KEYS, SHORT_LEGEND, TAKE_OVER_KEY, Meaning
+from hardware.operators.terminal import KeyDecoder, KeyTerminal, RawTerminal
+from hardware.operators.terminal_view import TerminalView
 from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
 
 SHOW_PERIOD_NS = 100_000_000
@@ -29,44 +30,8 @@ SPEED_SCALES = {"1": ("slow", 0.25), "2": ("normal", 1.0), "3": ("fast", 2.0)}
 
 AUTO = "auto"
 
-
-class _Meaning(NamedTuple):
-    event: OperatorEvent
-    outcome: Outcome | None = None
-    guarded: bool = False
-
-
-MEANINGS: Mapping[str, _Meaning] = {
-    "right": _Meaning(OperatorEvent.END),
-    "n": _Meaning(OperatorEvent.END, guarded=True),
-    "left": _Meaning(OperatorEvent.REDO),
-    "r": _Meaning(OperatorEvent.REDO, guarded=True),
-    "esc": _Meaning(OperatorEvent.STOP),
-    "q": _Meaning(OperatorEvent.STOP),
-    "space": _Meaning(OperatorEvent.PAUSE),
-    "y": _Meaning(OperatorEvent.NONE, Outcome.SUCCESS),
-    "x": _Meaning(OperatorEvent.NONE, Outcome.FAILURE),
-    "Y": _Meaning(OperatorEvent.END, Outcome.SUCCESS),
-    "X": _Meaning(OperatorEvent.END, Outcome.FAILURE),
-}
-"""Keys that mean the same on every robot."""
-
-TAKE_OVER, LEGEND = "tab", "?"
-RESERVED = {*MEANINGS, *SPEED_SCALES, TAKE_OVER, LEGEND}
-
-SHORT_LEGEND = "Esc stop  Left redo  Right end  Y/X success/failure  Space pause  ? keys"
-
-
-class KeyTerminal(Screen, Protocol):
-    """A terminal that gives single keys while entered; `RawTerminal` is one."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def read(self) -> bytes | None:
-        """Whatever was typed since the last call, at once; None if the terminal is gone."""
+LEGEND = "?"
+RESERVED = {*KEYS, *SPEED_SCALES, TAKE_OVER_KEY, LEGEND}
 
 
 @dataclass
@@ -132,7 +97,7 @@ class KeyboardOperator:
         self._decoder = KeyDecoder()
         self._drive = KeyDrive(spec, self.layout, HoldTiming(**(timing or {})))
         self._entered = contextlib.ExitStack()
-        self._events: collections.deque[_Meaning] = collections.deque()
+        self._events: collections.deque[Meaning] = collections.deque()
         self._speed = "2"
         self._note = ""
         self._terminal_lost = False
@@ -158,7 +123,7 @@ class KeyboardOperator:
         self._decoder.clear()
         keys = self._decoder.feed(self._terminal.read() or b"", self._clock_ns())
         self._events.clear()
-        self._events.extend(MEANINGS[key] for key in keys if key in MEANINGS and _stops(MEANINGS[key]))
+        self._events.extend(KEYS[key] for key in keys if key in KEYS and _stops(KEYS[key]))
 
     def poll(self, observation: Observation) -> OperatorCommand:
         """What was typed since the last tick; never waits."""
@@ -168,7 +133,7 @@ class KeyboardOperator:
         if action is not None or self._correcting:
             self._episode.begun_ns = self._episode.begun_ns or now_ns
             self._episode.ticks += 1
-        meaning = self._events.popleft() if self._events else _Meaning(OperatorEvent.NONE)
+        meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
         self._episode.outcome = meaning.outcome or self._episode.outcome
         if meaning.event is OperatorEvent.PAUSE:
             self._pause(observation)
@@ -206,13 +171,13 @@ class KeyboardOperator:
         data = self._terminal.read()
         if data is None and not self._terminal_lost:
             self._terminal_lost = True
-            self._events.append(_Meaning(OperatorEvent.STOP))
+            self._events.append(Meaning(OperatorEvent.STOP))
         for key in self._decoder.feed(data or b"", now_ns):
             self._handle(key, now_ns, observation)
 
     def _handle(self, key: str, now_ns: int, observation: Observation) -> None:
-        if key in MEANINGS:
-            meaning = MEANINGS[key]
+        if key in KEYS:
+            meaning = KEYS[key]
             if meaning.guarded and now_ns - self._episode.moved_ns < SLIP_GUARD_NS:
                 arrow = "Right" if meaning.event is OperatorEvent.END else "Left"
                 self._say(f"'{key}' while moving was taken for a slip; {arrow} always works", now_ns)
@@ -222,7 +187,7 @@ class KeyboardOperator:
             self._speed = key
         elif key == LEGEND:
             self._episode.legend_until_ns = now_ns + LEGEND_NS
-        elif key == TAKE_OVER and self._correcting:
+        elif key == TAKE_OVER_KEY and self._correcting:
             self._episode.in_control = not self._episode.in_control
             self._episode.message = ""
             self._drive.anchor(observation)
@@ -260,7 +225,10 @@ class KeyboardOperator:
         if image is None:
             lines.append(_numbers(self._spec, observation))
         fresh = now_ns < self._episode.message_until_ns
-        lines += [self._episode.message if fresh and self._episode.message else self._note, SHORT_LEGEND]
+        lines += [
+            self._episode.message if fresh and self._episode.message else self._note,
+            f"{SHORT_LEGEND}  {LEGEND} keys",
+        ]
         self._view.show(image, lines)
 
     def _say(self, message: str, now_ns: int) -> None:
@@ -286,7 +254,7 @@ class KeyboardOperator:
         return "  ".join(words)
 
 
-def _stops(meaning: _Meaning) -> bool:
+def _stops(meaning: Meaning) -> bool:
     return meaning.event is OperatorEvent.STOP
 
 

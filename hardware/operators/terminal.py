@@ -12,7 +12,7 @@ import termios
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from robot_rl.types import RobotRLError
 
@@ -45,6 +45,25 @@ _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 class NoTerminal(RobotRLError):
     """There is no terminal to read keys from."""
+
+
+class KeyTerminal(Protocol):
+    """A terminal that gives single keys while entered; `RawTerminal` is one."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows."""
+
+    def read(self) -> bytes | None:
+        """Whatever was typed since the last call, at once; None if the terminal is gone."""
+
+    def write(self, text: str) -> None:
+        """Writes all of a text."""
 
 
 class KeyDecoder:

@@ -1,0 +1,343 @@
+"""A person with a hand-held device: takes over, drives, labels and gives back; a lost device pauses the robot."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import Protocol, Self
+
+from hardware.operators.device_events import PRESSED, Reading
+from hardware.operators.drive import Drive
+from hardware.operators.layout import Layout, LayoutError
+from hardware.operators.meanings import KEYS, SHORT_LEGEND, TAKE_OVER_KEY, Meaning
+from hardware.operators.terminal import KeyDecoder, KeyTerminal
+from robot_rl.types import FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
+
+
+@dataclass(frozen=True)
+class ButtonMeanings:
+    """Button for each thing a person can ask for besides moving; empty for none.
+
+    Attributes:
+        take_over: Takes control from the policy, and gives it back.
+        success: Ends the episode as a success.
+        failure: Ends it as a failure.
+        end: Ends and keeps it.
+        redo: Throws it away and does it again.
+        pause: Holds still, or goes on.
+        stop: Ends the session.
+    """
+
+    take_over: str = ""
+    success: str = ""
+    failure: str = ""
+    end: str = ""
+    redo: str = ""
+    pause: str = ""
+    stop: str = ""
+
+    @classmethod
+    def of(cls, written: Mapping[str, str]) -> ButtonMeanings:
+        """The meanings written in `operator.buttons`.
+
+        Raises:
+            LayoutError: Something that no button can mean.
+        """
+        known = [each.name for each in fields(cls)]
+        unknown = [meaning for meaning in written if meaning not in known]
+        if unknown:
+            raise LayoutError(f"operator.buttons has no '{unknown[0]}'; there is {', '.join(known)}")
+        return cls(**{meaning: button or "" for meaning, button in written.items()})
+
+    @property
+    def used(self) -> list[str]:
+        """Every button that means something, as often as it does."""
+        return [button for button in vars(self).values() if button]
+
+    def check(self, buttons: Collection[str], deadman: str) -> None:
+        """Refuses buttons that the device does not have, or that mean two things.
+
+        Args:
+            buttons: The device's.
+            deadman: The one that must be held to move; empty for none.
+
+        Raises:
+            LayoutError: Names it.
+        """
+        named = {**{f"buttons.{meaning}": button for meaning, button in vars(self).items()}, "deadman": deadman}
+        seen: dict[str, str] = {}
+        for setting, button in named.items():
+            if not button:
+                continue
+            if button not in buttons:
+                raise LayoutError(f"operator.{setting} is '{button}', which is none of {', '.join(buttons)}")
+            if button in seen:
+                raise LayoutError(f"operator.{setting} and operator.{seen[button]} are both '{button}'; choose another")
+            seen[button] = setting
+
+    def commands(self) -> dict[str, Meaning]:
+        """Button to what it stands for."""
+        table = {
+            self.success: Meaning(OperatorEvent.END, Outcome.SUCCESS),
+            self.failure: Meaning(OperatorEvent.END, Outcome.FAILURE),
+            self.end: Meaning(OperatorEvent.END),
+            self.redo: Meaning(OperatorEvent.REDO),
+            self.pause: Meaning(OperatorEvent.PAUSE),
+            self.stop: Meaning(OperatorEvent.STOP),
+        }
+        return {button: meaning for button, meaning in table.items() if button}
+
+
+@dataclass(frozen=True)
+class StickShape:
+    """How far the robot moves for how far a stick is moved.
+
+    Attributes:
+        dead_zone: Share of the way around the middle that does nothing; sticks do not rest exactly there.
+        expo: 0 is proportional; up to 1 it makes small deflections finer, with the full one unchanged.
+    """
+
+    dead_zone: float = 0.1
+    expo: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuses shapes that would not move, or move backwards."""
+        if not 0.0 <= self.dead_zone < 1.0:
+            raise LayoutError(f"operator.stick.dead_zone is {self.dead_zone}, wanted 0 or more and below 1")
+        if not 0.0 <= self.expo <= 1.0:
+            raise LayoutError(f"operator.stick.expo is {self.expo}, wanted 0 to 1")
+
+    def shaped(self, value: float) -> float:
+        """Share of full speed for a deflection, both -1 to 1; continuous and odd."""
+        beyond = min(1.0, max(0.0, (abs(value) - self.dead_zone) / (1.0 - self.dead_zone)))
+        share = (1.0 - self.expo) * beyond + self.expo * beyond**3
+        return share if value >= 0.0 else -share
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """How a person drives with a device.
+
+    Attributes:
+        name: Who drives; recorded with every episode.
+        meanings: Of the device's buttons.
+        deadman: Button that must be held for anything to move; empty for none.
+        stick: Shape of its axes.
+        correcting: Whether a policy drives until the operator takes over.
+    """
+
+    name: str
+    meanings: ButtonMeanings
+    deadman: str = ""
+    stick: StickShape = StickShape()
+    correcting: bool = False
+
+
+class Reader(Protocol):
+    """A device's controls as they are now; `DeviceReader` is one."""
+
+    @property
+    def name(self) -> str:
+        """The device's own name, once it was found."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def reading(self) -> Reading:
+        """What the device says now; never waits."""
+
+
+@dataclass
+class _Episode:
+    """What one episode adds up to.
+
+    Attributes:
+        in_control: The operator drives.
+        paused: The operator, or a lost device, asked for a pause.
+        settled: The device was seen at rest, so that what it says is meant for this robot now.
+    """
+
+    in_control: bool = False
+    paused: bool = False
+    settled: bool = False
+
+
+class DeviceOperator:
+    """Drives with a hand-held device. A context manager that reads the device while entered.
+
+    Nothing moves unless the dead-man button is held, where there is one; released, the robot holds still. Without a
+    policy the person is in control from the first motion on; with one (`correcting`) a button takes control over from
+    where the robot is seen to be, and gives it back. After a reset, a pause or a reconnection the device must first be
+    at rest, so that a stick that happens to be held moves nothing. A device that is lost gives no action and pauses the
+    robot; plugged in again, it goes on when the pause button or the space bar is pressed.
+
+    Args:
+        spec: The robot's.
+        layout: Of the device for this robot, checked.
+        reader: The device.
+        settings: See there.
+        terminal: Where the keyboard's keys for labels, pause and stop are heard as well; None hears none.
+        clock_ns: Monotonic time [ns].
+        say: Tells the person something.
+    """
+
+    needs_real_time = True
+    """A person cannot follow a simulation that runs as fast as it can."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        layout: Layout,
+        reader: Reader,
+        settings: DeviceSettings,
+        terminal: KeyTerminal | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name = settings.name
+        self.layout = layout
+        self._settings = settings
+        self._reader = reader
+        self._meanings = settings.meanings
+        self._commands = settings.meanings.commands()
+        self._deadman = settings.deadman
+        self._correcting = settings.correcting
+        self._clock_ns = clock_ns
+        self._say = say or _say_on_stderr
+        self._drive = Drive(spec, layout)
+        self._switches = {each.key for each in layout.switching}
+        self._events: collections.deque[Meaning] = collections.deque()
+        self._terminal = terminal
+        self._keys = KeyDecoder()
+        self._entered = contextlib.ExitStack()
+        self._connections = 0
+        self._problem = ""
+        self._episode = _Episode()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._reader)
+            if self._terminal is not None:
+                stack.enter_context(self._terminal)
+                self._say(SHORT_LEGEND)
+            self._connections = self._reader.reading().connections
+            hold = f", hold {self._deadman} to move" if self._deadman else ""
+            self._say(f"{self.name}: {self._reader.name}{hold}")
+            self._entered = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+
+    def reset(self, seed: int) -> None:
+        """Forgets the last episode and what was pressed since; a wish to stop is not forgotten."""
+        self._episode = _Episode()
+        # A device that is still lost is noticed anew, or the policy would drive this episode with nobody watching.
+        self._problem = ""
+        self._keys.clear()
+        self._hear_keys()
+        self._events.extend(self._commands[each] for each in self._reader.reading().pressed if each in self._commands)
+        self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
+
+    def poll(self, observation: Observation) -> OperatorCommand:
+        """What the device has said since the last tick; never waits."""
+        reading = self._reader.reading()
+        self._notice(reading)
+        allowed = not self._deadman or reading.values.get(self._deadman, 0.0) > PRESSED
+        for button in reading.pressed:
+            self._press(button, allowed, observation)
+        if TAKE_OVER_KEY in self._hear_keys():
+            self._pass_control(observation)
+        action = None if reading.problem else self._action(reading, allowed, observation)
+        meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
+        if meaning.event is OperatorEvent.PAUSE:
+            self._pause(observation)
+        return OperatorCommand(action, meaning.event, meaning.outcome)
+
+    def _hear_keys(self) -> list[str]:
+        """Takes the meanings of keys typed since the last call; returns the keys."""
+        if self._terminal is None:
+            return []
+        data = self._terminal.read()
+        if data is None:
+            self._terminal = None
+            self._events.append(Meaning(OperatorEvent.STOP))
+        keys = self._keys.feed(data or b"", self._clock_ns())
+        self._events.extend(KEYS[key] for key in keys if key in KEYS)
+        return keys
+
+    def _notice(self, reading: Reading) -> None:
+        """Losing and finding the device."""
+        if reading.problem and not self._problem:
+            self._say(f"{self.name}: {reading.problem}")
+            self._episode.settled = False
+            waiting = any(each.event is OperatorEvent.PAUSE for each in self._events)
+            if (self._episode.in_control or self._correcting) and not self._episode.paused and not waiting:
+                self._events.appendleft(Meaning(OperatorEvent.PAUSE))
+        if reading.connections != self._connections:
+            self._episode.settled = False
+            goes_on = f"; {self._meanings.pause or 'Space'} goes on" if self._episode.paused else ""
+            self._say(f"{self.name}: {self._reader.name} is back{goes_on}")
+        self._problem, self._connections = reading.problem, reading.connections
+
+    def _press(self, button: str, allowed: bool, observation: Observation) -> None:
+        if button in self._commands:
+            self._events.append(self._commands[button])
+        elif button == self._meanings.take_over and button:
+            self._pass_control(observation)
+        elif button in self._switches and allowed and not self._episode.paused:
+            if not self._episode.in_control and not self._correcting:
+                self._begin(observation)
+            if self._episode.in_control:
+                self._drive.press(button)
+
+    def _pass_control(self, observation: Observation) -> None:
+        if not self._correcting:
+            return
+        if self._episode.in_control:
+            self._episode.in_control = False
+            self._say(f"{self.name}: the policy drives")
+        else:
+            self._begin(observation)
+            self._say(f"{self.name}: you drive, {self._meanings.take_over} gives back")
+
+    def _begin(self, observation: Observation) -> None:
+        self._episode.in_control = True
+        self._drive.anchor(observation)
+
+    def _pause(self, observation: Observation) -> None:
+        self._episode.paused = not self._episode.paused
+        self._episode.settled = False
+        if self._episode.in_control and not self._episode.paused:
+            # The robot may have been moved meanwhile.
+            self._drive.anchor(observation)
+
+    def _action(self, reading: Reading, allowed: bool, observation: Observation) -> FloatArray | None:
+        """The action while in control, else None; the first motion takes control where there is no policy."""
+        wanted = {
+            control: self._settings.stick.shaped(reading.values.get(control, 0.0))
+            for each in self.layout.moving
+            for control in each.controls
+        }
+        moving = allowed and any(wanted.values())
+        self._episode.settled = self._episode.settled or not moving
+        moving = moving and self._episode.settled and not self._episode.paused
+        if moving and not self._episode.in_control and not self._correcting:
+            self._begin(observation)
+        if not self._episode.in_control:
+            return None
+        return self._drive.action(observation, lambda control: wanted[control] if moving else 0.0)
+
+
+def _say_on_stderr(message: str) -> None:
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
