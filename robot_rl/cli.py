@@ -34,6 +34,9 @@ COMMANDS = {
     "export": Command("robot_rl.export_command:main", "write an ONNX bundle of a trained policy"),
     "eval": Command("robot_rl.evaluate:main", "run seeded episodes of a policy and report its success"),
     "deploy": Command("robot_rl.operate:deploy", "run a policy in real time until stopped"),
+    "up": Command("robot_rl.up:main", "start a robot's nodes on this computer, stop them cleanly"),
+    "stop": Command("robot_rl.arm_commands:stop", "latch the software stop of a running arm"),
+    "clear": Command("robot_rl.arm_commands:clear", "end a latched stop or fault of a running arm"),
     "doctor": Command("robot_rl.doctor:main", "what this machine has and lacks, with remedies"),
     "demo": Command("robot_rl.demo:main", "all of the above on the simulated arm, with a report"),
 }

@@ -42,6 +42,11 @@ def user_directories(environment: Mapping[str, str] = os.environ, own: Path = CO
     return [place.resolve() for place in places if place.resolve() != own.resolve()]
 
 
+def search_directories(own: Path = CONFIG_DIRECTORY) -> list[Path]:
+    """Everywhere, our own first."""
+    return [own, *user_directories(own=own)]
+
+
 def options(group: str, directories: Sequence[Path]) -> list[str]:
     """Every option of a group, those in folders as `ros/my_arm`."""
     found = {

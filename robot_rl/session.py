@@ -6,7 +6,7 @@ The command filter's state lives here, because `run_episode` may not know `hardw
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,8 +15,9 @@ from typing import Any, cast
 
 from hardware.limits import CommandLimits
 from hardware.safety import FilterReason, FilterState, OperatorState, filter_command
+from robot_rl.config_files import find_option, search_directories
 from robot_rl.rollout import RolloutOptions
-from robot_rl.settings import MISSING, build
+from robot_rl.settings import MISSING, build, compose, to_dataclass
 from robot_rl.types import (
     EpisodeHeader,
     EpisodeResult,
@@ -82,6 +83,39 @@ class SessionSettings:
         command_s = self.latency.get("command_s")
         if self.rollout.action_latency_s is None and command_s is not None:
             self.rollout = replace(self.rollout, action_latency_s=float(command_s))
+
+
+@dataclass
+class RobotFile:
+    """A yaml file of `configs/robot/`, all of it.
+
+    Attributes:
+        robot: See `SessionSettings`, likewise `limits`, `arm`, `cameras` and `latency`.
+        task: What the robot is usually asked to do, where the file says so.
+        rollout: Likewise how, see `RolloutOptions`.
+    """
+
+    robot: dict[str, Any] = MISSING
+    limits: dict[str, Any] = MISSING
+    arm: dict[str, Any] = field(default_factory=dict)
+    cameras: dict[str, Any] = field(default_factory=dict)
+    latency: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    rollout: dict[str, Any] = field(default_factory=dict)
+
+
+def load_robot(name: str, overrides: Sequence[str] = ()) -> RobotFile:
+    """A robot's yaml by itself.
+
+    Args:
+        name: For example `ros/my_arm`.
+        overrides: Settings within it.
+
+    Raises:
+        ConfigError: There is no such file, which lists those that are; or it holds something else.
+    """
+    find_option("robot", name, search_directories())
+    return to_dataclass(compose(f"robot/{name}", overrides), RobotFile)
 
 
 class FilteredCommands:

@@ -25,7 +25,7 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from robot_rl.config_files import CONFIG_DIRECTORY, ConfigError, find_option, options, user_directories
+from robot_rl.config_files import CONFIG_DIRECTORY, ConfigError, find_option, options, search_directories
 from robot_rl.types import HelpRequested, RobotRLError
 
 __all__ = ["MISSING", "ConfigError", "build", "compose", "load", "to_dataclass"]
@@ -59,9 +59,10 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
         ConfigError: A group's option does not exist, or an override is not `name=value`.
     """
     GlobalHydra.instance().clear()
-    places = [CONFIG_DIRECTORY, *user_directories(own=CONFIG_DIRECTORY)]
-    search = _search_path(places[1:])
-    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+    places = search_directories(CONFIG_DIRECTORY)
+    home = next((place for place in places if (place / f"{config_name}.yaml").is_file()), CONFIG_DIRECTORY)
+    search = _search_path([place for place in places if place != home])
+    with initialize_config_dir(str(home), version_base="1.3"):
         groups = hydra_compose(config_name, search, return_hydra_config=True).hydra.runtime.choices
         choices = [each for each in overrides if each.partition("=")[0] in groups]
         values = [each for each in overrides if each not in choices]
@@ -79,7 +80,7 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _search_path(places: Sequence[Path]) -> list[str]:
-    """Hydra's override that adds the user's directories after our own."""
+    """Hydra's override for further directories; the command's own file must be in the first one."""
     quoted = ("'file://" + str(place).replace("'", "\\'") + "'" for place in places)
     return [f"hydra.searchpath=[{', '.join(quoted)}]"] if places else []
 
@@ -112,7 +113,7 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
     """
     if "_target_" not in settings:
         raise ConfigError(f"no _target_ among {', '.join(settings) or 'the settings'}: name the class to build")
-    _require_parameters(settings)
+    require_parameters(settings)
     try:
         # Plain lists and dictionaries all the way down: nobody below sees OmegaConf's.
         return instantiate({"_convert_": "all", **settings}, **arguments)
@@ -123,7 +124,7 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
         raise ConfigError(f"cannot build {settings['_target_']}: {reason!s}") from error
 
 
-def _require_parameters(settings: dict[str, Any]) -> None:
+def require_parameters(settings: dict[str, Any]) -> None:
     """Refuses a key that the class does not take, naming those that it does."""
     try:
         parameters = inspect.signature(get_object(settings["_target_"])).parameters
@@ -140,7 +141,7 @@ def _help_text(schema: type[Any], config_name: str) -> str:
     """Every setting of a command with its default, and the options of its groups."""
     composed = compose(config_name, ())
     config = OmegaConf.merge(OmegaConf.structured(schema), composed)
-    places = [CONFIG_DIRECTORY, *user_directories(own=CONFIG_DIRECTORY)]
+    places = search_directories(CONFIG_DIRECTORY)
     groups = [
         f"  {group.name}=" + "|".join(options(group.name, places))
         for group in sorted(CONFIG_DIRECTORY.iterdir())

@@ -38,6 +38,8 @@ COMMAND_LAYER = {
     "robot_rl.finetune_settings",
     "robot_rl.demo",
     "robot_rl.doctor",
+    "robot_rl.up",
+    "robot_rl.arm_commands",
     "robot_rl.export_command",
     "robot_rl.dataset_commands",
     "robot_rl.dataset_show",

@@ -1,0 +1,244 @@
+"""`robot-rl up` refuses a wrong yaml before anything starts, waits for the arm's word, and ends cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hardware.arm_state import Mode
+from hardware.ros.arm_remote import Diagnostic
+from hardware.ros.arm_topics import ArmMode
+from robot_rl import arm_commands, up
+from robot_rl.node_plan import plan_nodes, read_document
+from robot_rl.settings import load
+from robot_rl.supervisor import MotionNodeDied, NodeCommand, Patience, Supervisor
+from robot_rl.types import HelpRequested, RobotRLError
+
+DEADLINE_S = 20.0
+YAML = """# @package _global_
+robot: {_target_: hardware.sim.pusht.PushTRobot}
+limits:
+  low: [0.0, 0.0]
+  high: [512.0, 512.0]
+  max_step: [512.0, 512.0]
+  max_velocity: [5120.0, 5120.0]
+  max_acceleration: [102400.0, 102400.0]
+  max_jerk: [2048000.0, 2048000.0]
+  max_age_s: {state: 0.1, keypoint: 0.1, n_contacts: 0.1}
+  ramp_after_s: 0.3
+  fault_after_s: 1.0
+arm: {namespace: /my_arm, stream_hz: 100.0, driver: {_target_: hardware.sim.pusht.PushTRobot}}
+cameras:
+  wrist: {namespace: /my_arm/wrist, source: {_target_: fake_cameras.Pattern, fps: 30}}
+"""
+CAMERAS = """
+class Pattern:
+    def __init__(self, fps):
+        raise RuntimeError("a check must not open cameras")
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with `robot=ros/my_arm`; returns a function that edits its yaml."""
+    monkeypatch.delenv("ROBOT_RL_CONFIGS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "fake_cameras.py").write_text(CAMERAS)
+    (tmp_path / "configs/robot/ros").mkdir(parents=True)
+
+    def write(old: str = "", new: str = "") -> Path:
+        assert old in YAML
+        (tmp_path / "configs/robot/ros/my_arm.yaml").write_text(YAML.replace(old, new) if old else YAML)
+        return tmp_path
+
+    write()
+    return write
+
+
+def settings(*overrides: str) -> up.UpSettings:
+    return load(up.UpSettings, "up", ["robot=ros/my_arm", *overrides])
+
+
+def test_checking_writes_the_whole_resolved_robot_and_starts_nothing(place, capsys):
+    assert up.main(["robot=ros/my_arm", "check=true", "arm.stream_hz=250", "directory=out"]) == 0
+    path = Path("out/robot.json")
+    assert "arm, camera wrist" in capsys.readouterr().out
+    document = read_document(path)
+    assert set(document) == {"robot", "limits", "arm", "cameras", "latency", "task", "rollout"}
+    assert document["arm"]["stream_hz"] == 250
+    assert document["cameras"]["wrist"]["source"]["fps"] == 30
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  max_jerk: [2048000.0, 2048000.0]\n", "", "limits.max_jerk is missing"),
+        ("max_step: [512.0, 512.0]", "max_step: [512.0]", "max_step"),
+        ("fake_cameras.Pattern", "fake_cameras.Patern", r"cameras\.wrist\.source: .*cannot be imported"),
+        ("fps: 30", "fsp: 30", r"cameras\.wrist\.source: .*takes no 'fsp': did you mean fps"),
+        ("namespace: /my_arm, s", "s", r"arm\.namespace is missing"),
+        ("driver: {_target_: hardware.sim.pusht.PushTRobot}", "driver: {}", r"arm\.driver is \{\}, wanted"),
+        ("hardware.sim.pusht.PushTRobot}\nlimits", "hardware.sim.pusht.NoRobot}\nlimits", "cannot be imported"),
+        ("arm: {", "arms: {", "unknown setting 'arms': did you mean arm"),
+    ],
+)
+def test_a_wrong_yaml_is_refused_before_anything_is_written(place, old, new, message):
+    place(old, new)
+    with pytest.raises(RobotRLError, match=message):
+        up.resolve(settings())
+    assert not Path("runs").exists()
+
+
+def test_a_robot_without_nodes_says_that_there_is_nothing_to_start(place):
+    with pytest.raises(RobotRLError, match="neither `arm` nor `cameras`"):
+        up.resolve(load(up.UpSettings, "up", ["robot=pusht"]))
+
+
+def test_the_arm_comes_first_and_only_it_can_move(place):
+    path = up.resolve(settings())
+    arm, camera = plan_nodes(read_document(path), path)
+    assert (arm.can_move, camera.can_move) == (True, False)
+    assert arm.ros_arguments == ("--ros-args", "-r", "__node:=arm_node", "-p", f"config:={path.absolute()}")
+    assert camera.ros_arguments[-2:] == ("-p", "camera:=wrist")
+    argv = up.command_of(camera).argv
+    assert argv[0] == sys.executable
+    assert "hardware.ros.camera_node" in argv
+
+
+def test_a_document_that_is_none_names_the_command_that_writes_one(tmp_path):
+    with pytest.raises(RobotRLError, match="check=true writes it"):
+        read_document(tmp_path / "nothing.json")
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(RobotRLError, match="no resolved robot"):
+        read_document(tmp_path / "other.json")
+
+
+class FakeArm:
+    """An arm node seen from outside: says its modes one by one, one for each look."""
+
+    def __init__(self, *modes: ArmMode | None) -> None:
+        self.mode: ArmMode | None = None
+        self.diagnostics: dict[str, Diagnostic] = {}
+        self._modes = list(modes)
+
+    def spin(self, timeout_s: float) -> None:
+        time.sleep(timeout_s / 10)
+        if self._modes:
+            self.mode = self._modes.pop(0)
+
+
+def supervised(code: str, lines: list[str], *, can_move: bool = True) -> Supervisor:
+    return Supervisor([NodeCommand("arm", (sys.executable, "-c", code), can_move)], lines.append, Patience(stop_s=10.0))
+
+
+def run(supervisor: Supervisor, arm: FakeArm, start_s: float) -> None:
+    with up.stopped_at_the_end(supervisor):
+        supervisor.start()
+        up.await_arm(supervisor, arm, "/a", start_s)
+
+
+SLEEPY = "import time; time.sleep(60)"
+
+
+def test_it_waits_until_the_arm_has_said_its_mode():
+    run(supervised(SLEEPY, []), FakeArm(None, None, ArmMode(Mode.INACTIVE)), DEADLINE_S)
+
+
+def test_an_arm_that_says_nothing_is_stopped_again_and_named():
+    lines: list[str] = []
+    supervisor = supervised(SLEEPY, lines)
+    with pytest.raises(RobotRLError, match=r"nothing on /a/mode within 0\.2 s"):
+        run(supervisor, FakeArm(), 0.2)
+    assert lines == ["[arm] was ended by SIGTERM"]
+
+
+def test_an_arm_that_dies_while_it_starts_is_not_waited_for():
+    supervisor = supervised("import sys; sys.exit('no such joint')", lines := [])
+    with pytest.raises(MotionNodeDied):
+        run(supervisor, FakeArm(), 1000.0)
+    assert lines == ["[arm] no such joint"]
+
+
+def test_only_changes_are_told():
+    lines: list[str] = []
+    told, arm = up.Told(lines.append), FakeArm()
+    arm.mode = ArmMode(Mode.STOPPED, "no heartbeat for 0.2 s", "session-1")
+    arm.diagnostics["camera_node_wrist"] = Diagnostic("WARN", "12 Hz", {"drops": "3"})
+    told.about(arm)
+    told.about(arm)
+    assert lines == [
+        "arm is stopped for session-1: no heartbeat for 0.2 s",
+        "camera_node_wrist WARN: 12 Hz (drops 3)",
+    ]
+    arm.mode = ArmMode(Mode.INACTIVE)
+    arm.diagnostics["camera_node_wrist"] = Diagnostic("OK", "30 Hz", {})
+    told.about(arm)
+    assert lines[2:] == ["arm is inactive", "camera_node_wrist OK: 30 Hz"]
+
+
+PROGRAM = """
+import contextlib, signal, sys
+from robot_rl import cli, up
+from robot_rl.supervisor import NodeCommand, Supervisor
+signal.signal(signal.SIGTERM, cli._terminate)
+arm = '''
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("ramped down"))
+print("ready")
+while True:
+    signal.pause()
+'''
+supervisor = Supervisor([NodeCommand("arm", (sys.executable, "-c", arm), True)], up._say)
+with contextlib.suppress(KeyboardInterrupt), up.stopped_at_the_end(supervisor):
+    supervisor.start()
+    while True:
+        supervisor.attend()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_let_the_arm_ramp_down(number):
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "[arm] ready\n"
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert output.splitlines() == ["[arm] ramped down", "[arm] ended with status 1"]
+    assert process.returncode == 0
+
+
+def test_stop_and_clear_find_the_arm_by_its_yaml_or_its_namespace(place):
+    assert arm_commands.parse("stop", ["robot=ros/my_arm"], "").namespace == "/my_arm"
+    assert arm_commands.parse("stop", ["namespace=/other"], "").namespace == "/other"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "wanted which arm"),
+        (["robot=ros/my_arm", "now=yes"], "wanted which arm"),
+        (["robot="], "wanted which arm"),
+        (["robot=pusht"], "has no `arm` in its yaml"),
+        (["robot=ros/nothing"], "Available options in 'robot'"),
+    ],
+)
+def test_stop_without_a_clear_target_says_what_was_wanted(place, arguments, message):
+    with pytest.raises(RobotRLError, match=message):
+        arm_commands.parse("stop", arguments, "")
+
+
+def test_help_of_stop_says_that_it_is_not_safety_rated():
+    with pytest.raises(HelpRequested, match="not a safety-rated"):
+        arm_commands.stop(["--help"])
+
+
+def test_the_resolved_robot_is_json_that_any_reader_takes(place):
+    json.loads(up.resolve(settings()).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
