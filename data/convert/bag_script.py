@@ -1,0 +1,347 @@
+"""What a bag says was commanded: its episodes, their ticks and the action of each tick.
+
+Legend: `A` action dimension, `C` numbers in a command, `T` ticks in an episode.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from data.convert.bag_file import Arrival, BagError, BagFile, BagTopic
+from data.convert.diffusion_policy import UNKNOWN_SEED
+from robot_rl.types import (
+    NS_PER_S,
+    ActionKind,
+    AnyArray,
+    FloatArray,
+    Judgement,
+    Observation,
+    RobotRLError,
+    RobotSpec,
+)
+
+Content = TypeVar("Content")
+
+
+class Sample(NamedTuple):
+    """One stream's value and its stamp [ns]."""
+
+    stamp_ns: int
+    value: AnyArray
+
+
+class CommandRow(NamedTuple):
+    """What a command holds, shape (C,), and the stamp of its message [ns]; 0 where the message has none."""
+
+    stamp_ns: int
+    values: FloatArray
+
+
+class AppliedRow(NamedTuple):
+    """What the arm made of the command with this stamp, shape (A,), and why it differs (bit set)."""
+
+    stamp_ns: int
+    values: FloatArray
+    reasons: int
+
+
+class JudgedRow(NamedTuple):
+    """A judge's view of the state that the command with this stamp led to."""
+
+    stamp_ns: int
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Channel(Generic[Content]):
+    """A topic and what its messages mean.
+
+    Attributes:
+        topic: Where.
+        read: None for a message that is about something else; raises `RobotRLError` for one that cannot be used.
+    """
+
+    topic: BagTopic
+    read: Callable[[Any], Content | None]
+
+
+class Ring(Protocol):
+    """Where a stream's samples go, as `hardware.sync.StampedRing`."""
+
+    def push(self, stamp_ns: int, value: AnyArray) -> object:
+        """Takes a sample."""
+
+
+@dataclass(frozen=True)
+class CommandPart:
+    """Commands that fill some of the action's dimensions.
+
+    Attributes:
+        channel: Where they are.
+        columns: The dimensions.
+        actions: Makes actions (T, columns) of the commands that held at successive ticks (T, C); None if they are
+            actions as they are.
+        initial: What held before the first command; None if that is what the first one says.
+    """
+
+    channel: Channel[CommandRow]
+    columns: tuple[int, ...]
+    actions: Callable[[FloatArray], FloatArray] | None = None
+    initial: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class BagLayout:
+    """How a robot's streams and actions are found in a bag.
+
+    Attributes:
+        spec: The robot's.
+        streams: Stream name to its channel; two may share a topic.
+        commands: Where actions are; together they fill every dimension, and the first one's are what ticks follow.
+        stamps_are_ticks: Each command (of one part only) is stamped with the control tick that it was decided at.
+        applied: Acknowledgements; None if the arm gives none, then what was commanded counts as executed.
+        judgement: None if nobody judges.
+        episode_start: A message of this begins an episode; its content is the seed, None for unknown.
+        make_rings: A new ring for each stream.
+        align: What the rings show at a tick [ns]; raises `StaleSensor`.
+    """
+
+    spec: RobotSpec
+    streams: Mapping[str, Channel[Sample]]
+    commands: Sequence[CommandPart]
+    stamps_are_ticks: bool
+    make_rings: Callable[[], Mapping[str, Ring]]
+    align: Callable[[Mapping[str, Ring], int], Observation]
+    applied: Channel[AppliedRow] | None = None
+    judgement: Channel[JudgedRow] | None = None
+    episode_start: Channel[int] | None = None
+
+    def topics(self) -> list[BagTopic]:
+        """Every topic that a bag must hold."""
+        others = [each.topic for each in (self.applied, self.judgement, self.episode_start) if each is not None]
+        commands = [part.channel.topic for part in self.commands]
+        return [*(each.topic for each in self.streams.values()), *commands, *others]
+
+
+@dataclass
+class ImportReport:
+    """What became of a bag besides its episodes.
+
+    Attributes:
+        episodes: Imported.
+        ticks: Imported.
+        stale_ticks: Left out because a stream showed nothing fresh, as live.
+        stale_because: The first such reason.
+        unacknowledged: Commands without an acknowledgement, taken for holding still.
+        longest_gap_s: Between two successive commands of one episode.
+        unusable: Topic to messages that could not be used.
+        unusable_because: Topic to the last such reason.
+    """
+
+    episodes: int = 0
+    ticks: int = 0
+    stale_ticks: int = 0
+    stale_because: str = ""
+    unacknowledged: int = 0
+    longest_gap_s: float = 0.0
+    unusable: Counter[str] = field(default_factory=Counter)
+    unusable_because: dict[str, str] = field(default_factory=dict)
+
+    def read(self, channel: Channel[Content], message: Any) -> Content | None:
+        """What a message means; one that cannot be used is counted."""
+        try:
+            return channel.read(message)
+        except RobotRLError as error:
+            self.unusable[channel.topic.name] += 1
+            self.unusable_because[channel.topic.name] = str(error)
+            return None
+
+
+class ScriptedTick(NamedTuple):
+    """One tick without its observation. Shapes (A,)."""
+
+    stamp_ns: int
+    requested: FloatArray
+    applied: FloatArray
+    reasons: int
+    judgement: Judgement | None
+
+
+class ScriptedEpisode(NamedTuple):
+    """Seed and ticks, ascending."""
+
+    seed: int
+    ticks: Sequence[ScriptedTick]
+
+
+def read_script(
+    bag: BagFile, layout: BagLayout, gap_s: float | None, clock: str, report: ImportReport
+) -> list[ScriptedEpisode]:
+    """Every episode of a bag, oldest first, without observations.
+
+    Args:
+        bag: Opened, with every topic of the layout.
+        layout: See `BagLayout`.
+        gap_s: Commands further apart than this begin a new episode; None if none do [s].
+        clock: `arrival` or `stamp`, see `ros_bag.episodes_of`.
+        report: Told of what was left out.
+
+    Raises:
+        BagError: No command, or commands that go back in time.
+    """
+    reader = _ScriptReader(bag, layout, clock, report)
+    applied = dict(reader.column(layout.applied, lambda row: (row.stamp_ns, row)))
+    judged = dict(reader.column(layout.judgement, lambda row: (row.stamp_ns, row.judgement)))
+    others = [reader.rows(part) for part in layout.commands[1:]]
+    episodes = []
+    for seed, commands in reader.stretches(gap_s):
+        reader.check_order(commands)
+        if layout.stamps_are_ticks:
+            ticks = _acknowledged(commands, layout, applied, judged, report)
+        else:
+            ticks = _on_grid([commands, *others], layout)
+        gaps_ns = np.diff([row.stamp_ns for row in commands])
+        report.longest_gap_s = max(report.longest_gap_s, float(gaps_ns.max(initial=0)) / NS_PER_S)
+        episodes.append(ScriptedEpisode(seed, ticks))
+    if not episodes:
+        topic = layout.commands[0].channel.topic.name
+        because = report.unusable_because.get(topic, "none is meant for this robot's action")
+        raise BagError(f"{bag.path}: no message of {topic} is a command of this robot: {because}")
+    return episodes
+
+
+@dataclass(frozen=True)
+class _ScriptReader:
+    """Reads the topics that belong to actions, which are small enough to be read whole."""
+
+    bag: BagFile
+    layout: BagLayout
+    clock: str
+    report: ImportReport
+
+    def column(
+        self, channel: Channel[Content] | None, item: Callable[[Content], tuple[int, Any]]
+    ) -> Iterator[tuple[int, Any]]:
+        """What a topic says by stamp; nothing where there is no such topic."""
+        if channel is None:
+            return
+        for each in self.bag.messages([channel.topic.name]):
+            content = self.report.read(channel, each.message)
+            if content is not None:
+                yield item(content)
+
+    def rows(self, part: CommandPart) -> list[CommandRow]:
+        """A part's commands."""
+        arrivals = self.bag.messages([part.channel.topic.name])
+        return [row for each in arrivals if (row := self._command(each, part.channel)) is not None]
+
+    def stretches(self, gap_s: float | None) -> Iterator[tuple[int, list[CommandRow]]]:
+        """The first part's commands from one beginning of an episode to the next, and the seed that it names."""
+        channel, start = self.layout.commands[0].channel, self.layout.episode_start
+        names = {channel.topic.name, *([start.topic.name] if start is not None else [])}
+        seed, rows = UNKNOWN_SEED, list[CommandRow]()
+        for each in self.bag.messages([*names]):
+            if start is not None and each.topic == start.topic.name:
+                if rows:
+                    yield seed, rows
+                found = self.report.read(start, each.message)
+                seed, rows = UNKNOWN_SEED if found is None else found, []
+                continue
+            row = self._command(each, channel)
+            if row is None:
+                continue
+            if gap_s is not None and rows and row.stamp_ns - rows[-1].stamp_ns > gap_s * NS_PER_S:
+                yield seed, rows
+                seed, rows = UNKNOWN_SEED, []
+            rows.append(row)
+        if rows:
+            yield seed, rows
+
+    def check_order(self, commands: Sequence[CommandRow]) -> None:
+        """Refuses commands of one episode that go back in time."""
+        for before, after in itertools.pairwise(commands):
+            back = after.stamp_ns < before.stamp_ns
+            if back or (self.layout.stamps_are_ticks and after.stamp_ns == before.stamp_ns):
+                raise BagError(
+                    f"{self.bag.path}: commands on {self.layout.commands[0].channel.topic.name} go back from "
+                    f"{before.stamp_ns} to {after.stamp_ns} ns: two publishers, or a clock that jumped; split the bag "
+                    "there with --split-topic"
+                )
+
+    def _command(self, each: Arrival, channel: Channel[CommandRow]) -> CommandRow | None:
+        """A command, stamped with its tick, its own stamp or its arrival."""
+        row = self.report.read(channel, each.message)
+        if row is None:
+            return None
+        if not np.isfinite(row.values).all():
+            self.report.unusable[each.topic] += 1
+            self.report.unusable_because[each.topic] = "holds NaN or infinity"
+            return None
+        if not self.layout.stamps_are_ticks and self.clock == "arrival":
+            return row._replace(stamp_ns=each.arrival_ns)
+        if row.stamp_ns <= 0:
+            raise BagError(
+                f"{self.bag.path}: {each.topic} is not stamped, so it has no place on the stamps' clock: "
+                "import with --clock arrival"
+            )
+        return row
+
+
+def _acknowledged(
+    commands: Sequence[CommandRow],
+    layout: BagLayout,
+    applied: Mapping[int, AppliedRow],
+    judged: Mapping[int, Judgement],
+    report: ImportReport,
+) -> list[ScriptedTick]:
+    """Every command with what became of it; one that nobody acknowledged held the arm still, as live."""
+    ticks: list[ScriptedTick] = []
+    for stamp_ns, values in commands:
+        requested = np.asarray(values, layout.spec.action.dtype)
+        done = applied.get(stamp_ns)
+        if layout.applied is None:
+            executed, reasons = requested, 0
+        elif done is not None:
+            executed, reasons = np.asarray(done.values, requested.dtype), done.reasons
+        else:
+            report.unacknowledged += 1
+            executed, reasons = layout.spec.hold(ticks[-1].applied if ticks else requested), 0
+        ticks.append(ScriptedTick(stamp_ns, requested, executed, reasons, judged.get(stamp_ns)))
+    return ticks
+
+
+def _on_grid(parts: Sequence[Sequence[CommandRow]], layout: BagLayout) -> list[ScriptedTick]:
+    """The action of every tick from the first command of the first part to its last."""
+    tick_ns, spec = layout.spec.tick_ns, layout.spec
+    first_ns, last_ns = parts[0][0].stamp_ns, parts[0][-1].stamp_ns
+    stamps_ns = first_ns + tick_ns * np.arange(round((last_ns - first_ns) / tick_ns) + 1, dtype=np.int64)
+    actions = np.zeros((len(stamps_ns), *spec.action.shape), spec.action.dtype)
+    for part, commands in zip(layout.commands, parts, strict=True):
+        if commands:
+            actions[:, part.columns] = _held(part, commands, stamps_ns, spec)
+    return [
+        ScriptedTick(stamp_ns, row, row, 0, None) for stamp_ns, row in zip(stamps_ns.tolist(), actions, strict=True)
+    ]
+
+
+def _held(part: CommandPart, commands: Sequence[CommandRow], ticks_ns: AnyArray, spec: RobotSpec) -> FloatArray:
+    """One part's actions at every tick, shape (T, columns): the newest command by the middle of the tick.
+
+    Where commands have ceased, a rate is zero; all else stays as it was commanded.
+    """
+    stamps_ns = np.array([row.stamp_ns for row in commands], np.int64)
+    newest = np.searchsorted(stamps_ns, ticks_ns + spec.tick_ns // 2, side="right") - 1
+    held = np.array([row.values for row in commands], np.float64)[np.maximum(newest, 0)]
+    if part.initial is not None:
+        held[newest < 0] = part.initial
+    if part.actions is not None:
+        return part.actions(held)
+    ceased = ticks_ns - stamps_ns[np.maximum(newest, 0)] > spec.tick_ns
+    rates = spec.kind_mask(ActionKind.RATE)[[*part.columns]]
+    return np.where(ceased[:, None] & rates, 0.0, held)

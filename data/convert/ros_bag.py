@@ -1,0 +1,190 @@
+"""Turns ROS 2 bags into episodes, seen as a live session would have seen them.
+
+At every control tick an episode sees what had *arrived* by then, taken from the same rings by the same alignment
+function as on the robot; both are handed in, as this package knows nothing of hardware. So a message that came late is
+late here too, and nothing is interpolated with what was not there yet.
+
+Where the commands' stamps are the ticks (an arm node's), the ticks are those. Otherwise they lie on a grid from the
+first command on, and a tick's action is the newest command by the middle of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+
+from data.convert.bag_file import Arrival, BagError, BagFile
+from data.convert.bag_script import BagLayout, ImportReport, Ring, ScriptedEpisode, ScriptedTick, read_script
+from data.convert.diffusion_policy import Facts
+from data.convert.encoded_columns import EncodedColumns
+from data.schema import EncodedEpisode
+from robot_rl.types import (
+    NS_PER_S,
+    EpisodeHeader,
+    EpisodeResult,
+    Outcome,
+    Source,
+    StaleSensor,
+    Step,
+)
+
+ORIGIN = "ros 2 bag"
+OTHER_CLOCK_S = 1.0
+"""Stamps further than this from the recorder's clock are another clock's, not late."""
+CLOCK_SAMPLES = 20
+
+
+@dataclass(frozen=True)
+class BagOptions:
+    """How a bag is read.
+
+    Attributes:
+        codecs: Camera stream to codec.
+        gap_s: Commands further apart begin a new episode; None if none do [s].
+        clock: `arrival` lets a message count from when the recorder got it, as live; `stamp` from its stamp on, for
+            bags recorded on another clock (simulated time, a computer that was not synchronised).
+    """
+
+    codecs: Mapping[str, str]
+    gap_s: float | None = None
+    clock: Literal["arrival", "stamp"] = "arrival"
+
+
+def episodes_of(
+    bag: BagFile, layout: BagLayout, facts: Facts, options: BagOptions, report: ImportReport
+) -> Iterator[EncodedEpisode]:
+    """Every episode of an opened bag, oldest first; one of which no tick could be observed is left out.
+
+    Args:
+        bag: Opened.
+        layout: See `BagLayout`.
+        facts: What the bag does not say; the outcome only where nobody judged.
+        options: See `BagOptions`.
+        report: Filled on the way; complete when the last episode is out.
+
+    Raises:
+        BagError: A topic is missing, has another type or is empty; the file is damaged; the clocks differ; or nothing
+            could be observed at all.
+    """
+    bag.require(layout.topics())
+    if options.clock == "arrival":
+        _check_clocks(bag, layout)
+    script = read_script(bag, layout, options.gap_s, options.clock, report)
+    view = _View(bag, layout, options, report)
+    for scripted in script:
+        columns = EncodedColumns(layout.spec, options.codecs)
+        seen = [tick for tick in scripted.ticks if view.append(tick, columns)]
+        if seen:
+            report.episodes += 1
+            report.ticks += len(columns)
+            yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards))
+    view.require_samples()
+    if not report.ticks:
+        raise BagError(f"{bag.path}: not one of {report.stale_ticks} ticks could be observed: {report.stale_because}")
+
+
+class _View:
+    """The rings of a robot as its bag plays: what has arrived by a tick is in them, and nothing else."""
+
+    def __init__(self, bag: BagFile, layout: BagLayout, options: BagOptions, report: ImportReport) -> None:
+        self._bag, self._layout, self._report = bag, layout, report
+        self._rings: Mapping[str, Ring] = layout.make_rings()
+        self._samples = dict.fromkeys(layout.streams, 0)
+        self._arrivals = _arrivals(bag, layout, options.clock)
+        self._next = next(self._arrivals, None)
+        self._last_ns: dict[str, int] = {}
+
+    def append(self, tick: ScriptedTick, columns: EncodedColumns) -> bool:
+        """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
+        while self._next is not None and self._next.arrival_ns <= tick.stamp_ns:
+            self._push(self._next)
+            self._next = next(self._arrivals, None)
+        try:
+            observation = self._layout.align(self._rings, tick.stamp_ns)
+        except StaleSensor as error:
+            self._report.stale_ticks += 1
+            self._report.stale_because = self._report.stale_because or str(error)
+            return False
+        self._check_forward(observation.stamp_ns, observation.age_ns, fresh=not len(columns))
+        reward = 0.0 if tick.judgement is None else tick.judgement.reward
+        columns.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
+        return True
+
+    def require_samples(self) -> None:
+        """Refuses a stream of whose messages none could be used.
+
+        Raises:
+            BagError: Names it, and why.
+        """
+        for name, count in self._samples.items():
+            topic = self._layout.streams[name].topic.name
+            if not count:
+                because = self._report.unusable_because.get(topic, "none is about this stream")
+                raise BagError(f"{self._bag.path}: no message of {topic} could be used for '{name}': {because}")
+
+    def _push(self, arrival: Arrival) -> None:
+        for name, channel in self._layout.streams.items():
+            if channel.topic.name != arrival.topic:
+                continue
+            sample = self._report.read(channel, arrival.message)
+            if sample is not None:
+                self._rings[name].push(*sample)
+                self._samples[name] += 1
+
+    def _check_forward(self, tick_ns: int, ages_ns: Mapping[str, int], *, fresh: bool) -> None:
+        for name, age_ns in ages_ns.items():
+            stamp_ns = tick_ns - age_ns
+            back_s = (self._last_ns.get(name, stamp_ns) - stamp_ns) / NS_PER_S
+            if back_s > 0.0 and not fresh:
+                raise BagError(
+                    f"{self._bag.path}: the stamps of '{name}' go back by {back_s:.3f} s within an episode: its "
+                    "driver's clock jumped; split the bag there with --split-topic"
+                )
+            self._last_ns[name] = stamp_ns
+
+
+def _arrivals(bag: BagFile, layout: BagLayout, clock: str) -> Iterator[Arrival]:
+    topics = sorted({channel.topic.name for channel in layout.streams.values()})
+    return bag.messages(topics) if clock == "arrival" else bag.by_stamp(topics)
+
+
+def _check_clocks(bag: BagFile, layout: BagLayout) -> None:
+    """Refuses stamps that are not of the recorder's clock, before they make every tick stale."""
+    for channel in layout.streams.values():
+        first = itertools.islice(bag.messages([channel.topic.name]), CLOCK_SAMPLES)
+        late_s = [(each.arrival_ns - each.stamp_ns) / NS_PER_S for each in first]
+        behind_s = float(np.median(late_s)) if late_s else 0.0
+        if abs(behind_s) > OTHER_CLOCK_S:
+            raise BagError(
+                f"{bag.path}: {channel.topic.name} is stamped {abs(behind_s):.1f} s "
+                f"{'before' if behind_s > 0 else 'after'} it was recorded: the bag was recorded on another clock. "
+                "Add --clock stamp to let each message count from its stamp on"
+            )
+
+
+def _told(
+    scripted: ScriptedEpisode, seen: Sequence[ScriptedTick], facts: Facts, bag: BagFile, rewards: Sequence[float]
+) -> tuple[EpisodeHeader, EpisodeResult]:
+    """Header and result: what a judge said, else what the importer was told."""
+    verdicts = [tick.judgement for tick in scripted.ticks if tick.judgement is not None]
+    outcome = facts.outcome
+    if verdicts:
+        outcome = Outcome.SUCCESS if any(each.success for each in verdicts) else Outcome.FAILURE
+    began = datetime.fromtimestamp(seen[0].stamp_ns / NS_PER_S, UTC).isoformat(timespec="seconds")
+    aborted = outcome is Outcome.ABORTED
+    result = EpisodeResult(
+        outcome,
+        terminated=not aborted,
+        truncated=aborted,
+        reason=f"{seen[0].stamp_ns} to {seen[-1].stamp_ns} ns of {bag.path.name}",
+        ticks=len(seen),
+        reward_sum=float(sum(rewards)),
+        reward_max=float(max(rewards)),
+    )
+    return EpisodeHeader(facts.task, facts.operator, "", scripted.seed, began, ORIGIN), result
