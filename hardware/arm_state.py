@@ -94,9 +94,10 @@ class Heartbeat(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A usable row of a session's."""
+    """A row of a session's. One that cannot be executed does not show that its sender is well."""
 
     session: str
+    usable: bool = True
 
 
 class Reset(NamedTuple):
@@ -240,7 +241,7 @@ def _spoken(state: ArmState, event: Heartbeat | Command | Reset, rules: ArmRules
         return Advance(replace(state, heartbeat_s=None, command_s=None))
     if rules.deadman and state.heartbeat_s is None:
         return Advance(state, f"command refused: no heartbeat from {state.session} yet, wanted some on `deadman`")
-    return Advance(replace(state, command_s=state.now_s))
+    return Advance(replace(state, command_s=state.now_s) if event.usable else state)
 
 
 def _cleared(state: ArmState, who: str) -> Advance:

@@ -29,8 +29,8 @@ LEAK = 0.05
 """Share of a wrong margin that is put right with every row."""
 MOST_AHEAD = 2.0
 """Periods of motion that may be waiting; rows that come faster are refused."""
-LONGEST_SPACING = 2.0
-"""Periods between two stamps that are played as such; a longer gap is not made up for by going slowly."""
+SHORTEST_SPACING, LONGEST_SPACING = 0.5, 2.0
+"""Periods between two stamps that are played as such: no gap is made up for by going slowly, no haste by a jump."""
 UNUSABLE = FilterReason.SHAPE | FilterReason.NOT_FINITE | FilterReason.MISSING
 
 
@@ -112,6 +112,55 @@ def limits_at_rate(limits: CommandLimits, hz: float) -> CommandLimits:
     )
 
 
+class RowFilter:
+    """Filters rows at the rate at which they come. It has no clock: a row's own stamp is its time.
+
+    Args:
+        limits: Of the rows.
+    """
+
+    def __init__(self, limits: CommandLimits) -> None:
+        self.limits = limits
+        self.stamp_ns: int | None = None
+        self._state = FilterState.at(np.zeros(len(limits.axes)))
+        self._last: Taken | None = None
+
+    def restart(self, pose: FloatArray) -> None:
+        """Begins at rest at a pose in action units. Shape (A,)."""
+        self._state, self.stamp_ns, self._last = FilterState.at(pose), None, None
+
+    @property
+    def place(self) -> FloatArray:
+        """Where the last row went; RATE dimensions mean nothing. Shape (A,)."""
+        return np.array(self._state.position)
+
+    def held(self, reasons: FilterReason) -> Taken:
+        """The answer to a row that is not executed."""
+        return Taken(self.limits.spec.hold(self.place), reasons, False)
+
+    def take(
+        self, row: AnyArray | None, stamp_ns: int, observation: Observation | None, allowed: OperatorState | None = None
+    ) -> Taken:
+        """What the arm is told to do for a row; a stamp seen before is answered as before, an older one with holding.
+
+        Args:
+            row: What is asked for, shape (A,); anything else is refused with a reason.
+            stamp_ns: The control tick it is for, on the sender's clock [ns].
+            observation: What the arm sees; None if a stream failed.
+            allowed: Whether motion is.
+        """
+        if self._last is not None and stamp_ns == self.stamp_ns:
+            return self._last
+        if self.stamp_ns is not None and stamp_ns < self.stamp_ns:
+            return self.held(FilterReason.CLOCK)
+        dt_s = 0.0 if self.stamp_ns is None else (stamp_ns - self.stamp_ns) / NS_PER_S
+        spec = self.limits.spec
+        result = filter_command(row, self._state, observation, allowed or OperatorState(), dt_s, self.limits, spec)
+        self._state, self.stamp_ns = result.state, stamp_ns
+        self._last = Taken(result.applied, result.reasons, not result.reasons & UNUSABLE)
+        return self._last
+
+
 class CommandStream:
     """Turns rows into commands. It has no clock: times are arguments, monotonic [ns].
 
@@ -124,7 +173,6 @@ class CommandStream:
     """
 
     def __init__(self, limits: CommandLimits, stream_hz: float) -> None:
-        self.row_limits = limits
         self.limits = limits_at_rate(limits, stream_hz)
         if stream_hz < limits.spec.control_hz:
             raise LimitError(
@@ -133,13 +181,12 @@ class CommandStream:
         self._period_ns = limits.spec.tick_ns
         self._rate = limits.spec.kind_mask(ActionKind.RATE)
         self._binary = limits.spec.kind_mask(ActionKind.BINARY)
+        self._rows = RowFilter(limits)
         self._state = FilterState.at(np.zeros(len(limits.axes)))
-        self._row_state: FilterState | None = None
+        self._anchored = False
         self._segments: collections.deque[_Segment] = collections.deque()
         self._ended: _Segment | None = None
         self._played: FloatArray | None = None
-        self._row_stamp_ns: int | None = None
-        self._last_taken: Taken | None = None
 
     def restart(self, pose: FloatArray) -> None:
         """Begins at rest at a pose in action units, `CommandLimits.start_pose`; a latched fault stays. Shape (A,)."""
@@ -149,7 +196,8 @@ class CommandStream:
     def forget(self) -> None:
         """Drops every row; the next one starts from where the command is then."""
         self._segments.clear()
-        self._ended = self._played = self._row_state = self._row_stamp_ns = self._last_taken = None
+        self._ended = self._played = None
+        self._anchored = False
 
     @property
     def at_rest(self) -> bool:
@@ -166,44 +214,29 @@ class CommandStream:
         self._state = clear_fault(self._state)
         self.forget()
 
-    def take(
-        self,
-        row: AnyArray | None,
-        stamp_ns: int,
-        now_ns: int,
-        observation: Observation | None,
-        allowed: OperatorState | None = None,
-    ) -> Taken:
-        """Takes a row that just came.
+    def held(self, reasons: FilterReason) -> Taken:
+        """The answer to a row that is not executed."""
+        self._anchor()
+        return self._rows.held(reasons)
+
+    def take(self, row: AnyArray | None, stamp_ns: int, now_ns: int, observation: Observation | None) -> Taken:
+        """Takes a row that just came; see `RowFilter.take`.
 
         Args:
-            row: What is asked for, shape (A,), units of the rows; anything else is refused with a reason.
+            row: What is asked for, shape (A,), units of the rows.
             stamp_ns: The control tick it is for, on the sender's clock [ns].
             now_ns: When it came [ns].
             observation: What the arm sees; None if a stream failed.
-            allowed: Whether motion is.
         """
-        if self._last_taken is not None and stamp_ns == self._row_stamp_ns:
-            return self._last_taken
-        if self._row_stamp_ns is not None and stamp_ns < self._row_stamp_ns:
-            return self._refused()
-        spacing_ns = self._period_ns if self._row_stamp_ns is None else stamp_ns - self._row_stamp_ns
-        if self._waiting_ns(now_ns) > MOST_AHEAD * self._period_ns:
-            return self._refused()
-        result = filter_command(
-            row,
-            self._row(),
-            observation,
-            allowed or OperatorState(),
-            spacing_ns / NS_PER_S,
-            self.row_limits,
-            self.row_limits.spec,
-        )
-        before, self._row_state = self._row(), result.state
-        self._row_stamp_ns = stamp_ns
-        self._schedule(result.applied.astype(np.float64), before, spacing_ns, now_ns)
-        self._last_taken = Taken(result.applied, result.reasons, not result.reasons & UNUSABLE)
-        return self._last_taken
+        self._anchor()
+        before_ns, before = self._rows.stamp_ns, self._rows.place
+        if self._waiting_ns(now_ns) > MOST_AHEAD * self._period_ns and before_ns != stamp_ns:
+            return self._rows.held(FilterReason.CLOCK)
+        taken = self._rows.take(row, stamp_ns, observation)
+        if self._rows.stamp_ns != before_ns:
+            spacing_ns = self._period_ns if before_ns is None else stamp_ns - before_ns
+            self._schedule(taken.applied.astype(np.float64), before, spacing_ns, now_ns)
+        return taken
 
     def tick(
         self, now_ns: int, dt_s: float, observation: Observation | None, allowed: OperatorState | None = None
@@ -225,31 +258,30 @@ class CommandStream:
         self._state = result.state
         return Streamed(result.applied, requested, result.reasons, dry)
 
-    def _row(self) -> FilterState:
-        """The row filter's state: at rest where the command is, for a first row."""
-        return self._row_state or FilterState.at(np.array(self._state.position))
-
-    def _refused(self) -> Taken:
-        """A row that is out of time: hold."""
-        held = self.row_limits.spec.hold(np.array(self._row().position))
-        return Taken(held, FilterReason.CLOCK, False)
+    def _anchor(self) -> None:
+        """Before a first row, the row filter is at rest where the command is."""
+        if not self._anchored:
+            self._rows.restart(np.array(self._state.position))
+            self._anchored = True
 
     def _waiting_ns(self, now_ns: int) -> int:
         return self._segments[-1].due_ns - now_ns if self._segments else 0
 
-    def _schedule(self, applied: FloatArray, before: FilterState, spacing_ns: int, now_ns: int) -> None:
-        """Puts the way to a filtered row at the end of the time line."""
+    def _schedule(self, applied: FloatArray, before: FloatArray, spacing_ns: int, now_ns: int) -> None:
+        """Puts the way to a filtered row at the end of the time line. Shapes (A,)."""
         last = self._segments[-1] if self._segments else self._ended
-        start = np.where(self._rate, 0.0, np.array(before.position)) if last is None else last.end
+        start = np.where(self._rate, 0.0, before) if last is None else last.end
         end = np.where(self._rate, start + applied, applied)
-        wanted_ns = MARGIN * self._period_ns
+        margin_wanted_ns = round(MARGIN * self._period_ns)
         if last is None or last.due_ns <= now_ns:
-            due_ns, begin_ns = now_ns + self._period_ns + round(wanted_ns), now_ns
+            begin_ns, due_ns = now_ns, now_ns + self._period_ns + margin_wanted_ns
         else:
-            spacing_ns = min(spacing_ns, round(LONGEST_SPACING * self._period_ns))
-            margin_ns = last.due_ns - now_ns
-            due_ns = last.due_ns + max(1, spacing_ns - round(LEAK * (margin_ns - wanted_ns)))
             begin_ns = last.due_ns
+            spacing_ns = min(
+                max(spacing_ns, round(SHORTEST_SPACING * self._period_ns)), round(LONGEST_SPACING * self._period_ns)
+            )
+            excess_ns = last.due_ns - now_ns - margin_wanted_ns
+            due_ns = begin_ns + max(1, spacing_ns - round(LEAK * excess_ns))
         self._segments.append(_Segment(begin_ns, due_ns, start, end))
         if self._played is None:
             self._played = start

@@ -21,17 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hardware.arm_state import Mode
-from robot_rl.types import NS_PER_S, AnyArray, ArraySpec, FloatArray, RobotRLError, RobotSpec
+from hardware.ros.decode import BadMessage as BadMessage
+from robot_rl.types import NS_PER_S, AnyArray, ArraySpec, FloatArray, RobotSpec
 
 TOOL_POSE = "tool_pose"
 STREAM_TOPICS = {"joint_position": "joint_states"}
 """Streams whose topic has a customary name of its own."""
 POSE_FRAME = "base"
 JUDGEMENT_NAMES = ("reward", "success", "done")
-
-
-class BadMessage(RobotRLError):
-    """A message that does not say what its topic is for."""
 
 
 class Topic(NamedTuple):
