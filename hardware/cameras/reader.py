@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from hardware.cameras.frame_source import ControlRefused, Frame, NoFrame, resized
+from hardware.cameras.frame_source import BadFrame, ControlRefused, Frame, NoFrame, resized
 from hardware.cameras.frame_statistics import FrameReport, FrameStatistics
 from hardware.cameras.reopening import ReopeningSource
 from hardware.sync import StampedRing
@@ -30,6 +30,7 @@ class CameraState(NamedTuple):
         frames: Handed on since the beginning.
         drops: Missing since the beginning.
         withheld: Not handed on since the beginning, because the picture was frozen.
+        damaged: Could not be decoded, since the beginning.
         reconnects: Since the beginning.
         trouble: What is wrong now; empty while frames come.
         facts: See `FrameSource.describe`.
@@ -39,6 +40,7 @@ class CameraState(NamedTuple):
     frames: int
     drops: int
     withheld: int
+    damaged: int
     reconnects: int
     trouble: str
     facts: Mapping[str, str]
@@ -53,7 +55,7 @@ class CameraReader:
 
     Args:
         source: The camera.
-        on_frame: Called in the reader's thread with every frame.
+        on_frame: Called in the reader's thread with every frame; may raise `BadFrame` where it cannot be decoded.
         clock: The one that the source stamps with.
         frozen_frames: So many equal pictures in a row mean that the camera is frozen; None believes every picture, for
             a camera without noise.
@@ -75,7 +77,7 @@ class CameraReader:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._trouble = "no frame yet"
-        self._withheld = 0
+        self._withheld = self._damaged = 0
         self._reconnects_seen = 0
         self.fault: BaseException | None = None
 
@@ -115,6 +117,16 @@ class CameraReader:
                 f"{name} was not set to {value:g}: the camera did not answer for {CONTROL_TIMEOUT_S:g} s"
             ) from error
 
+    @property
+    def fps(self) -> float:
+        """Frames per second that the camera says it delivers."""
+        return self._source.fps
+
+    def describe(self) -> str:
+        """The camera in one line."""
+        facts = self._source.describe()
+        return ", ".join(facts[key] for key in ("source", "format") if key in facts)
+
     def state(self) -> CameraState:
         """How the camera does.
 
@@ -126,9 +138,10 @@ class CameraReader:
         with self._lock:
             return CameraState(
                 report=self._statistics.report(),
-                frames=self._statistics.frames - self._withheld,
+                frames=self._statistics.frames - self._withheld - self._damaged,
                 drops=self._statistics.drops,
                 withheld=self._withheld,
+                damaged=self._damaged,
                 reconnects=self._source.reconnects,
                 trouble=self._trouble,
                 facts=self._source.describe(),
@@ -163,8 +176,13 @@ class CameraReader:
         if frozen:
             self._trouble = f"the picture has not changed for {unchanged} frames: the camera is frozen; unplug it"
             return
-        self._trouble = ""
-        self._on_frame(frame)
+        try:
+            self._on_frame(frame)
+        except BadFrame as error:
+            self._damaged += 1
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
 
     def _change_settings(self) -> None:
         while not self._requests.empty():

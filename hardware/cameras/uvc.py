@@ -106,7 +106,7 @@ class UvcCamera:
         self._passes_jpeg = False
         self._streaming = False
         self._origin: StampOrigin | None = None
-        self._damaged = 0
+        self._cut_off = 0
         self.fps = fps
 
     def __enter__(self) -> Self:
@@ -201,7 +201,7 @@ class UvcCamera:
         try:
             return Frame(stamp_ns, width, height, jpeg=whole_jpeg(picture.tobytes()))
         except BadFrame as error:
-            self._damaged += 1
+            self._cut_off += 1
             raise NoFrame(str(error)) from error
 
     def _await(self, timeout_s: float) -> None:
@@ -236,7 +236,7 @@ class UvcCamera:
             "source": f"V4L2 camera {self._device}",
             "format": f"{self._size[0]}x{self._size[1]} at {self.fps:g} Hz, {form}",
             "stamps": str(self._origin or "no frame yet"),
-            "damaged": str(self._damaged),
+            "cut off": str(self._cut_off),
             "controls": ", ".join(f"{name} {value:g}" for name, value in self._controls.items()) or "as the camera has",
         }
 

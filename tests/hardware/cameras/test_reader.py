@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hardware.cameras.frame_source import CameraLost, ControlRefused, Frame, HostClock
+from hardware.cameras.frame_source import BadFrame, CameraLost, ControlRefused, Frame, HostClock
 from hardware.cameras.pattern import PatternCamera, decode_stamp
 from hardware.cameras.reader import CameraReader, into_ring
 from hardware.cameras.reopening import ReopeningSource
@@ -137,6 +137,21 @@ def test_what_goes_wrong_with_a_frame_is_told_to_who_asks(fake):
         assert failed.wait(GIVE_UP_S)
         with pytest.raises(ZeroDivisionError, match="in the subscriber"):
             wait_for_trouble(each, "never")
+
+
+def test_a_damaged_picture_is_counted_and_the_next_one_is_taken(fake):
+    frames = Frames()
+    damaged = iter([True])
+
+    def decode(frame: Frame) -> None:
+        if next(damaged, False):
+            raise BadFrame("cut off")
+        frames(frame)
+
+    with reader(fake, decode) as each:
+        frames.wait_for(2)
+        assert each.state().damaged == 1
+        assert each.state().trouble == ""
 
 
 def test_a_driver_in_process_gets_resized_pictures_in_its_ring():

@@ -244,7 +244,7 @@ def test_a_cut_off_frame_is_skipped_and_counted():
             uvc.read(1.0)
         fake.jpeg = whole
         assert decode_jpeg(uvc.read(1.0).jpeg or b"").shape == (48, 64, 3)
-        assert uvc.describe()["damaged"] == "1"
+        assert uvc.describe()["cut off"] == "1"
 
 
 def test_the_rate_is_the_cameras_own_and_the_asked_one_where_it_says_none():
