@@ -17,6 +17,11 @@ def pinned(path: str) -> list[str]:
     return [line for line in lines if line]
 
 
+def files(pattern: str) -> list[str]:
+    """Paths below this directory, relative as setuptools wants them."""
+    return sorted(str(path.relative_to(HERE)) for path in HERE.glob(pattern))
+
+
 setup(
     name="robot_rl",
     version="0.1.0",
@@ -28,13 +33,21 @@ setup(
     maintainer_email="maintainers@robot-rl.invalid",
     python_requires=">=3.11",
     packages=[*PACKAGES, "configs"],
-    package_data={"configs": ["*.yaml", "*/*.yaml"]},
+    package_data={"configs": ["*.yaml", "*/*.yaml", "*/*/*.yaml"], "hardware.ros": ["*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/robot_rl"]),
-        ("share/robot_rl", ["package.xml"]),
+        ("share/robot_rl", ["package.xml", "hardware/ros/cyclonedds.xml"]),
+        ("share/robot_rl/launch", files("launch/*.launch.py")),
+        ("share/robot_rl/configs/robot/ros", files("configs/robot/ros/*.yaml")),
     ],
     install_requires=pinned("requirements.txt"),
     extras_require={"dev": pinned("requirements-dev.txt"), "wandb": ["wandb"]},
-    entry_points={"console_scripts": ["robot-rl = robot_rl.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "robot-rl = robot_rl.cli:main",
+            "arm_node = hardware.ros.arm_node:main",
+            "camera_node = hardware.ros.camera_node:main",
+        ]
+    },
     zip_safe=False,
 )
