@@ -283,7 +283,7 @@ class DeviceOperator:
             waiting = any(each.event is OperatorEvent.PAUSE for each in self._events)
             if (self._episode.in_control or self._correcting) and not self._episode.paused and not waiting:
                 self._events.appendleft(Meaning(OperatorEvent.PAUSE))
-        if reading.connections != self._connections:
+        if reading.connections != self._connections and self._connections:
             self._episode.settled = False
             goes_on = f"; {self._meanings.pause or 'Space'} goes on" if self._episode.paused else ""
             self._say(f"{self.name}: {self._reader.name} is back{goes_on}")

@@ -1,0 +1,54 @@
+import struct
+
+import pytest
+
+from hardware.operators import evdev
+
+
+def device(root, number, name, keys="", axes=""):
+    about = root / f"sys/class/input/event{number}/device"
+    (about / "capabilities").mkdir(parents=True)
+    (about / "name").write_text(name + "\n")
+    (about / "capabilities/key").write_text(keys + "\n")
+    (about / "capabilities/abs").write_text(axes + "\n")
+    file = root / f"dev/input/event{number}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"")
+    return file
+
+
+XBOX_KEYS, XBOX_AXES = "7cdb000000000000 0 0 0 0", "3003f"
+"""As a wired Xbox 360 pad shows them in sysfs."""
+KEYBOARD_KEYS = "1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe"
+
+
+@pytest.mark.parametrize(
+    ("request_number", "known"),
+    [
+        (evdev.read_request(0x06, 256), 0x81004506),
+        (evdev.read_request(0x20 + evdev.EV_ABS, 8), 0x80084523),
+        (evdev.read_request(0x40 + evdev.ABS_X, evdev.ABSINFO.size), 0x80184540),
+    ],
+)
+def test_requests_are_those_of_the_kernels_header(request_number, known):
+    assert request_number == known
+
+
+def test_a_gamepad_is_told_from_a_keyboard_by_what_sysfs_says(tmp_path):
+    device(tmp_path, 0, "AT keyboard", KEYBOARD_KEYS)
+    device(tmp_path, 10, "Microsoft X-Box 360 pad", XBOX_KEYS, XBOX_AXES)
+    device(tmp_path, 2, "Motion Sensors", "0", "3f")
+    nodes = list(evdev.input_nodes(tmp_path))
+    assert [node.path.name for node in nodes] == ["event0", "event2", "event10"]
+    assert [node.is_gamepad for node in nodes] == [False, False, True]
+    assert nodes[2].axes == {0, 1, 2, 3, 4, 5, 16, 17}
+    assert {0x130, 0x131, 0x133, 0x134, 0x136, 0x13E} <= nodes[2].keys
+
+
+def test_a_machine_without_input_devices_has_none(tmp_path):
+    assert list(evdev.input_nodes(tmp_path)) == []
+
+
+def test_records_are_read_whole_and_a_torn_one_is_left_out():
+    data = struct.pack("@llHHi", 1, 2, 3, 4, -5) + struct.pack("@llHHi", 1, 2, 0, 0, 0)
+    assert list(evdev.events(data + data[:10])) == [(3, 4, -5), (0, 0, 0)]
