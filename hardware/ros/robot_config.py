@@ -137,7 +137,7 @@ class RobotConfig:
         kinds = tuple(_kind(each) for each in require_mapping(plain(action), "robot.action")["kinds"])
         config = cls(
             spec=RobotSpec(name, {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
-            namespace=f"/{topic_name(namespace, 'robot.namespace').removeprefix('/')}",
+            namespace=_namespace(namespace),
             streams=parsed,
             command=settings,
             gripper=require_mapping(plain(gripper or {}), "robot.gripper"),
@@ -209,6 +209,11 @@ def parse_action(document: object) -> ArraySpec:
     if dtype not in ("float32", "float64"):
         raise RobotYamlError(f"{where}.dtype is '{dtype}', wanted float32 or float64")
     return ArraySpec((len(names),), dtype, ",".join(units), _shared(low), _shared(high), names)
+
+
+def _namespace(value: object) -> str:
+    """With one slash in front; `/` alone is the root."""
+    return "/" if value == "/" else f"/{topic_name(value, 'robot.namespace').removeprefix('/')}"
 
 
 def message_type(value: object, where: str) -> str:

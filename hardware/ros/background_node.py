@@ -1,0 +1,101 @@
+"""A ROS node whose callbacks run in a thread of their own, for a caller that has a loop already."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from robot_rl.types import RobotRLError
+
+JOIN_S = 5.0
+
+
+class BackgroundNode:
+    """A context manager: entering joins the graph, leaving leaves it.
+
+    Args:
+        name: Of the node in the graph.
+
+    Attributes:
+        node: The client's; known while entered.
+        failure: What a callback raised, which ended the thread; None while all is well.
+    """
+
+    node: Any
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.failure: BaseException | None = None
+        self._owns_client = False
+        self._executor: Any = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Joins the graph.
+
+        Raises:
+            RobotRLError: No ROS client can be imported; names the remedy.
+        """
+        from hardware.ros import client
+
+        client.require_ros()
+        self._owns_client = not client.rclpy.ok()
+        if self._owns_client:
+            _keeping_signals(lambda: client.rclpy.init(args=[]))
+        self.node = client.rclpy.create_node(self.name)
+        self._executor = client.SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the graph."""
+        from hardware.ros import client
+
+        self._executor.shutdown()
+        if self._thread is not None:
+            self._thread.join(JOIN_S)
+            self._thread = None
+        self.node.destroy_node()
+        if self._owns_client:
+            client.rclpy.shutdown()
+
+    def spin(self) -> None:
+        """Starts the thread; call it once every subscription is made."""
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def require_alive(self) -> None:
+        """Refuses to go on without the thread.
+
+        Raises:
+            RobotRLError: A callback failed, or the client was shut down.
+        """
+        if self.failure is not None:
+            raise RobotRLError(f"ROS node {self.name} failed: {self.failure!r}; start the command again")
+
+    def now_ns(self) -> int:
+        """The robot's clock: ROS time [ns]."""
+        return int(self.node.get_clock().now().nanoseconds)
+
+    def _run(self) -> None:
+        try:
+            self._executor.spin()
+        except BaseException as error:  # whatever ends this thread must reach the control loop
+            self.failure = error
+
+
+def _keeping_signals(act: Callable[[], object]) -> None:
+    """Does something that takes signal handlers over, and gives them back: Ctrl-C must reach the control loop."""
+    if threading.current_thread() is not threading.main_thread():
+        act()
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    act()
+    for number, handler in handlers.items():
+        if handler is not None:
+            signal.signal(number, handler)
