@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hardware.operators import evdev, gamepad, spacemouse
 from hardware.sim.gl import GL_REMEDY
 from robot_rl import machine_checks, software_checks
 from robot_rl.clock import MonotonicClock
@@ -143,9 +144,24 @@ def checks(settings: DoctorSettings) -> list[Check]:
         Check("Meta-World cameras", rendering),
         Check("video", software.video),
         Check("cameras", machine.cameras),
-        Check("input devices", machine.input_devices),
+        Check("input devices", lambda: machine.input_devices(input_devices())),
         Check("terminal", lambda: machine.terminal(os.environ, *terminal)),
         Check("ROS 2", software.ros),
+    ]
+
+
+def input_devices(root: Path = Path("/")) -> list[machine_checks.InputDevice]:
+    """Gamepads and SpaceMice that are plugged in.
+
+    Args:
+        root: File system to read.
+    """
+    pads = [node for node in evdev.input_nodes(root) if node.is_gamepad]
+    pucks = [node for node in spacemouse.hid_nodes(root) if node.is_spacemouse]
+    device = machine_checks.InputDevice
+    return [
+        *(device("gamepad", each.name, each.path, each.is_readable, gamepad.PERMISSION_REMEDY) for each in pads),
+        *(device("SpaceMouse", each.name, each.path, each.is_readable, spacemouse.PERMISSION_REMEDY) for each in pucks),
     ]
 
 

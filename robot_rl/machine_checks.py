@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -170,28 +170,42 @@ def _camera(device: str, ask: Callable[[str], Mapping[str, Any]]) -> tuple[str, 
     return text, Status.OK, ""
 
 
-def input_devices(root: Path = Path("/")) -> Finding:
-    """Gamepads and SpaceMice, and whether this user may read them."""
-    nodes = [*sorted((root / "dev/input").glob("js*")), *_space_mice(root)]
-    if not nodes:
+class InputDevice(NamedTuple):
+    """A device that an operator could drive with.
+
+    Attributes:
+        kind: `gamepad` or `SpaceMouse`.
+        name: Its own name.
+        path: Its device file.
+        is_readable: Whether this user may read it.
+        remedy: What permits it.
+    """
+
+    kind: str
+    name: str
+    path: Path
+    is_readable: bool
+    remedy: str
+
+
+def input_devices(devices: Sequence[InputDevice]) -> Finding:
+    """Gamepads and SpaceMice, and whether this user may read them.
+
+    Args:
+        devices: Those that are plugged in.
+    """
+    if not devices:
         detail = "no gamepad or SpaceMouse; the keyboard in a terminal needs none"
         return Finding("input devices", Status.MISSING, detail, "plug one in")
-    locked = [node.name for node in nodes if not os.access(node, os.R_OK)]
-    detail = ", ".join(f"{node.name} ({'no permission' if node.name in locked else 'readable'})" for node in nodes)
+    detail = "; ".join(
+        f"{each.kind} {each.name}, {each.path}: {'readable' if each.is_readable else 'no permission'}"
+        for each in devices
+    )
+    locked = [each for each in devices if not each.is_readable]
     if locked:
-        remedy = (
-            'sudo usermod -aG input $USER; for a SpaceMouse: echo \'KERNEL=="hidraw*", TAG+="uaccess"\' | '
-            "sudo tee /etc/udev/rules.d/70-hidraw.rules; then replug it and log in again"
-        )
-        return Finding("input devices", Status.WARN, detail, remedy)
+        remedies = "; ".join(dict.fromkeys(f"{each.kind}: {each.remedy}" for each in locked))
+        return Finding("input devices", Status.WARN, detail, remedies)
     return Finding("input devices", Status.OK, detail)
-
-
-def _space_mice(root: Path) -> list[Path]:
-    """The hidraw nodes of 3Dconnexion devices (USB vendor 256F)."""
-    entries = sorted((root / "sys/class/hidraw").glob("hidraw*"))
-    about = {entry.name: entry / "device/uevent" for entry in entries}
-    return [root / "dev" / name for name, file in about.items() if file.exists() and ":0000256F:" in file.read_text()]
 
 
 def terminal(environment: Mapping[str, str], is_terminal: bool, size: Sequence[int], encoding: str) -> Finding:

@@ -244,16 +244,37 @@ def test_only_gamepads_and_space_mice_count_as_input_devices(tmp_path):
         tmp_path,
         {
             "dev/input/event0": "",
-            "dev/input/js0": "",
+            "dev/input/event4": "",
             "dev/hidraw0": "",
             "dev/hidraw1": "",
-            "sys/class/hidraw/hidraw0/device/uevent": "HID_ID=0003:0000046D:0000C52B\n",
-            "sys/class/hidraw/hidraw1/device/uevent": "HID_ID=0003:0000256F:0000C635\n",
+            "sys/class/input/event0/device/name": "AT keyboard",
+            "sys/class/input/event0/device/capabilities/key": "fffffffffffffffe",
+            "sys/class/input/event0/device/capabilities/abs": "0",
+            "sys/class/input/event4/device/name": "X-Box pad",
+            "sys/class/input/event4/device/capabilities/key": "7cdb000000000000 0 0 0 0",
+            "sys/class/input/event4/device/capabilities/abs": "3003f",
+            "sys/class/hidraw/hidraw0/device/uevent": "HID_ID=0003:0000046D:0000C52B\nHID_NAME=Receiver\n",
+            "sys/class/hidraw/hidraw1/device/uevent": "HID_ID=0003:0000256F:0000C635\nHID_NAME=Puck\n",
         },
     )
-    finding = machine_checks.input_devices(root)
-    assert finding.detail == "js0 (readable), hidraw1 (readable)"
-    assert machine_checks.input_devices(tmp_path / "empty").status is Status.MISSING
+    found = doctor.input_devices(root)
+    assert [(each.kind, each.name, each.path.name) for each in found] == [
+        ("gamepad", "X-Box pad", "event4"),
+        ("SpaceMouse", "Puck", "hidraw1"),
+    ]
+    assert machine_checks.input_devices(found).status is Status.OK
+    assert machine_checks.input_devices(doctor.input_devices(tmp_path / "empty")).status is Status.MISSING
+
+
+def test_an_input_device_that_may_not_be_read_is_named_with_its_remedy():
+    devices = [
+        machine_checks.InputDevice("gamepad", "Pad", Path("/dev/input/event4"), True, "join the group"),
+        machine_checks.InputDevice("SpaceMouse", "Puck", Path("/dev/hidraw1"), False, "write a udev rule"),
+    ]
+    finding = machine_checks.input_devices(devices)
+    assert finding.status is Status.WARN
+    assert finding.detail == "gamepad Pad, /dev/input/event4: readable; SpaceMouse Puck, /dev/hidraw1: no permission"
+    assert finding.remedy == "SpaceMouse: write a udev rule"
 
 
 @pytest.mark.parametrize(
