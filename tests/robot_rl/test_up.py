@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -238,7 +237,3 @@ def test_stop_without_a_clear_target_says_what_was_wanted(place, arguments, mess
 def test_help_of_stop_says_that_it_is_not_safety_rated():
     with pytest.raises(HelpRequested, match="not a safety-rated"):
         arm_commands.stop(["--help"])
-
-
-def test_the_resolved_robot_is_json_that_any_reader_takes(place):
-    json.loads(up.resolve(settings()).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
