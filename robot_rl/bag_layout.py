@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,6 @@ from data.convert.bag_script import (
     CommandPart,
     CommandRow,
     JudgedRow,
-    Sample,
 )
 from data.convert.diffusion_policy import UNKNOWN_SEED
 from hardware.ros import arm_topics, decode
@@ -25,9 +25,9 @@ from hardware.ros.command_adapters import arm_names
 from hardware.ros.gripper import GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between
-from hardware.ros.streams import StreamConfig
-from hardware.sync import StampedRing, align
-from robot_rl.types import FloatArray, Judgement
+from hardware.ros.stream_reader import StreamReader
+from hardware.sync import align
+from robot_rl.types import AnyArray, FloatArray, Judgement, Observation, StaleSensor
 
 ARM_NODE = "arm_node"
 FLOATS = "std_msgs/msg/Float64MultiArray"
@@ -53,19 +53,68 @@ def bag_layout(
     """
     config = _config(robot)
     remote = config.adapter == ARM_NODE
-    streams = {name: _stream(config, stream) for name, stream in config.streams.items()}
-    layout = BagLayout(
+    return BagLayout(
         spec=config.spec,
-        streams=streams,
+        streams={
+            name: BagTopic(config.topic(stream.topic), (stream.message_type,), f"stream '{name}'")
+            for name, stream in config.streams.items()
+        },
+        make_view=lambda: BagView(config),
         commands=[_arm_node_commands(config)] if remote else _vendor_commands(config, start),
         stamps_are_ticks=remote,
-        make_rings=lambda: {name: StampedRing(name, stream.timing) for name, stream in config.streams.items()},
-        align=align,  # type: ignore[arg-type]  # the rings that it is given are those that make_rings made
+        lockstep=_lockstep(config),
         applied=_arm_channel(config, arm_topics.APPLIED, _applied, recorded) if remote else None,
         judgement=_arm_channel(config, arm_topics.JUDGEMENT, _judged, recorded) if remote else None,
         episode_start=_episode_start(config, recorded, split_topic),
     )
-    return layout
+
+
+class BagView:
+    """What a robot behind topics sees while a bag plays; see `data.convert.bag_script.View`.
+
+    Args:
+        config: The robot's.
+    """
+
+    def __init__(self, config: RobotConfig) -> None:
+        self._lockstep = _lockstep(config)
+        self._readers = {
+            name: StreamReader(stream, config.topic(stream.topic), threading.Condition())
+            for name, stream in config.streams.items()
+        }
+
+    def take(self, topic: str, message: Any) -> None:
+        """See `View`."""
+        for reader in self._readers.values():
+            if reader.topic == topic:
+                reader.take(message)
+
+    def observe(self, tick_ns: int) -> Observation:
+        """See `View`; in lockstep the newest of every stream, which is of the last row and of age 0."""
+        if not self._lockstep:
+            return align({name: reader.ring for name, reader in self._readers.items()}, tick_ns)
+        values: dict[str, AnyArray] = {}
+        for name, reader in self._readers.items():
+            if reader.newest is None:
+                raise StaleSensor(f"{name} has shown nothing yet: check that it was recorded from the beginning")
+            values[name] = reader.newest[1]
+        return Observation(tick_ns, values, dict.fromkeys(values, 0))
+
+    def unseen(self) -> Mapping[str, str]:
+        """See `View`."""
+        return {
+            name: f"{reader.topic}: {reader.problem or 'no message came before the last command'}"
+            for name, reader in self._readers.items()
+            if reader.newest is None
+        }
+
+    def refused(self) -> Mapping[str, int]:
+        """See `View`."""
+        return {reader.topic: reader.refused for reader in self._readers.values() if reader.refused}
+
+
+def _lockstep(config: RobotConfig) -> bool:
+    return config.adapter == ARM_NODE and bool(config.command.get("lockstep", False))
 
 
 def _config(robot: Mapping[str, Any]) -> RobotConfig:
@@ -79,18 +128,6 @@ def _config(robot: Mapping[str, Any]) -> RobotConfig:
             "with the yaml of a robot behind topics (robot=ros/...), which says which topics those are"
         )
     return RobotConfig.parse(**{name: robot[name] for name in known if name in robot})
-
-
-def _stream(config: RobotConfig, stream: StreamConfig) -> Channel[Sample]:
-    topic = BagTopic(config.topic(stream.topic), (stream.message_type,), f"stream '{stream.name}'")
-
-    def read(message: Any) -> Sample | None:
-        try:
-            return Sample(decode.stamp_ns(message), stream.decoder(message))
-        except decode.OtherJoints:
-            return None
-
-    return Channel(topic, read)
 
 
 def _arm_node_commands(config: RobotConfig) -> CommandPart:

@@ -29,13 +29,6 @@ from robot_rl.types import (
 Content = TypeVar("Content")
 
 
-class Sample(NamedTuple):
-    """One stream's value and its stamp [ns]."""
-
-    stamp_ns: int
-    value: AnyArray
-
-
 class CommandRow(NamedTuple):
     """What a command holds, shape (C,), and the stamp of its message [ns]; 0 where the message has none."""
 
@@ -71,11 +64,24 @@ class Channel(Generic[Content]):
     read: Callable[[Any], Content | None]
 
 
-class Ring(Protocol):
-    """Where a stream's samples go, as `hardware.sync.StampedRing`."""
+class View(Protocol):
+    """What a robot sees while its bag plays: the live robot's decoders, rings and alignment."""
 
-    def push(self, stamp_ns: int, value: AnyArray) -> object:
-        """Takes a sample."""
+    def take(self, topic: str, message: Any) -> None:
+        """A message arrives; what to make of one that cannot be used is up to the view, as live."""
+
+    def observe(self, tick_ns: int) -> Observation:
+        """What is seen at a tick [ns].
+
+        Raises:
+            StaleSensor: A stream has none, or only one older than its limit.
+        """
+
+    def unseen(self) -> Mapping[str, str]:
+        """Stream to why nothing of it could be used; {} if every stream has shown something."""
+
+    def refused(self) -> Mapping[str, int]:
+        """Topic to the number of messages that could not be used."""
 
 
 @dataclass(frozen=True)
@@ -102,22 +108,23 @@ class BagLayout:
 
     Attributes:
         spec: The robot's.
-        streams: Stream name to its channel; two may share a topic.
+        streams: Stream name to its topic; two may share one.
+        make_view: What the robot sees, with nothing seen yet.
         commands: Where actions are; together they fill every dimension, and the first one's are what ticks follow.
         stamps_are_ticks: Each command (of one part only) is stamped with the control tick that it was decided at.
         applied: Acknowledgements; None if the arm gives none, then what was commanded counts as executed.
         judgement: None if nobody judges.
         episode_start: A message of this begins an episode; its content is the seed, None for unknown.
-        make_rings: A new ring for each stream.
-        align: What the rings show at a tick [ns]; raises `StaleSensor`.
+        lockstep: Time stood still between rows: what was seen is what was stamped before the command, whenever it
+            arrived, and ticks are the nominal period apart.
     """
 
     spec: RobotSpec
-    streams: Mapping[str, Channel[Sample]]
+    streams: Mapping[str, BagTopic]
+    make_view: Callable[[], View]
     commands: Sequence[CommandPart]
     stamps_are_ticks: bool
-    make_rings: Callable[[], Mapping[str, Ring]]
-    align: Callable[[Mapping[str, Ring], int], Observation]
+    lockstep: bool = False
     applied: Channel[AppliedRow] | None = None
     judgement: Channel[JudgedRow] | None = None
     episode_start: Channel[int] | None = None
@@ -126,7 +133,7 @@ class BagLayout:
         """Every topic that a bag must hold."""
         others = [each.topic for each in (self.applied, self.judgement, self.episode_start) if each is not None]
         commands = [part.channel.topic for part in self.commands]
-        return [*(each.topic for each in self.streams.values()), *commands, *others]
+        return [*self.streams.values(), *commands, *others]
 
 
 @dataclass
@@ -164,9 +171,15 @@ class ImportReport:
 
 
 class ScriptedTick(NamedTuple):
-    """One tick without its observation. Shapes (A,)."""
+    """One tick without its observation. Shapes (A,).
+
+    Attributes:
+        stamp_ns: As it is recorded.
+        seen_ns: The same moment on the bag's clock; another one only in lockstep.
+    """
 
     stamp_ns: int
+    seen_ns: int
     requested: FloatArray
     applied: FloatArray
     reasons: int
@@ -302,7 +315,7 @@ def _acknowledged(
 ) -> list[ScriptedTick]:
     """Every command with what became of it; one that nobody acknowledged held the arm still, as live."""
     ticks: list[ScriptedTick] = []
-    for stamp_ns, values in commands:
+    for index, (stamp_ns, values) in enumerate(commands):
         requested = np.asarray(values, layout.spec.action.dtype)
         done = applied.get(stamp_ns)
         if layout.applied is None:
@@ -312,7 +325,11 @@ def _acknowledged(
         else:
             report.unacknowledged += 1
             executed, reasons = layout.spec.hold(ticks[-1].applied if ticks else requested), 0
-        ticks.append(ScriptedTick(stamp_ns, requested, executed, reasons, judged.get(stamp_ns)))
+        recorded_ns, seen_ns = stamp_ns, stamp_ns
+        if layout.lockstep:
+            # What a row led to may be stamped like the row itself.
+            recorded_ns, seen_ns = commands[0].stamp_ns + index * layout.spec.tick_ns, stamp_ns - 1
+        ticks.append(ScriptedTick(recorded_ns, seen_ns, requested, executed, reasons, judged.get(stamp_ns)))
     return ticks
 
 
@@ -326,7 +343,8 @@ def _on_grid(parts: Sequence[Sequence[CommandRow]], layout: BagLayout) -> list[S
         if commands:
             actions[:, part.columns] = _held(part, commands, stamps_ns, spec)
     return [
-        ScriptedTick(stamp_ns, row, row, 0, None) for stamp_ns, row in zip(stamps_ns.tolist(), actions, strict=True)
+        ScriptedTick(stamp_ns, stamp_ns, row, row, 0, None)
+        for stamp_ns, row in zip(stamps_ns.tolist(), actions, strict=True)
     ]
 
 

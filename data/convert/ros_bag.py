@@ -1,7 +1,7 @@
 """Turns ROS 2 bags into episodes, seen as a live session would have seen them.
 
-At every control tick an episode sees what had *arrived* by then, taken from the same rings by the same alignment
-function as on the robot; both are handed in, as this package knows nothing of hardware. So a message that came late is
+At every control tick an episode sees what had *arrived* by then, through the live robot's own decoders, rings and
+alignment; they are handed in as a `View`, as this package knows nothing of hardware. So a message that came late is
 late here too, and nothing is interpolated with what was not there yet.
 
 Where the commands' stamps are the ticks (an arm node's), the ticks are those. Otherwise they lie on a grid from the
@@ -10,6 +10,7 @@ first command on, and a tick's action is the newest command by the middle of it.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from data.convert.bag_file import Arrival, BagError, BagFile
-from data.convert.bag_script import BagLayout, ImportReport, Ring, ScriptedEpisode, ScriptedTick, read_script
+from data.convert.bag_script import BagLayout, ImportReport, ScriptedEpisode, ScriptedTick, read_script
 from data.convert.diffusion_policy import Facts
 from data.convert.encoded_columns import EncodedColumns
 from data.schema import EncodedEpisode
@@ -28,6 +29,7 @@ from robot_rl.types import (
     NS_PER_S,
     EpisodeHeader,
     EpisodeResult,
+    Observation,
     Outcome,
     Source,
     StaleSensor,
@@ -73,75 +75,66 @@ def episodes_of(
             could be observed at all.
     """
     bag.require(layout.topics())
-    if options.clock == "arrival":
+    if layout.lockstep:
+        options = dataclasses.replace(options, clock="stamp")
+    elif options.clock == "arrival":
         _check_clocks(bag, layout)
     script = read_script(bag, layout, options.gap_s, options.clock, report)
-    view = _View(bag, layout, options, report)
+    playback = _Playback(bag, layout, options, report)
     for scripted in script:
         columns = EncodedColumns(layout.spec, options.codecs)
-        seen = [tick for tick in scripted.ticks if view.append(tick, columns)]
+        seen = [tick for tick in scripted.ticks if playback.append(tick, columns)]
         if seen:
             report.episodes += 1
             report.ticks += len(columns)
             yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards))
-    view.require_samples()
-    if not report.ticks:
+    playback.finish()
+    if not report.episodes:
         raise BagError(f"{bag.path}: not one of {report.stale_ticks} ticks could be observed: {report.stale_because}")
 
 
-class _View:
-    """The rings of a robot as its bag plays: what has arrived by a tick is in them, and nothing else."""
+class _Playback:
+    """The bag plays: what has arrived by a tick is in the view, and nothing else."""
 
     def __init__(self, bag: BagFile, layout: BagLayout, options: BagOptions, report: ImportReport) -> None:
-        self._bag, self._layout, self._report = bag, layout, report
-        self._rings: Mapping[str, Ring] = layout.make_rings()
-        self._samples = dict.fromkeys(layout.streams, 0)
+        self.view = layout.make_view()
+        self._bag, self._report = bag, report
         self._arrivals = _arrivals(bag, layout, options.clock)
         self._next = next(self._arrivals, None)
         self._last_ns: dict[str, int] = {}
 
     def append(self, tick: ScriptedTick, columns: EncodedColumns) -> bool:
         """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
-        while self._next is not None and self._next.arrival_ns <= tick.stamp_ns:
-            self._push(self._next)
+        while self._next is not None and self._next.arrival_ns <= tick.seen_ns:
+            self.view.take(self._next.topic, self._next.message)
             self._next = next(self._arrivals, None)
         try:
-            observation = self._layout.align(self._rings, tick.stamp_ns)
+            seen = self.view.observe(tick.seen_ns)
         except StaleSensor as error:
             self._report.stale_ticks += 1
             self._report.stale_because = self._report.stale_because or str(error)
             return False
-        self._check_forward(observation.stamp_ns, observation.age_ns, fresh=not len(columns))
+        observation = Observation(tick.stamp_ns, seen.values, seen.age_ns)
+        self._check_forward(observation, first=not len(columns))
         reward = 0.0 if tick.judgement is None else tick.judgement.reward
         columns.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
         return True
 
-    def require_samples(self) -> None:
-        """Refuses a stream of whose messages none could be used.
+    def finish(self) -> None:
+        """Reports messages that could not be used.
 
         Raises:
-            BagError: Names it, and why.
+            BagError: There was nothing but such messages for a stream; says why.
         """
-        for name, count in self._samples.items():
-            topic = self._layout.streams[name].topic.name
-            if not count:
-                because = self._report.unusable_because.get(topic, "none is about this stream")
-                raise BagError(f"{self._bag.path}: no message of {topic} could be used for '{name}': {because}")
+        for name, why in self.view.unseen().items():
+            raise BagError(f"{self._bag.path}: nothing could be seen of '{name}': {why}")
+        self._report.unusable.update(self.view.refused())
 
-    def _push(self, arrival: Arrival) -> None:
-        for name, channel in self._layout.streams.items():
-            if channel.topic.name != arrival.topic:
-                continue
-            sample = self._report.read(channel, arrival.message)
-            if sample is not None:
-                self._rings[name].push(*sample)
-                self._samples[name] += 1
-
-    def _check_forward(self, tick_ns: int, ages_ns: Mapping[str, int], *, fresh: bool) -> None:
-        for name, age_ns in ages_ns.items():
-            stamp_ns = tick_ns - age_ns
+    def _check_forward(self, observation: Observation, *, first: bool) -> None:
+        for name, age_ns in observation.age_ns.items():
+            stamp_ns = observation.stamp_ns - age_ns
             back_s = (self._last_ns.get(name, stamp_ns) - stamp_ns) / NS_PER_S
-            if back_s > 0.0 and not fresh:
+            if back_s > 0.0 and not first:
                 raise BagError(
                     f"{self._bag.path}: the stamps of '{name}' go back by {back_s:.3f} s within an episode: its "
                     "driver's clock jumped; split the bag there with --split-topic"
@@ -150,19 +143,19 @@ class _View:
 
 
 def _arrivals(bag: BagFile, layout: BagLayout, clock: str) -> Iterator[Arrival]:
-    topics = sorted({channel.topic.name for channel in layout.streams.values()})
+    topics = sorted({topic.name for topic in layout.streams.values()})
     return bag.messages(topics) if clock == "arrival" else bag.by_stamp(topics)
 
 
 def _check_clocks(bag: BagFile, layout: BagLayout) -> None:
     """Refuses stamps that are not of the recorder's clock, before they make every tick stale."""
-    for channel in layout.streams.values():
-        first = itertools.islice(bag.messages([channel.topic.name]), CLOCK_SAMPLES)
+    for topic in layout.streams.values():
+        first = itertools.islice(bag.messages([topic.name]), CLOCK_SAMPLES)
         late_s = [(each.arrival_ns - each.stamp_ns) / NS_PER_S for each in first]
         behind_s = float(np.median(late_s)) if late_s else 0.0
         if abs(behind_s) > OTHER_CLOCK_S:
             raise BagError(
-                f"{bag.path}: {channel.topic.name} is stamped {abs(behind_s):.1f} s "
+                f"{bag.path}: {topic.name} is stamped {abs(behind_s):.1f} s "
                 f"{'before' if behind_s > 0 else 'after'} it was recorded: the bag was recorded on another clock. "
                 "Add --clock stamp to let each message count from its stamp on"
             )
