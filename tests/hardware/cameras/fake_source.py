@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,7 +23,10 @@ class FakeSource:
         opened: How often it was opened.
         held: Whether somebody holds it open.
         controls: What was set, by name; only `gain` from 0 to 100 is taken.
+        made: Every one made by `make_fake_source`, for a test that does not make it itself.
     """
+
+    made: ClassVar[list[FakeSource]] = []
 
     def __init__(self, clock: Clock, fps: float = 100.0) -> None:
         self._clock = clock
@@ -74,3 +79,11 @@ class FakeSource:
 
     def describe(self) -> dict[str, str]:
         return {"source": "fake camera"}
+
+
+def make_fake_source(*, clock: Clock, controls: Mapping[str, float] | None = None) -> FakeSource:
+    """A fake camera as a robot's yaml names one."""
+    fake = FakeSource(clock)
+    fake.controls.update(controls or {})
+    FakeSource.made.append(fake)
+    return fake

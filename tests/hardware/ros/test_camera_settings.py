@@ -49,12 +49,12 @@ def test_a_setting_that_makes_no_sense_is_named(changes, words):
 
 
 def test_a_camera_without_a_source_is_named():
-    with pytest.raises(BadConfig, match="cameras.wrist is incomplete: .*source"):
+    with pytest.raises(BadConfig, match=r"cameras.wrist is incomplete: .*source"):
         read_camera({"cameras": {"wrist": {"namespace": "/arm/wrist"}}}, "wrist")
 
 
 def test_a_camera_that_the_robot_does_not_have_is_answered_with_those_it_has():
-    with pytest.raises(BadConfig, match="no camera 'scene'.*; there is wrist"):
+    with pytest.raises(BadConfig, match=r"no camera 'scene'.*; there is wrist"):
         read_camera(document(), "scene")
     with pytest.raises(BadConfig, match="there is none"):
         read_camera({}, "scene")
