@@ -1,0 +1,71 @@
+"""CycloneDDS types of ROS messages.
+
+Only name, layout and type information matter to the transport: samples travel as bytes that we encode ourselves,
+because CycloneDDS' own Python codec takes a list of ints for an image (58 ms to write one of 640x480).
+"""
+
+from __future__ import annotations
+
+import functools
+import types as python_types
+from dataclasses import dataclass
+from typing import Any
+
+from cyclonedds.idl import IdlStruct, types
+from rosbags.interfaces import Nodetype
+
+from hardware.ros.pip_client.messages import STORE
+
+BASES: dict[str, Any] = {
+    "bool": bool,
+    "byte": types.uint8,
+    "char": types.uint8,
+    "int8": types.int8,
+    "uint8": types.uint8,
+    "int16": types.int16,
+    "uint16": types.uint16,
+    "int32": types.int32,
+    "uint32": types.uint32,
+    "int64": types.int64,
+    "uint64": types.uint64,
+    "float32": types.float32,
+    "float64": types.float64,
+}
+SERVICE_HEADER = {"guid": types.uint64, "sequence_number": types.int64}
+
+
+def dds_name(name: str) -> str:
+    """Type name as rmw has it: `sensor_msgs/msg/Image` is `sensor_msgs::msg::dds_::Image_`; here with dots."""
+    package, kind, short = name.split("/")
+    return f"{package}.{kind}.dds_.{short}_"
+
+
+@functools.cache
+def idl_type(name: str) -> type[IdlStruct]:
+    """Keyless, final struct of a message type; a service's request and response carry their header in front."""
+    members = {field: member_type(description) for field, description in STORE.fielddefs[name][1]}
+    if "/srv/" in name:
+        members = SERVICE_HEADER | members
+
+    def fill(namespace: dict[str, Any]) -> None:
+        namespace["__annotations__"] = members
+        namespace["__module__"] = __name__
+
+    made = python_types.new_class(name.split("/")[-1], (IdlStruct,), {"typename": dds_name(name)}, fill)
+    return dataclass(made)
+
+
+def member_type(description: Any) -> Any:
+    """CycloneDDS' annotation for a rosbags field description."""
+    kind, detail = description
+    if kind == Nodetype.NAME:
+        return idl_type(detail)
+    if kind == Nodetype.BASE:
+        base, bound = detail
+        if base == "string":
+            return types.bounded_str[bound] if bound else str
+        return BASES[base]
+    inner, length = detail
+    if kind == Nodetype.ARRAY:
+        return types.array[member_type(inner), length]
+    return types.sequence[member_type(inner), length] if length else types.sequence[member_type(inner)]

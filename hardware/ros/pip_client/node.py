@@ -1,0 +1,474 @@
+"""A node: the owner of publishers, subscriptions, timers, services and parameters under one name."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hardware.ros.pip_client import names
+from hardware.ros.pip_client.arguments import parse
+from hardware.ros.pip_client.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from hardware.ros.pip_client.context import Context
+from hardware.ros.pip_client.endpoints import (
+    Publisher,
+    PublisherEventCallbacks,
+    Subscription,
+    SubscriptionEventCallbacks,
+)
+from hardware.ros.pip_client.exceptions import InvalidParameterValueException, NotInitializedException
+from hardware.ros.pip_client.graph import NodeEntities, TopicEndpointInfo
+from hardware.ros.pip_client.guard import GuardCondition
+from hardware.ros.pip_client.logging import RcutilsLogger, get_logger
+from hardware.ros.pip_client.parameters import Parameter, ParameterStore
+from hardware.ros.pip_client.qos import QoSProfile, as_profile, qos_profile_services_default
+from hardware.ros.pip_client.services import Client, Service
+from hardware.ros.pip_client.time import NS_PER_S, Clock, ClockType
+from hardware.ros.pip_client.timers import Timer
+
+if TYPE_CHECKING:
+    from hardware.ros.pip_client.executors import Executor
+
+
+class Node:
+    """rclpy's Node, as far as robot-rl's nodes use it.
+
+    Args:
+        node_name: Letters, digits, underscores; `-r __node:=` replaces it.
+        context: None takes the default one.
+        cli_args: Arguments for this node only, from `--ros-args` on.
+        namespace: Where relative names live; `-r __ns:=` replaces it.
+        use_global_arguments: Whether the process's arguments count for it.
+        parameter_overrides: Values that win over those of arguments.
+        allow_undeclared_parameters: Setting an undeclared parameter declares it.
+        automatically_declare_parameters_from_overrides: Declare all that have an override.
+        _other: rclpy's further keywords, which name services that are not offered here.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        *,
+        context: Context | None = None,
+        cli_args: Sequence[str] | None = None,
+        namespace: str | None = None,
+        use_global_arguments: bool = True,
+        parameter_overrides: Sequence[Parameter] | None = None,
+        allow_undeclared_parameters: bool = False,
+        automatically_declare_parameters_from_overrides: bool = False,
+        **_other: Any,
+    ) -> None:
+        self.context = context if context is not None else default_context()
+        if not self.context.ok():
+            raise NotInitializedException("rclpy.init() has not been called")
+        self._rules = [parse(cli_args)] if cli_args else []
+        if use_global_arguments:
+            self._rules.append(self.context.arguments)
+        self._name = self._own("__node", node_name, node_name) or node_name
+        self._namespace = names.full_namespace(self._own("__ns", node_name, self._name) or namespace)
+        names.check_node_name(self._name)
+        self._executor: weakref.ReferenceType[Executor] | None = None
+        self._open = True
+        self._publishers: list[Publisher] = []
+        self._subscriptions: list[Subscription] = []
+        self._services: list[Service] = []
+        self._clients: list[Client] = []
+        self._timers: list[Timer] = []
+        self._guards: list[GuardCondition] = []
+        self.waitables: tuple[Any, ...] = ()
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._clock = Clock(clock_type=ClockType.ROS_TIME)
+        self._logger = get_logger(self.get_fully_qualified_name().strip("/").replace("/", "."))
+        overrides: dict[str, Any] = {}
+        for rules in reversed(self._rules):
+            overrides |= rules.overrides(self.get_fully_qualified_name())
+        overrides |= {parameter.name: parameter.value for parameter in parameter_overrides or []}
+        self._parameters = ParameterStore(overrides, allow_undeclared_parameters)
+        if self.declare_parameter("use_sim_time", False).value:
+            raise InvalidParameterValueException("use_sim_time is true: simulated time is not offered without rclpy")
+        if automatically_declare_parameters_from_overrides:
+            for name, value in overrides.items():
+                if not self._parameters.has(name):
+                    self.declare_parameter(name, value)
+        self.context.participant  # noqa: B018  # joins the domain
+        self.context.add_node(self)
+        self.changed()
+
+    def _own(self, what: str, given_name: str, name: str) -> str | None:
+        for rules in self._rules:
+            found = rules.own_name(what, name) or rules.own_name(what, given_name)
+            if found is not None:
+                return found
+        return None
+
+    # Names, clock and logger
+
+    def get_name(self) -> str:
+        """Without namespace."""
+        return self._name
+
+    def get_namespace(self) -> str:
+        """With a slash in front."""
+        return self._namespace
+
+    def get_fully_qualified_name(self) -> str:
+        """Namespace and name."""
+        return names.join(self._namespace, self._name)
+
+    def get_clock(self) -> Clock:
+        """The node's clock."""
+        return self._clock
+
+    def get_logger(self) -> RcutilsLogger:
+        """The node's logger."""
+        return self._logger
+
+    def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
+        """Absolute name after remapping."""
+        return names.resolve(topic, self._namespace, self._name, self._rules, only_expand)
+
+    resolve_service_name = resolve_topic_name
+
+    # What the node owns
+
+    @property
+    def default_callback_group(self) -> CallbackGroup:
+        """Group of everything that was not given another; one callback at a time."""
+        return self._group
+
+    @property
+    def publishers(self) -> list[Publisher]:
+        """Publishers now."""
+        return list(self._publishers)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Subscriptions now."""
+        return list(self._subscriptions)
+
+    @property
+    def timers(self) -> list[Timer]:
+        """Timers now."""
+        return list(self._timers)
+
+    @property
+    def services(self) -> list[Service]:
+        """Services now."""
+        return list(self._services)
+
+    @property
+    def clients(self) -> list[Client]:
+        """Clients now."""
+        return list(self._clients)
+
+    @property
+    def executor(self) -> Executor | None:
+        """Executor that spins the node, if any."""
+        return self._executor() if self._executor is not None else None
+
+    @executor.setter
+    def executor(self, new: Executor | None) -> None:
+        current = self.executor
+        if current is new:
+            return
+        self._executor = None if new is None else weakref.ref(new)
+        if current is not None:
+            current.remove_node(self)
+        if new is not None:
+            new.add_node(self)
+
+    def changed(self) -> None:
+        """Tell the executor what to wait for and other participants what there is."""
+        events = [event for end in [*self._publishers, *self._subscriptions] for event in end.event_handlers]
+        self.waitables = (*self._guards, *self._subscriptions, *self._clients, *self._services, *events)
+        if self.executor is not None:
+            self.executor.wake()
+
+    def entities(self) -> NodeEntities:
+        """What the participant announces of this node."""
+        ends = [*self._clients, *self._services]
+        readers = [end.reader.guid for end in [*self._subscriptions, *ends]]
+        writers = [end.writer.guid for end in [*self._publishers, *ends]]
+        return NodeEntities(self._namespace, self._name, tuple(readers), tuple(writers))
+
+    def _announce(self) -> None:
+        self.changed()
+        self.context.announce()
+
+    def create_publisher(
+        self,
+        msg_type: Any,
+        topic: str,
+        qos_profile: QoSProfile | int,
+        *,
+        callback_group: CallbackGroup | None = None,
+        event_callbacks: PublisherEventCallbacks | None = None,
+    ) -> Publisher:
+        """Publisher of a topic."""
+        name, group = self.resolve_topic_name(topic), callback_group or self._group
+        publisher = Publisher(self, msg_type, name, as_profile(qos_profile), group, event_callbacks)
+        self._publishers.append(publisher)
+        self._announce()
+        return publisher
+
+    def create_subscription(
+        self,
+        msg_type: Any,
+        topic: str,
+        callback: Callable[[Any], Any],
+        qos_profile: QoSProfile | int,
+        *,
+        callback_group: CallbackGroup | None = None,
+        event_callbacks: SubscriptionEventCallbacks | None = None,
+        raw: bool = False,
+    ) -> Subscription:
+        """Subscription to a topic; `raw` hands over the encoded bytes."""
+        name, group = self.resolve_topic_name(topic), callback_group or self._group
+        profile = as_profile(qos_profile)
+        made = Subscription(self, msg_type, name, callback, profile, group, event_callbacks, raw)
+        self._subscriptions.append(made)
+        self._announce()
+        return made
+
+    def create_timer(
+        self,
+        timer_period_sec: float,
+        callback: Callable[[], Any],
+        callback_group: CallbackGroup | None = None,
+        clock: Clock | None = None,
+    ) -> Timer:
+        """Timer that calls back once per period [s]."""
+        period_ns = int(float(timer_period_sec) * NS_PER_S)
+        timer = Timer(self, period_ns, callback, callback_group or self._group, clock or self._clock)
+        self._timers.append(timer)
+        self.changed()
+        return timer
+
+    def create_service(
+        self,
+        srv_type: Any,
+        srv_name: str,
+        callback: Callable[[Any, Any], Any],
+        *,
+        qos_profile: QoSProfile = qos_profile_services_default,
+        callback_group: CallbackGroup | None = None,
+    ) -> Service:
+        """Service; the callback fills and returns the response."""
+        name = self.resolve_service_name(srv_name)
+        service = Service(self, srv_type, name, callback, qos_profile, callback_group or self._group)
+        self._services.append(service)
+        self._announce()
+        return service
+
+    def create_client(
+        self,
+        srv_type: Any,
+        srv_name: str,
+        *,
+        qos_profile: QoSProfile = qos_profile_services_default,
+        callback_group: CallbackGroup | None = None,
+    ) -> Client:
+        """Client of a service."""
+        name = self.resolve_service_name(srv_name)
+        client = Client(self, srv_type, name, qos_profile, callback_group or self._group)
+        self._clients.append(client)
+        self._announce()
+        return client
+
+    def create_guard_condition(
+        self, callback: Callable[[], Any], callback_group: CallbackGroup | None = None
+    ) -> GuardCondition:
+        """Callback that any thread can ask the executor to run."""
+        guard = GuardCondition(self, callback, callback_group or self._group)
+        self._guards.append(guard)
+        self.changed()
+        return guard
+
+    def _destroy(self, owned: list[Any], end: Any) -> bool:
+        if end not in owned:
+            return False
+        owned.remove(end)
+        self.changed()
+        end.close()
+        self.context.announce()
+        return True
+
+    def destroy_publisher(self, publisher: Publisher) -> bool:
+        """End a publisher; False where it is not this node's."""
+        return self._destroy(self._publishers, publisher)
+
+    def destroy_subscription(self, subscription: Subscription) -> bool:
+        """End a subscription; False where it is not this node's."""
+        return self._destroy(self._subscriptions, subscription)
+
+    def destroy_service(self, service: Service) -> bool:
+        """End a service; False where it is not this node's."""
+        return self._destroy(self._services, service)
+
+    def destroy_client(self, client: Client) -> bool:
+        """End a client; False where it is not this node's."""
+        return self._destroy(self._clients, client)
+
+    def destroy_timer(self, timer: Timer) -> bool:
+        """End a timer; False where it is not this node's."""
+        if timer not in self._timers:
+            return False
+        timer.cancel()
+        self._timers.remove(timer)
+        self.changed()
+        return True
+
+    def destroy_guard_condition(self, guard: GuardCondition) -> bool:
+        """End a guard condition; False where it is not this node's."""
+        if guard not in self._guards:
+            return False
+        self._guards.remove(guard)
+        self.changed()
+        return True
+
+    def destroy_node(self) -> None:
+        """End everything that the node owns, and the node."""
+        if not self._open:
+            return
+        self._open = False
+        ends = [*self._publishers, *self._subscriptions, *self._services, *self._clients]
+        for owned in (self._publishers, self._subscriptions, self._services, self._clients):
+            owned.clear()
+        self._timers.clear()
+        self._guards.clear()
+        self.changed()
+        self.executor = None
+        for end in ends:
+            end.close()
+        self.context.remove_node(self)
+
+    # Parameters
+
+    def declare_parameter(
+        self, name: str, value: Any = None, descriptor: Any = None, ignore_override: bool = False
+    ) -> Parameter:
+        """Declare a parameter.
+
+        Args:
+            name: Dotted name.
+            value: Default, or a `Parameter.Type` for one that must be given.
+            descriptor: rcl_interfaces/msg/ParameterDescriptor.
+            ignore_override: Take the default whatever the arguments say.
+        """
+        return self._parameters.declare(name, value, descriptor, ignore_override)
+
+    def declare_parameters(
+        self, namespace: str, parameters: Sequence[tuple[Any, ...]], ignore_override: bool = False
+    ) -> list[Parameter]:
+        """Declare several, each (name, value) or (name, value, descriptor)."""
+        prefix = f"{namespace}." if namespace else ""
+        return [
+            self.declare_parameter(prefix + name, *rest, ignore_override=ignore_override) for name, *rest in parameters
+        ]
+
+    def undeclare_parameter(self, name: str) -> None:
+        """Forget a parameter."""
+        self._parameters.undeclare(name)
+
+    def has_parameter(self, name: str) -> bool:
+        """Whether it is declared."""
+        return self._parameters.has(name)
+
+    def get_parameter(self, name: str) -> Parameter:
+        """A declared parameter."""
+        return self._parameters.get(name)
+
+    def get_parameters(self, parameter_names: Sequence[str]) -> list[Parameter]:
+        """Several declared parameters."""
+        return [self.get_parameter(name) for name in parameter_names]
+
+    def get_parameter_or(self, name: str, alternative_value: Parameter | None = None) -> Parameter:
+        """A declared parameter, or the alternative."""
+        if self.has_parameter(name):
+            return self.get_parameter(name)
+        return alternative_value if alternative_value is not None else Parameter(name)
+
+    def get_parameters_by_prefix(self, prefix: str) -> dict[str, Parameter]:
+        """Parameters below a prefix, by the rest of their names."""
+        return self._parameters.by_prefix(prefix)
+
+    def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
+        """Change parameters one by one; a rcl_interfaces/msg/SetParametersResult for each."""
+        return [self._parameters.set_together([parameter]) for parameter in parameter_list]
+
+    def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
+        """Change all or none; one rcl_interfaces/msg/SetParametersResult."""
+        return self._parameters.set_together(parameter_list)
+
+    def add_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
+        """Ask before values change; the callback returns a SetParametersResult."""
+        self._parameters.add_check(callback)
+
+    def remove_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
+        """Do not ask it any more."""
+        self._parameters.remove_check(callback)
+
+    def describe_parameter(self, name: str) -> Any:
+        """rcl_interfaces/msg/ParameterDescriptor of a parameter."""
+        return self._parameters.descriptor(name)
+
+    # The graph
+
+    def _full(self, topic: str) -> str:
+        return names.TOPIC + self.resolve_topic_name(topic)
+
+    def count_publishers(self, topic_name: str) -> int:
+        """Publishers of a topic, in all processes."""
+        wanted = self._full(topic_name)
+        return sum(sample.topic_name == wanted for sample in self.context.graph.writers())
+
+    def count_subscribers(self, topic_name: str) -> int:
+        """Subscriptions to a topic, in all processes."""
+        wanted = self._full(topic_name)
+        return sum(sample.topic_name == wanted for sample in self.context.graph.readers())
+
+    def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
+        """Publishers of a topic with node, type and quality of service."""
+        return self.context.graph.endpoints(topic_name if no_mangle else self._full(topic_name), writers=True)
+
+    def get_subscriptions_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
+        """Subscriptions to a topic with node, type and quality of service."""
+        return self.context.graph.endpoints(topic_name if no_mangle else self._full(topic_name), writers=False)
+
+    def get_topic_names_and_types(self, no_demangle: bool = False) -> list[tuple[str, list[str]]]:
+        """Every topic in the domain."""
+        return self.context.graph.types_by_name("" if no_demangle else names.TOPIC)
+
+    def get_service_names_and_types(self) -> list[tuple[str, list[str]]]:
+        """Every service in the domain."""
+        found = self.context.graph.types_by_name(names.REQUEST)
+        ends = ((name.removesuffix("Request"), types) for name, types in found if name.endswith("Request"))
+        return [(name, [kind.removesuffix("_Request") for kind in types]) for name, types in ends]
+
+    def get_node_names(self) -> list[str]:
+        """Every node in the domain, without namespaces."""
+        return [node.name for node in self.context.graph.nodes()]
+
+    def get_node_names_and_namespaces(self) -> list[tuple[str, str]]:
+        """Every node in the domain."""
+        return [(node.name, node.namespace) for node in self.context.graph.nodes()]
+
+    def get_fully_qualified_node_names(self) -> list[str]:
+        """Every node in the domain, namespace and name."""
+        return [names.join(node.namespace, node.name) for node in self.context.graph.nodes()]
+
+
+_default = Context()
+
+
+def default_context() -> Context:
+    """The context that `rclpy.init` starts."""
+    return _default
+
+
+def renew_default_context() -> Context:
+    """A fresh default context, after the last one was shut down."""
+    global _default
+    if _default.ended.is_set():
+        _default = Context()
+    return _default
