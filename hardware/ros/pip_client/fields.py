@@ -172,7 +172,7 @@ def numbers_field(name: str, base: str, bound: int) -> Field:
 
     def from_wire(value: np.ndarray[Any, Any]) -> array.array[Any]:
         kept = array.array(code)
-        kept.frombytes(value.view(np.uint8))
+        kept.frombytes(value.view(np.uint8).data)
         return kept
 
     def to_wire(value: array.array[Any]) -> np.ndarray[Any, Any]:

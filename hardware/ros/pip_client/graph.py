@@ -154,7 +154,8 @@ class Graph:
         try:
             samples = reader.read(MOST_ENDPOINTS)
         finally:
-            close(reader._next_condition)
+            condition: Any = reader._next_condition
+            close(condition)
             close(reader)
         return [sample for sample in samples if sample.sample_info.instance_state == ALIVE]
 

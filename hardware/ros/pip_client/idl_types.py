@@ -7,31 +7,34 @@ because CycloneDDS' own Python codec takes a list of ints for an image (58 ms to
 from __future__ import annotations
 
 import functools
-import types as python_types
+import types
 from dataclasses import dataclass
 from typing import Any
 
-from cyclonedds.idl import IdlStruct, types
+from cyclonedds.idl import IdlStruct
+from cyclonedds.idl import types as idl
 from rosbags.interfaces import Nodetype
 
 from hardware.ros.pip_client.messages import STORE
 
+CONTAINERS: Any = idl
+"""The same module: its generic classes are subscripted at run time only."""
 BASES: dict[str, Any] = {
     "bool": bool,
-    "byte": types.uint8,
-    "char": types.uint8,
-    "int8": types.int8,
-    "uint8": types.uint8,
-    "int16": types.int16,
-    "uint16": types.uint16,
-    "int32": types.int32,
-    "uint32": types.uint32,
-    "int64": types.int64,
-    "uint64": types.uint64,
-    "float32": types.float32,
-    "float64": types.float64,
+    "byte": idl.uint8,
+    "char": idl.uint8,
+    "int8": idl.int8,
+    "uint8": idl.uint8,
+    "int16": idl.int16,
+    "uint16": idl.uint16,
+    "int32": idl.int32,
+    "uint32": idl.uint32,
+    "int64": idl.int64,
+    "uint64": idl.uint64,
+    "float32": idl.float32,
+    "float64": idl.float64,
 }
-SERVICE_HEADER = {"guid": types.uint64, "sequence_number": types.int64}
+SERVICE_HEADER = {"guid": idl.uint64, "sequence_number": idl.int64}
 
 
 def dds_name(name: str) -> str:
@@ -51,7 +54,7 @@ def idl_type(name: str) -> type[IdlStruct]:
         namespace["__annotations__"] = members
         namespace["__module__"] = __name__
 
-    made = python_types.new_class(name.split("/")[-1], (IdlStruct,), {"typename": dds_name(name)}, fill)
+    made = types.new_class(name.split("/")[-1], (IdlStruct,), {"typename": dds_name(name)}, fill)
     return dataclass(made)
 
 
@@ -63,9 +66,9 @@ def member_type(description: Any) -> Any:
     if kind == Nodetype.BASE:
         base, bound = detail
         if base == "string":
-            return types.bounded_str[bound] if bound else str
+            return CONTAINERS.bounded_str[bound] if bound else str
         return BASES[base]
     inner, length = detail
     if kind == Nodetype.ARRAY:
-        return types.array[member_type(inner), length]
-    return types.sequence[member_type(inner), length] if length else types.sequence[member_type(inner)]
+        return CONTAINERS.array[member_type(inner), length]
+    return CONTAINERS.sequence[member_type(inner), length] if length else CONTAINERS.sequence[member_type(inner)]

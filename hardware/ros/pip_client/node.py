@@ -179,14 +179,15 @@ class Node:
 
     def changed(self) -> None:
         """Tell the executor what to wait for and other participants what there is."""
-        events = [event for end in [*self._publishers, *self._subscriptions] for event in end.event_handlers]
+        ends: list[Any] = [*self._publishers, *self._subscriptions]
+        events = [event for end in ends for event in end.event_handlers]
         self.waitables = (*self._guards, *self._subscriptions, *self._clients, *self._services, *events)
         if self.executor is not None:
             self.executor.wake()
 
     def entities(self) -> NodeEntities:
         """What the participant announces of this node."""
-        ends = [*self._clients, *self._services]
+        ends: list[Any] = [*self._clients, *self._services]
         readers = [end.reader.guid for end in [*self._subscriptions, *ends]]
         writers = [end.writer.guid for end in [*self._publishers, *ends]]
         return NodeEntities(self._namespace, self._name, tuple(readers), tuple(writers))
@@ -331,7 +332,7 @@ class Node:
         if not self._open:
             return
         self._open = False
-        ends = [*self._publishers, *self._subscriptions, *self._services, *self._clients]
+        ends: list[Any] = [*self._publishers, *self._subscriptions, *self._services, *self._clients]
         for owned in (self._publishers, self._subscriptions, self._services, self._clients):
             owned.clear()
         self._timers.clear()
@@ -363,7 +364,8 @@ class Node:
         """Declare several, each (name, value) or (name, value, descriptor)."""
         prefix = f"{namespace}." if namespace else ""
         return [
-            self.declare_parameter(prefix + name, *rest, ignore_override=ignore_override) for name, *rest in parameters
+            self.declare_parameter(prefix + name, value, descriptor, ignore_override)
+            for name, value, descriptor in ((*given, None, None)[:3] for given in parameters)
         ]
 
     def undeclare_parameter(self, name: str) -> None:

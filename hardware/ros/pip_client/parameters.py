@@ -35,8 +35,12 @@ class ParameterType(enum.IntEnum):
     STRING_ARRAY = 9
 
 
-SCALARS = ((bool, ParameterType.BOOL), (int, ParameterType.INTEGER), (float, ParameterType.DOUBLE))
-ARRAYS = (
+SCALARS: tuple[tuple[type, ParameterType], ...] = (
+    (bool, ParameterType.BOOL),
+    (int, ParameterType.INTEGER),
+    (float, ParameterType.DOUBLE),
+)
+ARRAYS: tuple[tuple[type, ParameterType], ...] = (
     (bytes, ParameterType.BYTE_ARRAY),
     (bool, ParameterType.BOOL_ARRAY),
     (int, ParameterType.INTEGER_ARRAY),

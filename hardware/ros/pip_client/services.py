@@ -122,7 +122,7 @@ class Service(ServiceEnds):
     async def _answer_later(self, pairing: tuple[int, int], response: Any) -> None:
         self.send(pairing, self._checked(await response))
 
-    def _checked(self, response: Any) -> Message:
+    def _checked(self, response: Any) -> Any:
         if not isinstance(response, self.srv_type.Response):
             raise TypeError(f"Service {self.srv_name}: the callback returned {type(response)}, not its response")
         return response
@@ -151,7 +151,7 @@ class Client(ServiceEnds):
             self._sequence += 1
             sequence = self._sequence
             self._pending[sequence] = future
-        future.add_done_callback(lambda _: self._pending.pop(sequence, None))
+        future.add_done_callback(lambda _: self._forget(sequence))
         self.send((self.writer.instance_handle, sequence), request)
         return future
 
@@ -164,6 +164,9 @@ class Client(ServiceEnds):
             self.remove_pending_request(future)
             raise TimeoutError(f"Service {self.srv_name} did not answer in {timeout_sec} s")
         return future.result()
+
+    def _forget(self, sequence: int) -> None:
+        self._pending.pop(sequence, None)
 
     def remove_pending_request(self, future: Future) -> None:
         """Forget a request; its future never completes."""

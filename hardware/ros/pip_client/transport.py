@@ -11,8 +11,9 @@ import contextlib
 import ctypes
 import os
 import threading
+from typing import Any
 
-from cyclonedds._clayer import ddspy_take, ddspy_write
+from cyclonedds._clayer import ddspy_take, ddspy_write  # type: ignore[import-not-found]
 from cyclonedds.core import DDSException, DDSStatus, Entity, GuardCondition, ReadCondition, WaitSet
 from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.pub import DataWriter
@@ -120,7 +121,7 @@ class Writer:
 
     def incompatible(self) -> tuple[int, int, int]:
         """Readers that asked for more than is offered: total, change since last asked, last DDS policy id."""
-        status = self.entity.get_offered_incompatible_qos_status()
+        status: Any = self.entity.get_offered_incompatible_qos_status()  # type: ignore[no-untyped-call]
         return status.total_count, status.total_count_change, status.last_policy_id
 
     def wait_for_acks(self, timeout_ns: int) -> bool:
@@ -160,7 +161,7 @@ class Reader:
 
     def incompatible(self) -> tuple[int, int, int]:
         """Writers that offer less than is asked: total, change since last asked, last DDS policy id."""
-        status = self.entity.get_requested_incompatible_qos_status()
+        status: Any = self.entity.get_requested_incompatible_qos_status()  # type: ignore[no-untyped-call]
         return status.total_count, status.total_count_change, status.last_policy_id
 
     def close(self) -> None:
