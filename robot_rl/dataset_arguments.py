@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from robot_rl.types import ActionKind, Outcome
 
-FORMATS = ("diffusion-policy",)
+IMPORTS = ("diffusion-policy", "bag")
+EXPORTS = ("diffusion-policy",)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -78,11 +79,17 @@ def _add_writers(verbs: Verbs) -> None:
 
 
 def _add_converters(verbs: Verbs) -> None:
-    load = _verb(verbs, "import", "add the episodes of another project's dataset")
-    load.add_argument("format", choices=FORMATS)
-    load.add_argument("source", type=Path, help="zarr directory or .zip")
+    load = _verb(verbs, "import", "add the episodes of another project's dataset or of ROS 2 bags")
+    load.add_argument("format", choices=IMPORTS)
+    load.add_argument("source", type=Path, help="zarr directory or .zip; bag, .mcap, .db3 or a directory of bags")
     _dataset(load)
-    load.add_argument("--control-hz", type=positive, metavar="HZ", help="rows per second; the format does not say")
+    load.add_argument(
+        "settings",
+        nargs="*",
+        metavar="robot=ros/my_arm",
+        help="of a bag: the robot whose yaml names the topics, and any of its settings; task=... for the task's name",
+    )
+    load.add_argument("--control-hz", type=positive, metavar="HZ", help="rows per second of a format that does not say")
     load.add_argument("--robot", help="name of the robot; the source's name if absent")
     load.add_argument("--task", help="name of the task; the robot's name if absent")
     load.add_argument("--operator", default="human", help="who drove (default: human)")
@@ -101,9 +108,23 @@ def _add_converters(verbs: Verbs) -> None:
     load.add_argument("--streams", nargs="+", metavar="NAME", default=[], help="arrays to keep; all if absent")
     load.add_argument("--codec", default="png", help="of images: png (default, lossless), raw, jpeg:90, ...")
     load.add_argument("--append", action="store_true", help="add to a dataset that holds episodes already")
+    load.add_argument(
+        "--split-topic",
+        metavar="TOPIC",
+        help="of a bag: each message begins an episode (default: an arm node's resets, where the bag has them)",
+    )
+    load.add_argument(
+        "--split-gap", type=positive, metavar="S", help="of a bag: commands further apart begin an episode"
+    )
+    load.add_argument(
+        "--clock",
+        choices=("arrival", "stamp"),
+        default="arrival",
+        help="of a bag: a message counts from when it was recorded, as live (default), or from its stamp on",
+    )
 
     save = _verb(verbs, "export", "write episodes in another project's format")
-    save.add_argument("format", choices=FORMATS)
+    save.add_argument("format", choices=EXPORTS)
     _dataset(save, history=True)
     save.add_argument("target", type=Path, help="zarr directory to make")
     save.add_argument("--streams", nargs="+", metavar="NAME", help="all if absent")

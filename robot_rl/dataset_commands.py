@@ -10,21 +10,17 @@ import argparse
 import json
 import re
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from robot_rl.dataset_arguments import build_parser
-from robot_rl.types import ActionKind, Outcome, RobotRLError
+from robot_rl.types import Outcome, RobotRLError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from data.convert.diffusion_policy import Archive, Layout
-    from data.schema import EncodedEpisode
     from data.store import DatasetStore
-    from robot_rl.types import Episode
 
 T = TypeVar("T")
 
@@ -32,8 +28,6 @@ WIDE = 200
 """Columns of a table that goes to a file or a pipe."""
 LOCK_WAIT_S = 10.0
 """A killed recorder's commit process may still be finishing."""
-TRANSACTION_BYTES = 8 << 20
-"""An import is committed this much at a time."""
 
 
 class UsageError(RobotRLError):
@@ -95,12 +89,13 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """One line on stdout."""
     sys.stdout.write(text + "\n")
 
 
-def _tracked(things: Iterable[T], total: int, what: str) -> Iterable[T]:
-    """A progress bar on stderr, where somebody can see it."""
+def tracked(things: Iterable[T], total: int, what: str) -> Iterable[T]:
+    """The same things, with a progress bar on stderr where somebody can see it."""
     from rich.console import Console
     from rich.progress import track
 
@@ -114,7 +109,7 @@ def _ls(arguments: argparse.Namespace) -> int:
     with _open(arguments) as store:
         rows = [read_row(store, episode_id) for episode_id in store.episode_ids()]
         if arguments.json:
-            _say(json.dumps(as_document(store, rows), indent=2))
+            say(json.dumps(as_document(store, rows), indent=2))
         else:
             _console().print(table(store, rows))
     return 0
@@ -129,7 +124,7 @@ def _show(arguments: argparse.Namespace) -> int:
             raise UsageError(f"'{arguments.episode}' is more than one episode: name one")
         show(store.read_encoded(episode_id), f"{store.url} {episode_id}", arguments.save)
     if arguments.save:
-        _say(f"wrote {arguments.save}; open it with: rerun {arguments.save}")
+        say(f"wrote {arguments.save}; open it with: rerun {arguments.save}")
     return 0
 
 
@@ -141,14 +136,14 @@ def _verify(arguments: argparse.Namespace) -> int:
         if arguments.episodes:
             ids = select_episodes(arguments.episodes, ids)
         count = damaged = 0
-        for _, findings in _tracked(verify_dataset(store, ids), len(ids), "verifying"):
+        for _, findings in tracked(verify_dataset(store, ids), len(ids), "verifying"):
             counted = [each for each in findings if not (each.warning and arguments.errors_only)]
             for finding in counted:
-                _say(f"{'warning' if finding.warning else 'error'} {finding}")
+                say(f"{'warning' if finding.warning else 'error'} {finding}")
             count += len(counted)
             damaged += bool(counted)
     found = f"{count} finding{'s' * (count != 1)} in {damaged} of them" if count else "nothing wrong"
-    _say(f"{len(ids)} episode{'s' * (len(ids) != 1)} read: {found}")
+    say(f"{len(ids)} episode{'s' * (len(ids) != 1)} read: {found}")
     return 1 if count else 0
 
 
@@ -169,7 +164,7 @@ def _delete(arguments: argparse.Namespace) -> int:
         _confirm(f"delete {len(chosen)} episode(s), {', '.join(chosen)}, from {store.url}?", arguments.yes)
         before = store.snapshot
         store.delete(chosen)
-    _say(f"deleted {', '.join(chosen)}; snapshot {before} still holds them, until robot-rl data gc")
+    say(f"deleted {', '.join(chosen)}; snapshot {before} still holds them, until robot-rl data gc")
     return 0
 
 
@@ -188,11 +183,11 @@ def _tag(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         with _open(arguments) as store:
             for name, snapshot in store.tags().items():
-                _say(f"{name}  {snapshot}")
+                say(f"{name}  {snapshot}")
         return 0
     with _open(arguments, writable=True) as store:
         store.tag(arguments.name)
-        _say(f"tagged snapshot {store.snapshot} as {arguments.name}")
+        say(f"tagged snapshot {store.snapshot} as {arguments.name}")
     return 0
 
 
@@ -201,7 +196,7 @@ def _gc(arguments: argparse.Namespace) -> int:
 
     with _open(arguments, writable=True) as store:
         report = store.collect_garbage(datetime.now(UTC) - arguments.older_than)
-    _say(f"forgot {report.snapshots} snapshot(s), removed {report.chunks} chunk(s), {size_words(report.bytes)}")
+    say(f"forgot {report.snapshots} snapshot(s), removed {report.chunks} chunk(s), {size_words(report.bytes)}")
     return 0
 
 
@@ -210,79 +205,20 @@ def _recover(arguments: argparse.Namespace) -> int:
 
     if not recoverable(arguments.dataset, wait_s=LOCK_WAIT_S):
         with _open(arguments) as store:
-            _say(f"nothing to recover in {store.url}")
+            say(f"nothing to recover in {store.url}")
         return 0
     for each in recover(arguments.dataset, wait_s=LOCK_WAIT_S):
         outcome = each.log.result.outcome if each.log.result else Outcome.ABORTED
         became = f"episode {each.episode_id}, {outcome}" if each.episode_id else "no episode: it held no tick"
         kept = f"; part of it cannot be read, so it is kept as {each.kept}" if each.kept else ""
-        _say(f"{each.log.path.name}, {each.log.ticks} ticks: {became}{kept}")
+        say(f"{each.log.path.name}, {each.log.ticks} ticks: {became}{kept}")
     return 0
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from data.convert.diffusion_policy import Facts, episodes_of, open_archive
-    from data.store import DatasetStore
+    from robot_rl.dataset_import import import_archive, import_bag
 
-    with open_archive(arguments.source) as archive:
-        layout = _import_layout(archive, arguments)
-        facts = Facts(arguments.task or layout.spec.name, arguments.operator, Outcome(arguments.outcome))
-        codecs = {name: arguments.codec for name in layout.spec.images}
-        with DatasetStore.create(arguments.dataset, layout.spec, codecs) as store:
-            before = store.episode_ids()
-            if before and not arguments.append:
-                raise UsageError(
-                    f"dataset {store.url} holds {len(before)} episodes already: add --append, or name another"
-                )
-            try:
-                _append(store, _tracked(episodes_of(archive, layout, facts), len(archive), "importing"))
-            except BaseException:
-                # Half an import is worth less than none: it could not be told from a whole one, nor resumed.
-                store.delete([each for each in store.episode_ids() if each not in before])
-                raise
-            store.sync()
-    _say(
-        f"imported {len(archive)} episodes, {archive.episode_ends[-1]} ticks, into {arguments.dataset}. The format has "
-        f"no outcome, clock, reward or seed: outcome is {facts.outcome}, stamps are row / "
-        f"{layout.spec.control_hz:g} Hz, reward is 0, seed is unknown"
-    )
-    return 0
-
-
-def _append(store: DatasetStore, episodes: Iterable[Episode]) -> None:
-    """Adds episodes several to a transaction: every snapshot lists the whole dataset, so few are better than many."""
-    from data.schema import CompressedStream, encode_episode
-
-    waiting: list[EncodedEpisode] = []
-    waiting_bytes = 0
-    for episode in episodes:
-        waiting.append(encode_episode(episode, store.codecs, uuid.uuid4().hex))
-        waiting_bytes += sum(
-            len(stream.data) if isinstance(stream, CompressedStream) else stream.values.nbytes
-            for stream in waiting[-1].streams.values()
-        )
-        if waiting_bytes >= TRANSACTION_BYTES:
-            store.append_encoded(*waiting)
-            waiting, waiting_bytes = [], 0
-    if waiting:
-        store.append_encoded(*waiting)
-
-
-def _import_layout(archive: Archive, arguments: argparse.Namespace) -> Layout:
-    """The published Push-T layout where nothing else is said and the arrays are those; else what the shapes say."""
-    from data.convert.diffusion_policy import PUSHT, derive_layout, is_pusht, narrow
-
-    if is_pusht(archive) and arguments.robot is None and arguments.control_hz is None:
-        return narrow(PUSHT, arguments.streams)
-    if arguments.control_hz is None:
-        raise UsageError(f"{archive.path} does not say how many rows a second has: add --control-hz, for example 10")
-    return derive_layout(
-        archive,
-        robot=arguments.robot or archive.path.name.split(".")[0],
-        control_hz=arguments.control_hz,
-        kind=ActionKind(arguments.action_kind),
-        streams=tuple(arguments.streams),
-    )
+    return import_bag(arguments) if arguments.format == "bag" else import_archive(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -298,9 +234,9 @@ def _export(arguments: argparse.Namespace) -> int:
         layout = layout_for(spec, arguments.image_dtype)
         episodes = (store.read(each, list(spec.observations)) for each in ids)
         rows = write_archive(
-            arguments.target, layout, _tracked(episodes, len(ids), "exporting"), action=arguments.action
+            arguments.target, layout, tracked(episodes, len(ids), "exporting"), action=arguments.action
         )
-    _say(
+    say(
         f"wrote {len(ids)} episodes, {rows} rows, to {arguments.target}. Stamps, ages, rewards, outcomes, sources and "
         "the action not exported have no place in this format and stay behind"
     )

@@ -44,6 +44,9 @@ COMMAND_LAYER = {
     "robot_rl.export_command",
     "robot_rl.dataset_commands",
     "robot_rl.dataset_show",
+    "robot_rl.dataset_import",
+    "robot_rl.bag_layout",
+    "robot_rl.calibrate",
 }
 DEPLOY_PATH = ("robot_rl.operate", "robot_rl.rollout", "policies.onnx_policy", "hardware.safety", "data.episode_writer")
 

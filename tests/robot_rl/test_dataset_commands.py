@@ -348,7 +348,7 @@ def test_the_real_human_demonstrations_give_every_byte_back(tmp_path: Path):
 
 
 def test_an_import_large_enough_for_several_transactions_is_whole(pusht: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("robot_rl.dataset_commands.TRANSACTION_BYTES", 1)
+    monkeypatch.setattr("robot_rl.dataset_import.TRANSACTION_BYTES", 1)
     assert main(["import", "diffusion-policy", str(pusht), str(tmp_path / "pusht")]) == 0
     with DatasetStore.open(str(tmp_path / "pusht")) as store:
         ticks = [store.info(each).result.ticks for each in store.episode_ids()]
@@ -356,7 +356,7 @@ def test_an_import_large_enough_for_several_transactions_is_whole(pusht: Path, t
 
 
 def test_a_failed_import_adds_nothing_and_can_be_repeated(pusht: Path, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr("robot_rl.dataset_commands.TRANSACTION_BYTES", 1)
+    monkeypatch.setattr("robot_rl.dataset_import.TRANSACTION_BYTES", 1)
     arrays = pusht_arrays()
     arrays["img"][20, 0, 0, 0] = 0.5
     broken = write_source(tmp_path / "broken.zarr", arrays)
