@@ -85,6 +85,7 @@ class Enable(NamedTuple):
     """A person or a session asks for motion, or takes it away."""
 
     on: bool
+    why: str = "disabled"
 
 
 class Heartbeat(NamedTuple):
@@ -166,7 +167,7 @@ def advance(state: ArmState, event: Event, now_s: float, rules: ArmRules) -> Adv
     state = replace(_expired(state, now_s, rules), now_s=now_s)
     match event:
         case Enable():
-            return _enabled(state, event.on)
+            return _enabled(state, event)
         case Heartbeat() | Command() | Reset():
             return _spoken(state, event, rules)
         case Clear():
@@ -207,11 +208,11 @@ def _latched(state: ArmState, mode: Mode, reason: str) -> ArmState:
     return ArmState(mode, reason, ready=state.ready and mode is not Mode.FAULT, now_s=state.now_s)
 
 
-def _enabled(state: ArmState, on: bool) -> Advance:
-    if not on:
+def _enabled(state: ArmState, event: Enable) -> Advance:
+    if not event.on:
         if not state.active:
             return Advance(state)
-        return Advance(ArmState(Mode.INACTIVE, "disabled", ready=state.ready, now_s=state.now_s))
+        return Advance(ArmState(Mode.INACTIVE, event.why, ready=state.ready, now_s=state.now_s))
     if state.active:
         return Advance(state)
     if state.mode in LATCHED:

@@ -5,9 +5,9 @@ what is acknowledged. Between rows the command runs in a straight line (POSITION
 (RATE), or switches at once (BINARY). The command filter at the stream's rate has the last word, so that every command
 keeps within velocity, acceleration and jerk limits whatever the rows do, and so that stopping is braking.
 
-Rows are played on a time line of their own: a little after they come, and as far apart as their stamps are. So the
-clocks of the two sides need not agree to the millisecond, and a row that is a little late moves nothing. A row that is
-very late begins the time line anew; the command has meanwhile come to rest where the last row ended.
+Rows are played on a time line of their own: a little after they come, and whole periods apart, as their stamps say. So
+the clocks of the two sides need not agree to the millisecond, and a row that is a little late changes nothing. A row
+that is very late begins the time line anew; the command has meanwhile come to rest where the last row ended.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ LEAK = 0.05
 """Share of a wrong margin that is put right with every row."""
 MOST_AHEAD = 2.0
 """Periods of motion that may be waiting; rows that come faster are refused."""
-SHORTEST_SPACING, LONGEST_SPACING = 0.5, 2.0
-"""Periods between two stamps that are played as such: no gap is made up for by going slowly, no haste by a jump."""
+LONGEST_SPACING = 2
+"""Whole periods between two rows that are played as such: a longer gap is not made up for by going slowly."""
 UNUSABLE = FilterReason.SHAPE | FilterReason.NOT_FINITE | FilterReason.MISSING
 
 
@@ -277,11 +277,10 @@ class CommandStream:
             begin_ns, due_ns = now_ns, now_ns + self._period_ns + margin_wanted_ns
         else:
             begin_ns = last.due_ns
-            spacing_ns = min(
-                max(spacing_ns, round(SHORTEST_SPACING * self._period_ns)), round(LONGEST_SPACING * self._period_ns)
-            )
+            # Rows are for ticks of a regular clock; that a stamp is when a row was sent must not show in the speed.
+            periods = min(max(round(spacing_ns / self._period_ns), 1), LONGEST_SPACING)
             excess_ns = last.due_ns - now_ns - margin_wanted_ns
-            due_ns = begin_ns + max(1, spacing_ns - round(LEAK * excess_ns))
+            due_ns = begin_ns + max(1, periods * self._period_ns - round(LEAK * excess_ns))
         self._segments.append(_Segment(begin_ns, due_ns, start, end))
         if self._played is None:
             self._played = start

@@ -11,6 +11,7 @@ capture times. In lockstep what belongs to a row comes in the order streams, jud
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import hashlib
 import json
@@ -244,7 +245,8 @@ def encode_stream(topic: Topic, stamp_ns: int, names: Sequence[str], value: AnyA
             encoding="rgb8",
             is_bigendian=0,
             step=3 * width_px,
-            data=np.ascontiguousarray(value).tobytes(),
+            # rclpy takes an array.array as it is, and checks every element of anything else.
+            data=array.array("B", np.ascontiguousarray(value).tobytes()),
         )
     if topic.type_name == "geometry_msgs/msg/PoseStamped":
         return _encode_pose(topic, stamp_ns, value)

@@ -1,0 +1,116 @@
+"""A robot whose every failure has a name: what an arm's loop may call without dying of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+
+from hardware.limits import CommandLimits
+from hardware.ros.arm_settings import unit_scales
+from robot_rl.types import (
+    NS_PER_S,
+    ActionKind,
+    FloatArray,
+    Judge,
+    Judgement,
+    Observation,
+    Robot,
+    RobotRLError,
+    StaleSensor,
+)
+
+
+class DriverFailed(RobotRLError):
+    """The driver raised."""
+
+
+class GuardedDriver:
+    """An entered robot. Whatever it raises comes out as `DriverFailed`; that something is stale is no failure.
+
+    Args:
+        driver: The robot.
+        limits: Of the commands it is given.
+        stream_hz: Rate of these commands [Hz].
+
+    Attributes:
+        stale: Why the last observation failed; empty if it did not.
+    """
+
+    def __init__(self, driver: Robot, limits: CommandLimits, stream_hz: float) -> None:
+        self._driver = driver
+        self._limits = limits
+        self._scale = unit_scales(driver.spec, stream_hz)
+        self._blind_since_ns: int | None = None
+        self.stale = ""
+        self.judges = hasattr(driver, "judge")
+
+    def observe(self, now_ns: int, robot_ns: int) -> Observation | None:
+        """What it sees; None if something is stale.
+
+        Args:
+            now_ns: Monotonic time [ns].
+            robot_ns: Time on the robot's clock [ns].
+        """
+        try:
+            with _named("observe"):
+                observation = self._driver.observe(robot_ns)
+        except StaleSensor as error:
+            self.stale = str(error)
+            if self._blind_since_ns is None:
+                self._blind_since_ns = now_ns
+            return None
+        self.stale, self._blind_since_ns = "", None
+        return observation
+
+    def blind_s(self, now_ns: int) -> float:
+        """For how long something has been stale [s]."""
+        return 0.0 if self._blind_since_ns is None else (now_ns - self._blind_since_ns) / NS_PER_S
+
+    def forgive(self) -> None:
+        """Counts blindness anew."""
+        self._blind_since_ns = None
+
+    def reset(self, seed: int) -> None:
+        """Brings it to the start of an episode."""
+        with _named("reset"):
+            self._driver.reset(seed)
+
+    def apply(self, row: FloatArray) -> FloatArray:
+        """Executes a row in its own units. Shapes (A,)."""
+        with _named("apply a command"):
+            return self._driver.apply(row)
+
+    def apply_streamed(self, command: FloatArray) -> None:
+        """Executes a command of the stream, made the driver's own in units and dtype, within the box. Shape (A,)."""
+        row = (command * self._scale).astype(self._limits.spec.action.dtype)
+        for index, axis in enumerate(self._limits.axes):
+            if axis.kind is not ActionKind.RATE:
+                row[index] = np.clip(row[index], axis.low, axis.high)
+        self.apply(row)
+
+    def judge(self) -> Judgement:
+        """How it judges the state it is in, where `judges`."""
+        with _named("judge"):
+            return cast(Judge, self._driver).judge()
+
+    def stop(self) -> None:
+        """Brings it to rest."""
+        with _named("stop"):
+            self._driver.stop()
+
+
+@contextlib.contextmanager
+def _named(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except StaleSensor as error:
+        if doing == "observe":
+            raise
+        raise DriverFailed(f"driver failed to {doing}: {error}") from error
+    except RobotRLError as error:
+        raise DriverFailed(f"driver failed to {doing}: {error}") from error
+    except Exception as error:  # a driver is anybody's code, and the arm must be told to stop whatever it raises
+        raise DriverFailed(f"driver failed to {doing}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,169 @@
+"""The thread that owns an arm's driver: sleeps until the next tick or the next mail, on absolute deadlines."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from hardware.arm_state import Enable
+from hardware.ros.arm_loop import ArmLoop
+from hardware.ros.arm_mail import Mailbox
+from robot_rl.types import NS_PER_S, Robot
+
+LAST_STOP_S = 3.0
+"""Longest ramped stop when the node ends."""
+JOIN_S = 10.0
+PR_SET_TIMERSLACK = 29
+TIMER_SLACK_NS = 1
+"""Linux may wake a thread 50 us late to save power unless told otherwise."""
+
+
+class Timing(NamedTuple):
+    """How a stream kept its deadlines since the last report: ticks, deadlines skipped, lateness [us]."""
+
+    ticks: int
+    missed: int
+    late_p50_us: float
+    late_p99_us: float
+    late_max_us: float
+
+
+class Deadlines:
+    """Ticks at `start + index * period`; one that has passed by a whole period is skipped, never made up for.
+
+    Args:
+        hz: Rate [Hz].
+        start_ns: First deadline, monotonic [ns].
+    """
+
+    def __init__(self, hz: float, start_ns: int) -> None:
+        self._hz, self._start_ns, self._index = hz, start_ns, 0
+        self._late_ns: list[int] = []
+        self._missed = 0
+
+    @property
+    def next_ns(self) -> int:
+        """The next deadline [ns]."""
+        return self._start_ns + round(self._index * NS_PER_S / self._hz)
+
+    def met(self, now_ns: int) -> int:
+        """The deadline that a tick at this moment is for, and steps to the next one [ns]."""
+        while self.next_ns + NS_PER_S / self._hz <= now_ns:
+            behind = int((now_ns - self.next_ns) * self._hz / NS_PER_S)
+            self._index += max(1, behind)
+            self._missed += max(1, behind)
+        deadline_ns = self.next_ns
+        self._late_ns.append(now_ns - deadline_ns)
+        self._index += 1
+        return deadline_ns
+
+    def report(self) -> Timing:
+        """What happened since the last report."""
+        late_ns, self._late_ns = self._late_ns, []
+        missed, self._missed = self._missed, 0
+        if not late_ns:
+            return Timing(0, missed, 0.0, 0.0, 0.0)
+        p50, p99, most = np.percentile(np.array(late_ns) / 1000, [50, 99, 100]).tolist()
+        return Timing(len(late_ns), missed, p50, p99, most)
+
+
+class ArmStream:
+    """Runs an `ArmLoop` in a thread of its own, from connecting its driver to the last command.
+
+    Args:
+        driver: Not yet entered.
+        loop: Of this driver.
+        mailbox: Filled by whoever hears.
+        robot_now_ns: The robot's clock [ns].
+        hz: Rate of ticks [Hz].
+        realtime_priority: SCHED_FIFO priority where permitted; None leaves the scheduler alone.
+
+    Attributes:
+        failure: What ended the thread; None while all is well.
+        deadlines: For diagnostics.
+    """
+
+    def __init__(
+        self,
+        driver: Robot,
+        loop: ArmLoop,
+        mailbox: Mailbox,
+        robot_now_ns: Callable[[], int],
+        hz: float,
+        realtime_priority: int | None = None,
+    ) -> None:
+        self.failure: BaseException | None = None
+        self.deadlines = Deadlines(hz, time.monotonic_ns())
+        self._driver, self._loop, self._mailbox = driver, loop, mailbox
+        self._robot_now_ns, self._hz, self._priority = robot_now_ns, hz, realtime_priority
+        self._started, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="arm", daemon=True)
+
+    def start(self) -> None:
+        """Connects the driver and begins.
+
+        Raises:
+            RobotRLError: The driver could not be connected.
+        """
+        self._thread.start()
+        self._started.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def end(self) -> None:
+        """Takes motion away, waits until the arm is at rest, and disconnects the driver."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            _wake_promptly(self._priority)
+            with self._driver:
+                self._loop.begin(time.monotonic_ns(), self._robot_now_ns())
+                self._started.set()
+                self._serve(self._loop)
+        except BaseException as error:  # whatever ends this thread must be known to the one that waits for it
+            self.failure = error
+        finally:
+            self._started.set()
+
+    def _serve(self, loop: ArmLoop) -> None:
+        self.deadlines = Deadlines(self._hz, time.monotonic_ns())
+        until_ns: int | None = None
+        while until_ns is None or (not loop.at_rest and time.monotonic_ns() < until_ns):
+            if until_ns is None and self._ending.is_set():
+                loop.receive(Enable(False, "the arm node ends"), time.monotonic_ns(), self._robot_now_ns())
+                until_ns = time.monotonic_ns() + round(LAST_STOP_S * NS_PER_S)
+            for arrival in self._mailbox.take_until(self.deadlines.next_ns):
+                loop.receive(*arrival)
+                self._tick_if_due(loop)
+            self._tick_if_due(loop)
+
+    def _tick_if_due(self, loop: ArmLoop) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns >= self.deadlines.next_ns:
+            loop.tick(self.deadlines.met(now_ns), now_ns, self._robot_now_ns())
+
+
+def _wake_promptly(priority: int | None) -> None:
+    """Makes the calling thread wake on time, as far as it may."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(TIMER_SLACK_NS), 0, 0, 0)
+    if priority is not None:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(priority))
