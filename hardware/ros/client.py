@@ -25,6 +25,15 @@ def missing_wheels() -> list[str]:
     return [name for name in WHEEL_MODULES if importlib.util.find_spec(name) is None]
 
 
+def importable(name: str) -> bool:
+    """Whether a module really loads; a sourced ROS of another Python version is found, but its libraries fail."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
 def choose_backend() -> str | None:
     """`rclpy`, `pip`, or None where neither can be had.
 
@@ -33,7 +42,7 @@ def choose_backend() -> str | None:
     """
     if CHOICE not in ("", "rclpy", "pip"):
         raise RobotRLError(f"ROBOT_RL_ROS is {CHOICE!r}, wanted 'rclpy' or 'pip'")
-    if CHOICE != "pip" and importlib.util.find_spec("rclpy") is not None:
+    if CHOICE != "pip" and importable("rclpy.node"):
         return "rclpy"
     if CHOICE != "rclpy" and not missing_wheels():
         return "pip"

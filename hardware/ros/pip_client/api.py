@@ -8,11 +8,13 @@ from typing import Any
 from hardware.ros.pip_client.context import (
     Context,
     SignalHandlerOptions,
+    default_context,
     install_signal_handlers,
+    renew_default_context,
     uninstall_signal_handlers,
 )
 from hardware.ros.pip_client.executors import Executor, SingleThreadedExecutor
-from hardware.ros.pip_client.node import Node, default_context, renew_default_context
+from hardware.ros.pip_client.node import Node
 from hardware.ros.pip_client.task import Future
 
 _executors: dict[int, tuple[Context, SingleThreadedExecutor]] = {}

@@ -165,6 +165,22 @@ class Context:
         OPEN.discard(self)
 
 
+_default = Context()
+
+
+def default_context() -> Context:
+    """The context that `rclpy.init` starts."""
+    return _default
+
+
+def renew_default_context() -> Context:
+    """A fresh default context, after the last one was shut down."""
+    global _default
+    if _default.ended.is_set():
+        _default = Context()
+    return _default
+
+
 OPEN: weakref.WeakSet[Context] = weakref.WeakSet()
 _previous: dict[int, Any] = {}
 

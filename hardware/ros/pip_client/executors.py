@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from hardware.ros.pip_client.context import Context
-from hardware.ros.pip_client.exceptions import ExternalShutdownException
-from hardware.ros.pip_client.node import Node, default_context
+from hardware.ros.pip_client.context import Context, default_context
+from hardware.ros.pip_client.exceptions import ExternalShutdownException, NotInitializedException
+from hardware.ros.pip_client.node import Node
 from hardware.ros.pip_client.task import Future, Task
 from hardware.ros.pip_client.time import NS_PER_S
 from hardware.ros.pip_client.transport import Waiter
@@ -149,7 +149,10 @@ class Executor:
             if not self.context.ok():
                 raise ExternalShutdownException()
             left_ns = SIGNAL_POLL_NS if end_ns is None else end_ns - time.monotonic_ns()
-            self._collect(max(0, min(left_ns, SIGNAL_POLL_NS)))
+            try:
+                self._collect(max(0, min(left_ns, SIGNAL_POLL_NS)))
+            except NotInitializedException:  # shut down since asked
+                raise ExternalShutdownException() from None
             if not self._ready and not self._tasks and left_ns <= 0:
                 return
 
@@ -208,8 +211,9 @@ class Executor:
         self.wake()
 
     def _keep_error(self, task: Task) -> None:
-        if task.exception() is not None and self._error is None:
-            self._error = task.exception()
+        error = task.exception()
+        if isinstance(error, Exception) and self._error is None:
+            self._error = error
             self.wake()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:

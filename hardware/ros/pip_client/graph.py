@@ -22,7 +22,6 @@ from cyclonedds.builtin import (
 from hardware.ros.pip_client.messages import decode, encode, message_class, type_hash, warm_up
 from hardware.ros.pip_client.qos import (
     DurabilityPolicy,
-    HistoryPolicy,
     QoSProfile,
     from_dds,
     to_dds,
@@ -34,6 +33,8 @@ INFO_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 ALIVE = 16
 MOST_ENDPOINTS = 100_000
 INFO_BATCH = 100
+MOST_UNREAD = 1000
+"""Announcements kept until an executor looks. Keeping all would let a flood of them fill the memory."""
 
 
 class NodeEntities(NamedTuple):
@@ -88,7 +89,7 @@ class Graph:
         self._gid_bytes = len(fresh_gid.data)
         warm_up([self._info_class])
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        everything = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        everything = QoSProfile(depth=MOST_UNREAD, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         hashed = f"typehash={type_hash(INFO_TYPE)};".encode()
         offer = to_dds(latched, writer=True, user_data=hashed, keep_instance=True)
         self._writer = Writer(participant, INFO_TOPIC, INFO_TYPE, offer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hardware.ros.pip_client import names
 from hardware.ros.pip_client.arguments import parse
 from hardware.ros.pip_client.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
-from hardware.ros.pip_client.context import Context
+from hardware.ros.pip_client.context import Context, default_context
 from hardware.ros.pip_client.endpoints import (
     Publisher,
     PublisherEventCallbacks,
@@ -17,9 +17,11 @@ from hardware.ros.pip_client.endpoints import (
     SubscriptionEventCallbacks,
 )
 from hardware.ros.pip_client.exceptions import InvalidParameterValueException, NotInitializedException
-from hardware.ros.pip_client.graph import NodeEntities, TopicEndpointInfo
+from hardware.ros.pip_client.graph import NodeEntities
 from hardware.ros.pip_client.guard import GuardCondition
 from hardware.ros.pip_client.logging import RcutilsLogger, get_logger
+from hardware.ros.pip_client.node_graph import NodeGraph
+from hardware.ros.pip_client.node_parameters import NodeParameters
 from hardware.ros.pip_client.parameters import Parameter, ParameterStore
 from hardware.ros.pip_client.qos import QoSProfile, as_profile, qos_profile_services_default
 from hardware.ros.pip_client.services import Client, Service
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from hardware.ros.pip_client.executors import Executor
 
 
-class Node:
+class Node(NodeParameters, NodeGraph):
     """rclpy's Node, as far as robot-rl's nodes use it.
 
     Args:
@@ -342,135 +344,3 @@ class Node:
         for end in ends:
             end.close()
         self.context.remove_node(self)
-
-    # Parameters
-
-    def declare_parameter(
-        self, name: str, value: Any = None, descriptor: Any = None, ignore_override: bool = False
-    ) -> Parameter:
-        """Declare a parameter.
-
-        Args:
-            name: Dotted name.
-            value: Default, or a `Parameter.Type` for one that must be given.
-            descriptor: rcl_interfaces/msg/ParameterDescriptor.
-            ignore_override: Take the default whatever the arguments say.
-        """
-        return self._parameters.declare(name, value, descriptor, ignore_override)
-
-    def declare_parameters(
-        self, namespace: str, parameters: Sequence[tuple[Any, ...]], ignore_override: bool = False
-    ) -> list[Parameter]:
-        """Declare several, each (name, value) or (name, value, descriptor)."""
-        prefix = f"{namespace}." if namespace else ""
-        return [
-            self.declare_parameter(prefix + name, value, descriptor, ignore_override)
-            for name, value, descriptor in ((*given, None, None)[:3] for given in parameters)
-        ]
-
-    def undeclare_parameter(self, name: str) -> None:
-        """Forget a parameter."""
-        self._parameters.undeclare(name)
-
-    def has_parameter(self, name: str) -> bool:
-        """Whether it is declared."""
-        return self._parameters.has(name)
-
-    def get_parameter(self, name: str) -> Parameter:
-        """A declared parameter."""
-        return self._parameters.get(name)
-
-    def get_parameters(self, parameter_names: Sequence[str]) -> list[Parameter]:
-        """Several declared parameters."""
-        return [self.get_parameter(name) for name in parameter_names]
-
-    def get_parameter_or(self, name: str, alternative_value: Parameter | None = None) -> Parameter:
-        """A declared parameter, or the alternative."""
-        if self.has_parameter(name):
-            return self.get_parameter(name)
-        return alternative_value if alternative_value is not None else Parameter(name)
-
-    def get_parameters_by_prefix(self, prefix: str) -> dict[str, Parameter]:
-        """Parameters below a prefix, by the rest of their names."""
-        return self._parameters.by_prefix(prefix)
-
-    def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
-        """Change parameters one by one; a rcl_interfaces/msg/SetParametersResult for each."""
-        return [self._parameters.set_together([parameter]) for parameter in parameter_list]
-
-    def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
-        """Change all or none; one rcl_interfaces/msg/SetParametersResult."""
-        return self._parameters.set_together(parameter_list)
-
-    def add_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
-        """Ask before values change; the callback returns a SetParametersResult."""
-        self._parameters.add_check(callback)
-
-    def remove_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
-        """Do not ask it any more."""
-        self._parameters.remove_check(callback)
-
-    def describe_parameter(self, name: str) -> Any:
-        """rcl_interfaces/msg/ParameterDescriptor of a parameter."""
-        return self._parameters.descriptor(name)
-
-    # The graph
-
-    def _full(self, topic: str) -> str:
-        return names.TOPIC + self.resolve_topic_name(topic)
-
-    def count_publishers(self, topic_name: str) -> int:
-        """Publishers of a topic, in all processes."""
-        wanted = self._full(topic_name)
-        return sum(sample.topic_name == wanted for sample in self.context.graph.writers())
-
-    def count_subscribers(self, topic_name: str) -> int:
-        """Subscriptions to a topic, in all processes."""
-        wanted = self._full(topic_name)
-        return sum(sample.topic_name == wanted for sample in self.context.graph.readers())
-
-    def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
-        """Publishers of a topic with node, type and quality of service."""
-        return self.context.graph.endpoints(topic_name if no_mangle else self._full(topic_name), writers=True)
-
-    def get_subscriptions_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
-        """Subscriptions to a topic with node, type and quality of service."""
-        return self.context.graph.endpoints(topic_name if no_mangle else self._full(topic_name), writers=False)
-
-    def get_topic_names_and_types(self, no_demangle: bool = False) -> list[tuple[str, list[str]]]:
-        """Every topic in the domain."""
-        return self.context.graph.types_by_name("" if no_demangle else names.TOPIC)
-
-    def get_service_names_and_types(self) -> list[tuple[str, list[str]]]:
-        """Every service in the domain."""
-        found = self.context.graph.types_by_name(names.REQUEST)
-        ends = ((name.removesuffix("Request"), types) for name, types in found if name.endswith("Request"))
-        return [(name, [kind.removesuffix("_Request") for kind in types]) for name, types in ends]
-
-    def get_node_names(self) -> list[str]:
-        """Every node in the domain, without namespaces."""
-        return [node.name for node in self.context.graph.nodes()]
-
-    def get_node_names_and_namespaces(self) -> list[tuple[str, str]]:
-        """Every node in the domain."""
-        return [(node.name, node.namespace) for node in self.context.graph.nodes()]
-
-    def get_fully_qualified_node_names(self) -> list[str]:
-        """Every node in the domain, namespace and name."""
-        return [names.join(node.namespace, node.name) for node in self.context.graph.nodes()]
-
-
-_default = Context()
-
-
-def default_context() -> Context:
-    """The context that `rclpy.init` starts."""
-    return _default
-
-
-def renew_default_context() -> Context:
-    """A fresh default context, after the last one was shut down."""
-    global _default
-    if _default.ended.is_set():
-        _default = Context()
-    return _default

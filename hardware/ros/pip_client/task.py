@@ -102,8 +102,10 @@ class Task(Future):
             awaited = self._coroutine.send(None)
         except StopIteration as stop:
             self.set_result(stop.value)
-        except Exception as error:
+        except BaseException as error:
             self.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             if isinstance(awaited, Future):
                 awaited.add_done_callback(lambda _: self._executor.resume(self))

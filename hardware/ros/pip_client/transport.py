@@ -22,7 +22,7 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
 from hardware.ros.pip_client.idl_types import idl_type
-from hardware.ros.pip_client.profile import profile_text, rmem_max_bytes
+from hardware.ros.pip_client.profile import only_this_machine, profile_text, rmem_max_bytes
 
 ANY_STATE = 127
 UNREAD = 2 | 12 | 112
@@ -51,7 +51,7 @@ class SharedDomain:
             return
         with cls._lock:
             domain, users = cls._domains.get(domain_id, (None, 0))
-            domain = domain or Domain(domain_id, profile_text(rmem_max_bytes()))
+            domain = domain or Domain(domain_id, profile_text(rmem_max_bytes(), local=only_this_machine()))
             cls._domains[domain_id] = domain, users + 1
 
     @classmethod
