@@ -162,11 +162,13 @@ class _Episode:
         in_control: The operator drives.
         paused: The operator, or a lost device, asked for a pause.
         settled: The device was seen at rest, so that what it says is meant for this robot now.
+        applied: The last command that was executed. Shape (A,).
     """
 
     in_control: bool = False
     paused: bool = False
     settled: bool = False
+    applied: FloatArray | None = None
 
 
 class DeviceOperator:
@@ -241,6 +243,7 @@ class DeviceOperator:
     def reset(self, seed: int) -> None:
         """Forgets the last episode and what was pressed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
+        self._drive.forget()
         # A device that is still lost is noticed anew, or the policy would drive this episode with nobody watching.
         self._problem = ""
         self._keys.clear()
@@ -262,6 +265,10 @@ class DeviceOperator:
         if meaning.event is OperatorEvent.PAUSE:
             self._pause(observation)
         return OperatorCommand(action, meaning.event, meaning.outcome)
+
+    def see_applied(self, applied: FloatArray) -> None:
+        """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
+        self._episode.applied = applied
 
     def _hear_keys(self) -> list[str]:
         """Takes the meanings of keys typed since the last call; returns the keys."""
@@ -312,13 +319,14 @@ class DeviceOperator:
 
     def _begin(self, observation: Observation) -> None:
         self._episode.in_control = True
-        self._drive.anchor(observation)
+        self._drive.anchor(observation, self._episode.applied)
 
     def _pause(self, observation: Observation) -> None:
         self._episode.paused = not self._episode.paused
         self._episode.settled = False
+        # The robot may be moved meanwhile.
+        self._episode.applied = None
         if self._episode.in_control and not self._episode.paused:
-            # The robot may have been moved meanwhile.
             self._drive.anchor(observation)
 
     def _action(self, reading: Reading, allowed: bool, observation: Observation) -> FloatArray | None:

@@ -14,7 +14,7 @@ class Drive:
     """Turns the deflection of controls into actions.
 
     A RATE dimension gets the displacement of one tick. A POSITION dimension has a target that starts where the robot
-    is seen, moves with the controls and stays where it was left. A switch changes with every press.
+    was told to be or is seen, moves with the controls and stays where it was left. A switch changes with every press.
 
     Args:
         spec: The robot's.
@@ -27,17 +27,35 @@ class Drive:
         self._moving = [(dimension_index(spec, each.dimension), each) for each in layout.moving]
         self._switching = [(dimension_index(spec, each.dimension), each) for each in layout.switching]
         self._target = np.zeros(spec.action.shape)
+        self._anchored = False
 
-    def anchor(self, observation: Observation) -> None:
-        """Starts from where the robot is seen to be, at rest."""
+    def forget(self) -> None:
+        """A new episode: nothing is known of the last one's switches."""
+        self._anchored = False
+
+    def anchor(self, observation: Observation, applied: FloatArray | None = None) -> None:
+        """Starts from what the robot was last told, or else from where it is seen to be, at rest.
+
+        A switch that neither tells of starts from `first` in an episode, and later stays as it was.
+
+        Args:
+            observation: This tick's.
+            applied: The last command; None if there was none, or if the robot may have been moved since. Shape (A,).
+        """
         for index, moving in self._moving:
             if moving.stream is not None:
-                self._target[index] = float(observation.values[moving.stream].flat[moving.index])
+                seen = float(observation.values[moving.stream].flat[moving.index])
+                self._target[index] = seen if applied is None else float(applied[index])
         for index, switch in self._switching:
-            is_second = switch.stream is not None and switch.is_second(
-                float(observation.values[switch.stream].flat[switch.index])
-            )
+            if applied is not None:
+                told = float(applied[index])
+                is_second = abs(told - switch.second) < abs(told - switch.first)
+            elif switch.stream is not None:
+                is_second = switch.is_second(float(observation.values[switch.stream].flat[switch.index]))
+            else:
+                is_second = self._anchored and self._target[index] == switch.second
             self._target[index] = switch.second if is_second else switch.first
+        self._anchored = True
 
     def press(self, key: str) -> None:
         """Switches what a key or button switches, if anything."""

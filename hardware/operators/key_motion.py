@@ -82,10 +82,15 @@ class KeyDrive:
         self._opposite = {each.minus: each.plus for each in layout.moving if each.minus}
         self._opposite |= {plus: minus for minus, plus in self._opposite.items()}
 
-    def anchor(self, observation: Observation) -> None:
-        """Starts from where the robot is seen to be, at rest."""
+    def forget(self) -> None:
+        """A new episode, with all keys released."""
         self._held.clear()
-        self._drive.anchor(observation)
+        self._drive.forget()
+
+    def anchor(self, observation: Observation, applied: FloatArray | None = None) -> None:
+        """Starts at rest, see `Drive.anchor`."""
+        self._held.clear()
+        self._drive.anchor(observation, applied)
 
     def press(self, key: str, now_ns: int) -> None:
         """A key of the layout arrived [ns]; a press of the opposite one ends a motion at once."""

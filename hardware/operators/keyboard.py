@@ -48,6 +48,7 @@ class _Episode:
     message: str = ""
     message_until_ns: int = 0
     legend_until_ns: int = 0
+    applied: FloatArray | None = None
 
 
 class KeyboardOperator:
@@ -119,7 +120,7 @@ class KeyboardOperator:
     def reset(self, seed: int) -> None:
         """Forgets the last episode and what was typed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
-        self._drive.rest()
+        self._drive.forget()
         self._decoder.clear()
         keys = self._decoder.feed(self._terminal.read() or b"", self._clock_ns())
         self._events.clear()
@@ -141,6 +142,10 @@ class KeyboardOperator:
             self._episode.shown_ns = now_ns
             self._show(observation, now_ns)
         return OperatorCommand(action, meaning.event, meaning.outcome)
+
+    def see_applied(self, applied: FloatArray) -> None:
+        """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
+        self._episode.applied = applied
 
     def note(self, message: str) -> None:
         """A line for the person to see until the next one: filter counters, a prompt."""
@@ -190,7 +195,7 @@ class KeyboardOperator:
         elif key == TAKE_OVER_KEY and self._correcting:
             self._episode.in_control = not self._episode.in_control
             self._episode.message = ""
-            self._drive.anchor(observation)
+            self._drive.anchor(observation, self._episode.applied)
         elif key in self.layout.controls:
             self._move(key, now_ns, observation)
 
@@ -200,15 +205,16 @@ class KeyboardOperator:
                 self._say("the policy drives; Tab takes control", now_ns)
                 return
             self._episode.in_control = True
-            self._drive.anchor(observation)
+            self._drive.anchor(observation, self._episode.applied)
         self._episode.moved_ns = now_ns
         if not self._episode.paused:
             self._drive.press(key, now_ns)
 
     def _pause(self, observation: Observation) -> None:
         self._episode.paused = not self._episode.paused
+        # The robot may be moved meanwhile.
+        self._episode.applied = None
         if self._episode.in_control and not self._episode.paused:
-            # The robot may have been moved meanwhile.
             self._drive.anchor(observation)
         self._drive.rest()
 
