@@ -6,12 +6,15 @@ heartbeat. The session never enables an arm that somebody else has disabled or s
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from hardware.arm_state import LATCHED, Mode
 from hardware.ros import arm_topics
@@ -20,7 +23,7 @@ from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.streams import RobotYamlError, number, refuse_unknown
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
-from robot_rl.types import NS_PER_S, FloatArray, Judgement, RobotRLError, StaleSensor
+from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, StaleSensor
 
 HEARTBEAT_S = 0.05
 LOCKSTEP_S = 2.0
@@ -62,7 +65,7 @@ class ArmSessionOptions:
         for section in ("gripper", "status"):
             if getattr(config, section):
                 raise RobotYamlError(
-                    f"robot.{section} does not go with adapter 'arm_node': write it into arm.driver, which moves the arm"
+                    f"robot.{section} does not go with adapter 'arm_node': write it into arm.driver, which moves it"
                 )
         times = {
             key: number(settings[key], f"{where}.{key}") for key in ("ack_timeout_s", "silent_s") if key in settings
@@ -157,7 +160,10 @@ class ArmSession:
         """Where this side's yaml and the arm node's driver do not mean the same action or streams."""
         theirs, mine = mode.robot_spec(), self._config.spec
         shared = [name for name in mine.observations if name in theirs.observations]
-        return [f"arm_node's driver and robot differ in {each}" for each in mine.select(shared).unmet_by(theirs)]
+        if _same_bounds(mine.action, theirs.action):
+            action = dataclasses.replace(theirs.action, low=mine.action.low, high=mine.action.high)
+            theirs = dataclasses.replace(theirs, action=action)
+        return [f"arm_node's driver and this robot differ in {each}" for each in mine.select(shared).unmet_by(theirs)]
 
     def connected(self) -> None:
         """Nothing is left to wait for."""
@@ -361,3 +367,10 @@ class ArmSession:
             self._judged_ns = stamp.sec * NS_PER_S + stamp.nanosec
             self.judgement = Judgement(float(values[0]), bool(values[1]), bool(values[2]))
             self._news.notify_all()
+
+
+def _same_bounds(mine: ArraySpec, theirs: ArraySpec) -> bool:
+    """Whether two actions have one range: a driver's displacements, converted from its own rate, are rounded."""
+    return mine.shape == theirs.shape and all(
+        np.allclose(one, other, rtol=1e-6, atol=0.0) for one, other in zip(mine.bounds(), theirs.bounds(), strict=True)
+    )

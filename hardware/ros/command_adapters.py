@@ -111,6 +111,9 @@ class JointTrajectory:
 class CartesianPose:
     """An impedance controller's target pose: displacements are added up onto the pose commanded last.
 
+    Every row counts once, so rows must come at the robot's `control_hz`: as the driver of an arm node that is the
+    node's `stream_hz`.
+
     A step that would take the target further from the measured pose than the leash is not made: an arm that is held
     back, by a table for instance, must not store up motion.
 
@@ -182,7 +185,7 @@ class ServoTwist:
 
     Attributes:
         frame_id: Frame of the twist.
-        rate_hz: Rows per second that this adapter is given.
+        rate_hz: Ticks per second of the displacements; the robot's `control_hz`.
     """
 
     outlet: Outlet
@@ -215,7 +218,7 @@ _SETTINGS: Mapping[str, set[str]] = {
     "joint_forward": {"topic", "joints"},
     "joint_trajectory": {"topic", "joints", "horizon_s"},
     "cartesian_pose": {"topic", "pose_stream", "frame_id", "leash_m", "leash_rad"},
-    "servo_twist": {"topic", "frame_id", "rate_hz"},
+    "servo_twist": {"topic", "frame_id"},
 }
 _TYPES = {
     "joint_forward": "std_msgs/msg/Float64MultiArray",
@@ -245,7 +248,7 @@ def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
     names = _displacements(config)
     frame_id = str(settings.get("frame_id", ""))
     if kind == "servo_twist":
-        return ServoTwist(outlet, names, messages, frame_id, _positive(settings, "rate_hz"))
+        return ServoTwist(outlet, names, messages, frame_id, config.spec.control_hz)
     stream = config.streams.get(settings["pose_stream"])
     if stream is None or stream.kind != "pose":
         poses = [each.name for each in config.streams.values() if each.kind == "pose"]

@@ -152,8 +152,9 @@ def image(message: Any, size: Sequence[int]) -> Picture:
         raise BadMessage(f"an {encoding} image of {width}x{height} px, step {step}, with {len(data)} bytes is damaged")
     rows = np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1), writeable=False)
     code = _TO_RGB.get(encoding)
-    pixels = np.ascontiguousarray(rows)
-    return _resized(pixels if code is None else cv2.cvtColor(pixels, code), size)
+    # Always a copy: the transport may use its buffer again.
+    pixels = np.array(rows) if code is None else cv2.cvtColor(np.ascontiguousarray(rows), code)
+    return _resized(pixels, size)
 
 
 def compressed_image(message: Any, size: Sequence[int]) -> Picture:

@@ -136,7 +136,7 @@ class ActionGripper:
         self._sent: float | None = None
 
     @classmethod
-    def on(cls, node: Any, config: GripperConfig, backend: str) -> ActionGripper:
+    def on(cls, node: Any, config: GripperConfig, backend: str | None) -> ActionGripper:
         """The gripper of a node on real rclpy.
 
         Raises:

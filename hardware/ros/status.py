@@ -52,3 +52,23 @@ class StatusMonitor:
                 raise MotionRefused(
                     f"{self._robot} may not be moved: {topic} is {got}, wanted {wanted}; {condition.remedy}"
                 )
+
+
+def status_message(condition: StatusCondition) -> Any:
+    """Message class of a condition's topic.
+
+    A vendor's own type is not among those that our client knows; the yaml spells its fields out, so that no vendor's
+    package need be installed. Real rclpy has it from the vendor's driver.
+    """
+    from hardware.ros import client
+
+    if client.BACKEND == "pip" and condition.fields:
+        from rosbags.typesys import get_types_from_msg
+
+        from hardware.ros.pip_client.messages import LOCK, STORE
+
+        with LOCK:
+            STORE.fielddefs.setdefault(
+                condition.type, get_types_from_msg(condition.fields, condition.type)[condition.type]
+            )
+    return client.message(condition.type)

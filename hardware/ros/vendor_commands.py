@@ -11,7 +11,7 @@ from hardware.ros.background_node import BackgroundNode
 from hardware.ros.command_adapters import Messages, make_adapter, picked
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.status import StatusMonitor
+from hardware.ros.status import StatusMonitor, status_message
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
 from robot_rl.types import AnyArray, FloatArray
 
@@ -67,8 +67,9 @@ class VendorCommands:
         durability = client.DurabilityPolicy.TRANSIENT_LOCAL if condition.latched else client.DurabilityPolicy.VOLATILE
         qos = client.QoSProfile(history=client.HistoryPolicy.KEEP_LAST, depth=1, durability=durability)
         assert self._link is not None
+        status_class = status_message(condition)
         self._link.node.create_subscription(
-            _message(condition.type), topic, lambda message: self._status.heard(condition, message), qos
+            status_class, topic, lambda message: self._status.heard(condition, message), qos
         )
 
     def problems(self) -> list[str]:
