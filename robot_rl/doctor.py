@@ -22,8 +22,9 @@ from rich.text import Text
 
 from hardware.operators import evdev, gamepad, spacemouse
 from hardware.sim.gl import GL_REMEDY
-from robot_rl import machine_checks, software_checks
+from robot_rl import machine_checks, ros_checks, software_checks
 from robot_rl.clock import MonotonicClock
+from robot_rl.config_files import options, search_directories
 from robot_rl.findings import SOURCE_ROOT, Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe, write_answer
 from robot_rl.types import HelpRequested, RobotRLError
 
@@ -31,7 +32,7 @@ SIMULATED_ROBOTS = ("metaworld", "pusht")
 ROBOT_TIMEOUT_S = 120.0
 RENDER_TIMEOUT_S = 120.0
 RENDERED_FRAMES = 5
-ROBOTS = SOURCE_ROOT / "configs" / "robot"
+CONFIGS = SOURCE_ROOT / "configs"
 STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "yellow"}
 USAGE = """usage: robot-rl doctor [setting=value ...] [--json]
 
@@ -104,9 +105,9 @@ def parse(arguments: Sequence[str]) -> DoctorSettings:
 
 
 def _require_robot(name: str) -> None:
-    if ROBOTS.is_dir() and not (ROBOTS / f"{name}.yaml").exists():
-        known = ", ".join(sorted(path.stem for path in ROBOTS.glob("*.yaml")))
-        raise RobotRLError(f"no robot '{name}'; configs/robot/ holds {known or 'none'}")
+    places = search_directories(CONFIGS)
+    if name not in (known := options("robot", places)):
+        raise RobotRLError(f"no robot '{name}'; configs/robot/ holds {', '.join(known) or 'none'}")
 
 
 def _positive(text: str) -> float:
@@ -146,7 +147,9 @@ def checks(settings: DoctorSettings) -> list[Check]:
         Check("cameras", machine.cameras),
         Check("input devices", lambda: machine.input_devices(input_devices())),
         Check("terminal", lambda: machine.terminal(os.environ, *terminal)),
-        Check("ROS 2", software.ros),
+        Check("ROS 2", ros_checks.client),
+        Check("ROS middleware", ros_checks.middleware),
+        Check("ROS network", ros_checks.network),
     ]
 
 
@@ -202,14 +205,6 @@ def rendering() -> Finding:
     return Finding("Meta-World cameras", Status.OK, detail)
 
 
-@dataclass
-class RobotSettings:
-    """A yaml file of `configs/robot/`: the robot and its command filter's limits."""
-
-    robot: dict[str, Any]
-    limits: dict[str, Any]
-
-
 def _probe_robot(name: str, move: str) -> dict[str, Any]:
     """Runs in a process of its own: the contract check on a robot of `configs/robot/`, and a look at its limits.
 
@@ -217,10 +212,9 @@ def _probe_robot(name: str, move: str) -> dict[str, Any]:
     arm only when the user says so.
     """
     from hardware.contract import check_robot
-    from robot_rl.session import build_filter, build_robot
-    from robot_rl.settings import compose, to_dataclass
+    from robot_rl.session import build_filter, build_robot, load_robot
 
-    settings = to_dataclass(compose(f"robot/{name}", ()), RobotSettings)
+    settings = load_robot(name)
     is_simulated = str(settings.robot.get("_target_", "")).startswith("hardware.sim.")
     start_s = time.monotonic()
     build_filter(build_robot(settings.robot).spec, settings.limits)
@@ -249,7 +243,11 @@ def _probe_rendering() -> dict[str, Any]:
     return {"backend": backend, "milliseconds": seconds * 1e3}
 
 
-PROBES: dict[str, Callable[..., dict[str, Any]]] = {"robot": _probe_robot, "rendering": _probe_rendering}
+PROBES: dict[str, Callable[..., dict[str, Any]]] = {
+    "robot": _probe_robot,
+    "rendering": _probe_rendering,
+    "ros": ros_checks.ask_client,
+}
 
 
 def document(findings: Sequence[Finding]) -> dict[str, Any]:

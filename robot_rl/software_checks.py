@@ -1,9 +1,7 @@
-"""Checks of the software: Python, packages against the pinned lock, torch and its GPU, onnxruntime, video, ROS 2."""
+"""Checks of the software: Python, packages against the pinned lock, torch and its GPU, onnxruntime, video."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -143,19 +141,3 @@ def video(ask: Ask | None = None) -> Finding:
     except ProbeFailed as error:
         return Finding("video", Status.WARN, f"{error}", "pip install av (its wheel brings libx264)")
     return Finding("video", Status.OK, f"av {facts['version']} with {facts['encoder']}")
-
-
-def ros(environment: Mapping[str, str] = os.environ, has_rclpy: bool | None = None) -> Finding:
-    """Whether ROS 2 can be imported by this Python."""
-    found = importlib.util.find_spec("rclpy") is not None if has_rclpy is None else has_rclpy
-    distribution = environment.get("ROS_DISTRO", "")
-    if found:
-        return Finding("ROS 2", Status.OK, f"rclpy can be imported, distribution {distribution or 'not set'}")
-    if distribution:
-        detail = (
-            f"ROS_DISTRO is {distribution}, but this Python ({sys.version_info[0]}.{sys.version_info[1]}) has no rclpy"
-        )
-        remedy = f"source /opt/ros/{distribution}/setup.bash with the Python that this distribution was built for"
-        return Finding("ROS 2", Status.WARN, detail, remedy)
-    detail = "none; simulation, training and evaluation need none, and this release has no ROS nodes yet"
-    return Finding("ROS 2", Status.MISSING, detail, "for other ROS work: source /opt/ros/<distribution>/setup.bash")

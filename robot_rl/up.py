@@ -19,7 +19,10 @@ from typing import Any, Protocol
 from data.atomic_file import write_whole
 from hardware.limits import CommandLimits
 from hardware.ros.arm_remote import ArmRemote, Diagnostic
+from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.arm_topics import MODE, ArmMode, absolute
+from hardware.ros.camera_settings import read_camera
+from hardware.ros.node_config import read_section
 from robot_rl.node_plan import NodePlan, plan_nodes
 from robot_rl.session import RobotFile, build_robot
 from robot_rl.settings import ConfigError, load, require_parameters
@@ -104,13 +107,16 @@ def check(document: Mapping[str, Any]) -> None:
     Raises:
         RobotRLError: Names the setting.
     """
-    CommandLimits.for_spec(build_robot(document["robot"]).spec, document["limits"])
+    spec = build_robot(document["robot"]).spec
+    CommandLimits.for_spec(spec, document["limits"])
     if document["arm"]:
-        _require_class("arm.driver", document["arm"].get("driver"))
-        if not str(document["arm"].get("namespace") or "").strip("/"):
-            raise ConfigError("arm.namespace is missing: name where the arm's topics live, for example /my_arm")
-    for name, camera in document["cameras"].items():
-        _require_class(f"cameras.{name}.source", camera.get("source"))
+        arm = read_section("arm", document["arm"], ArmSettings)
+        arm.rules(spec.control_hz)
+        if not str(arm.namespace).strip("/"):
+            raise ConfigError("arm.namespace is empty: name where the arm's topics live, for example /my_arm")
+        _require_class("arm.driver", arm.driver)
+    for name in document["cameras"]:
+        _require_class(f"cameras.{name}.source", read_camera(document, name).source)
 
 
 def _require_class(where: str, settings: object) -> None:
@@ -206,8 +212,7 @@ class Told:
         for name, line in remote.diagnostics.items():
             if self._levels.get(name) != line.level:
                 self._levels[name] = line.level
-                figures = ", ".join(f"{key} {value}" for key, value in line.values.items())
-                self._say(f"{name} {line.level}: {line.message}" + (f" ({figures})" if figures else ""))
+                self._say(f"{name} {line.level}: {line.message}")
 
 
 def _next_step(overrides: Sequence[str], has_arm: bool) -> str:

@@ -352,14 +352,6 @@ def test_missing_onnxruntime_blocks_but_missing_video_does_not():
     assert software_checks.video(fail).status is Status.WARN
 
 
-def test_ros_is_optional_and_a_mismatched_python_is_named():
-    assert software_checks.ros({}, has_rclpy=False).status is Status.MISSING
-    assert software_checks.ros({"ROS_DISTRO": "jazzy"}, has_rclpy=True).status is Status.OK
-    mismatch = software_checks.ros({"ROS_DISTRO": "humble"}, has_rclpy=False)
-    assert mismatch.status is Status.WARN
-    assert "/opt/ros/humble/setup.bash" in mismatch.remedy
-
-
 def test_settings_are_read_without_hydra():
     settings = doctor.parse(["directory=/data", "seconds=0.5"])
     assert (settings.directory, settings.seconds) == ("/data", 0.5)
@@ -384,8 +376,9 @@ def test_help_lists_every_setting():
 
 
 def test_an_unknown_robot_lists_those_that_exist(tmp_path, monkeypatch):
-    files(tmp_path, {"pusht.yaml": "", "metaworld.yaml": ""})
-    monkeypatch.setattr(doctor, "ROBOTS", tmp_path)
+    files(tmp_path, {"robot/pusht.yaml": "", "robot/metaworld.yaml": ""})
+    monkeypatch.setenv("ROBOT_RL_CONFIGS", "")
+    monkeypatch.setattr(doctor, "CONFIGS", tmp_path)
     with pytest.raises(RobotRLError, match="no robot 'pusth'; configs/robot/ holds metaworld, pusht"):
         doctor.parse(["robot=pusth"])
 
@@ -476,7 +469,7 @@ class Arm(PushTRobot):
     yaml = (ROOT / "configs/robot/pusht.yaml").read_text().replace("hardware.sim.pusht.PushTRobot", "my_arm.Arm")
     files(tmp_path, {"configs/robot/arm.yaml": yaml})
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("robot_rl.settings.CONFIG_DIRECTORY", tmp_path / "configs")
+    monkeypatch.setenv("ROBOT_RL_CONFIGS", str(tmp_path / "configs"))
     return moved
 
 

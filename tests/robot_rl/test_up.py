@@ -33,7 +33,7 @@ limits:
   max_age_s: {state: 0.1, keypoint: 0.1, n_contacts: 0.1}
   ramp_after_s: 0.3
   fault_after_s: 1.0
-arm: {namespace: /my_arm, stream_hz: 100.0, driver: {_target_: hardware.sim.pusht.PushTRobot}}
+arm: {namespace: /my_arm, watchdog_s: 0.3, stream_hz: 100.0, driver: {_target_: hardware.sim.pusht.PushTRobot}}
 cameras:
   wrist: {namespace: /my_arm/wrist, source: {_target_: fake_cameras.Pattern, fps: 30}}
 """
@@ -83,7 +83,11 @@ def test_checking_writes_the_whole_resolved_robot_and_starts_nothing(place, caps
         ("max_step: [512.0, 512.0]", "max_step: [512.0]", "max_step"),
         ("fake_cameras.Pattern", "fake_cameras.Patern", r"cameras\.wrist\.source: .*cannot be imported"),
         ("fps: 30", "fsp: 30", r"cameras\.wrist\.source: .*takes no 'fsp': did you mean fps"),
-        ("namespace: /my_arm, s", "s", r"arm\.namespace is missing"),
+        ("namespace: /my_arm, w", "w", "arm is incomplete: .*namespace"),
+        ("namespace: /my_arm, w", "namespace: /, w", r"arm\.namespace is empty"),
+        ("stream_hz: 100.0", "stream_rate_hz: 100.0", r"arm\.stream_rate_hz is no setting"),
+        ("watchdog_s: 0.3", "watchdog_s: 0.01", "too short for rows at 10 Hz"),
+        ("namespace: /my_arm/wrist, ", "", r"cameras\.wrist is incomplete: .*namespace"),
         ("driver: {_target_: hardware.sim.pusht.PushTRobot}", "driver: {}", r"arm\.driver is \{\}, wanted"),
         ("hardware.sim.pusht.PushTRobot}\nlimits", "hardware.sim.pusht.NoRobot}\nlimits", "cannot be imported"),
         ("arm: {", "arms: {", "unknown setting 'arms': did you mean arm"),
@@ -175,7 +179,7 @@ def test_only_changes_are_told():
     told.about(arm)
     assert lines == [
         "arm is stopped for session-1: no heartbeat for 0.2 s",
-        "camera_node_wrist WARN: 12 Hz (drops 3)",
+        "camera_node_wrist WARN: 12 Hz",
     ]
     arm.mode = ArmMode(Mode.INACTIVE)
     arm.diagnostics["camera_node_wrist"] = Diagnostic("OK", "30 Hz", {})
