@@ -1,4 +1,4 @@
-"""Checks of ROS 2 on this machine: which client nodes would use, whom it can hear, and what the network lets through."""
+"""Checks of ROS 2 on this machine: which client nodes would use, whom it hears, and what the network lets through."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def client(environment: Mapping[str, str] = os.environ, ask: Ask | None = None) 
         facts = ask() if ask else run_probe("robot_rl.doctor", ["--probe", "ros"], PROBE_TIMEOUT_S)
     except ProbeFailed as error:
         return Finding("ROS 2", Status.WARN, f"its client cannot be loaded: {error}", "make env")
-    first, *others = [*facts["problems"], ""]
-    what, _, remedy = first.partition(" Next: ")
-    rest = "".join(f"; {each}" for each in others if each)
+    complaints: list[str] = list(facts["problems"])
+    what, _, remedy = "".join(complaints[:1]).partition(" Next: ")
+    rest = "".join(f"; {each}" for each in complaints[1:])
     if facts["backend"] is None:
         return Finding("ROS 2", Status.MISSING, f"{what} Simulations in process need none{rest}", remedy)
     distribution = environment.get("ROS_DISTRO", "")
@@ -58,7 +58,7 @@ def middleware(environment: Mapping[str, str] = os.environ) -> Finding:
         )
     used = chosen or DEFAULT_RMW
     if "zenoh" in used:
-        remedy = "on all computers: export RMW_IMPLEMENTATION=rmw_cyclonedds_cpp (apt install ros-$ROS_DISTRO-rmw-cyclonedds-cpp)"
+        remedy = "on all: apt install ros-$ROS_DISTRO-rmw-cyclonedds-cpp; export RMW_IMPLEMENTATION=rmw_cyclonedds_cpp"
         return Finding(name, Status.WARN, f"{used} speaks no DDS: our own client and it do not hear each other", remedy)
     detail = f"{used}{'' if chosen else ', the default'}"
     if "cyclonedds" in used:
