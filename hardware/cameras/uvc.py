@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +24,8 @@ from robot_rl.types import NS_PER_S, Clock, RobotRLError
 
 OLDEST_STAMP_NS = NS_PER_S
 """A driver's stamp that is further back than this is on another clock than the monotonic one."""
+LEAST_RATE = 0.9
+"""Share of the wanted rate with which a camera is still what was asked for: 29.97 for 30 is, 25 is not."""
 NS_PER_MS = 1_000_000
 
 
@@ -116,6 +119,9 @@ class UvcCamera:
             CameraLost: It does not open or gives another format; the message lists the cameras there are.
             ControlRefused: It does not take a setting.
         """
+        # Asked first, because OpenCV prints a warning at every attempt to open what is not there.
+        if not Path(self._device).exists():
+            raise CameraLost(f"camera {self._device}: {explain_missing(self._device)}")
         capture = self._open_capture(self._device, cv2.CAP_V4L2)
         try:
             if not capture.isOpened():
@@ -137,7 +143,7 @@ class UvcCamera:
             self._capture = None
 
     def _negotiate(self, capture: Any) -> None:
-        """Asks for format, size and rate; the size must be had exactly."""
+        """Asks for format, size and rate, and refuses others."""
         if self._mjpeg:
             # Before the size: a camera's sizes depend on its format.
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -156,6 +162,11 @@ class UvcCamera:
         # A driver that does not say its rate is believed to keep the one that was asked for.
         reported = float(capture.get(cv2.CAP_PROP_FPS))
         self.fps = reported if reported > 0 else self._wanted_fps
+        if self.fps < LEAST_RATE * self._wanted_fps:
+            raise CameraLost(
+                f"camera {self._device} gives {self.fps:g} Hz at {got[0]}x{got[1]}, wanted {self._wanted_fps:g}; "
+                "`v4l2-ctl --list-formats-ext` lists what it has"
+            )
 
     def _fix(self, capture: Any, name: str, value: float) -> None:
         """Sets one control and reads it back."""
@@ -191,7 +202,7 @@ class UvcCamera:
         done, picture = self._capture.read()
         now_ns, monotonic_ns = self._clock.now_ns(), self._monotonic_ns()
         if not done or picture is None:
-            raise CameraLost(f"camera {self._device} stopped delivering: unplugged, or its USB bus is overloaded")
+            raise self._gone()
         self._streaming = True
         stamp_ns = self._stamp(now_ns, monotonic_ns)
         width, height = self._size
@@ -207,7 +218,8 @@ class UvcCamera:
     def _await(self, timeout_s: float) -> None:
         """Waits for a frame, which OpenCV's own read does for ten seconds.
 
-        Only once the camera streams: before its first frame OpenCV would wait without the limit.
+        Only once the camera streams: before its first frame OpenCV would wait without the limit. Never for a capture
+        that is not open: OpenCV 4.14 crashes then.
         """
         if not self._streaming:
             return
@@ -215,9 +227,12 @@ class UvcCamera:
             # At least a millisecond: to OpenCV zero means forever.
             ready, _ = self._wait([self._capture], max(NS_PER_MS, round(timeout_s * NS_PER_S)))
         except cv2.error as error:
-            raise CameraLost(f"camera {self._device} stopped delivering: {str(error).strip()}") from error
+            raise self._gone() from error
         if not ready:
             raise NoFrame(f"camera {self._device} gave no frame within {timeout_s:.3f} s")
+
+    def _gone(self) -> CameraLost:
+        return CameraLost(f"camera {self._device} stopped delivering: unplugged, or its USB bus is overloaded")
 
     def _stamp(self, now_ns: int, monotonic_ns: int) -> int:
         """The last frame's capture time on our clock, from the driver's where that is plausible [ns]."""

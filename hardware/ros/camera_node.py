@@ -105,18 +105,20 @@ class CameraNode(Node):
         self._infos.publish(self._info)
 
     def _change(self, parameters: Sequence[Any]) -> Any:
-        """Answers a request to set parameters."""
+        """Answers a request to set parameters, all or none."""
         result = message("rcl_interfaces/msg/SetParametersResult")
+        taken: list[str] = []
         for parameter in parameters:
-            if parameter.name not in self._settings.controls:
-                if parameter.name in {"config", "camera"}:
-                    reason = f"{parameter.name} is read when the node starts; start it again"
-                    return result(successful=False, reason=reason)
-                continue
             try:
-                self._reader.set_control(parameter.name, float(parameter.value))
+                if parameter.name in {"config", "camera"}:
+                    raise ControlRefused(f"{parameter.name} is read when the node starts; start it again")
+                if parameter.name in self._settings.controls:
+                    self._reader.set_control(parameter.name, float(parameter.value))
+                    taken.append(parameter.name)
             except ControlRefused as error:
                 self.get_logger().warning(str(error))
+                for name in taken:
+                    self._reader.set_control(name, float(self.get_parameter(name).value))
                 return result(successful=False, reason=str(error))
         return result(successful=True)
 

@@ -104,7 +104,7 @@ class FakeV4l2:
 def camera(fake: FakeV4l2, **settings) -> UvcCamera:
     return UvcCamera(
         clock=SimulatedClock(NOW_NS),
-        device="/dev/video-none",
+        device="/dev/null",
         **{"width": 64, "height": 48, **settings},
         open_capture=fake.open,
         wait=fake.wait,
@@ -201,8 +201,17 @@ def test_another_size_than_asked_for_is_refused():
 def test_a_camera_that_does_not_open_says_why_and_what_there_is():
     fake = FakeV4l2()
     fake.plugged = False
-    with pytest.raises(CameraLost, match=r"there is no such device.* Cameras here:"):
+    with pytest.raises(CameraLost, match=r"it does not open: .* Cameras here:"):
         camera(fake).__enter__()
+
+
+def test_a_camera_that_is_not_there_is_not_even_tried():
+    def refuse(device: str, backend: int) -> None:
+        raise AssertionError("opened")
+
+    uvc = UvcCamera(clock=SimulatedClock(NOW_NS), device="/dev/video-none", open_capture=refuse)
+    with pytest.raises(CameraLost, match=r"camera /dev/video-none: there is no such device.* Cameras here:"):
+        uvc.__enter__()
 
 
 def test_unplugging_is_noticed_while_waiting_and_while_reading():
@@ -249,12 +258,17 @@ def test_a_cut_off_frame_is_skipped_and_counted():
 
 def test_the_rate_is_the_cameras_own_and_the_asked_one_where_it_says_none():
     fake = FakeV4l2()
+    for reported, meant in ((29.97, 29.97), (60.0, 60.0), (-1.0, 30.0)):
+        fake.frame_rate = reported
+        with camera(fake, fps=30.0) as uvc:
+            assert uvc.fps == meant
+
+
+def test_a_camera_that_is_slower_than_asked_for_is_refused():
+    fake = FakeV4l2()
     fake.frame_rate = 15.0
-    with camera(fake, fps=30.0) as uvc:
-        assert uvc.fps == 15.0
-    fake.frame_rate = -1.0
-    with camera(fake, fps=30.0) as uvc:
-        assert uvc.fps == 30.0
+    with pytest.raises(CameraLost, match="gives 15 Hz at 64x48, wanted 30"):
+        camera(fake, fps=30.0).__enter__()
 
 
 def test_opencv_still_waits_in_the_way_that_is_relied_on():

@@ -187,6 +187,9 @@ def test_a_camera_setting_is_changed_or_refused_with_the_reason(tmp_path):
         assert not refused.successful
         assert "does not take gain 700" in refused.reason
         assert node.get_parameter("gain").value == 7.0
+        together = [Parameter("gain", value=9.0), Parameter("camera", value="scene")]
+        assert not node.set_parameters_atomically(together).successful
+        assert fake.controls["gain"] == 7.0
         (fixed,) = node.set_parameters([Parameter("camera", value="scene")])
         assert not fixed.successful
         assert "start it again" in fixed.reason
