@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from types import TracebackType
@@ -13,9 +12,9 @@ from typing import Protocol, Self
 
 from hardware.operators.device_events import PRESSED, Reading
 from hardware.operators.drive import Drive
+from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.meanings import KEYS, SHORT_LEGEND, TAKE_OVER_KEY, Meaning
-from hardware.operators.terminal import KeyDecoder, KeyTerminal
+from hardware.operators.meanings import SHORT_LEGEND, Meaning
 from robot_rl.types import FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
 
 
@@ -185,8 +184,7 @@ class DeviceOperator:
         layout: Of the device for this robot, checked.
         reader: The device.
         settings: See there.
-        terminal: Where the keyboard's keys for labels, pause and stop are heard as well; None hears none.
-        clock_ns: Monotonic time [ns].
+        keys: The keyboard beside the device, whose keys label, pause, stop and take over as well.
         say: Tells the person something.
     """
 
@@ -199,8 +197,7 @@ class DeviceOperator:
         layout: Layout,
         reader: Reader,
         settings: DeviceSettings,
-        terminal: KeyTerminal | None = None,
-        clock_ns: Callable[[], int] = time.monotonic_ns,
+        keys: KeyEvents | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.name = settings.name
@@ -211,13 +208,11 @@ class DeviceOperator:
         self._commands = settings.meanings.commands()
         self._deadman = settings.deadman
         self._correcting = settings.correcting
-        self._clock_ns = clock_ns
-        self._say = say or _say_on_stderr
+        self._keys = keys or KeyEvents(None)
+        self._say = say or say_on_stderr
         self._drive = Drive(spec, layout)
         self._switches = {each.key for each in layout.switching}
         self._events: collections.deque[Meaning] = collections.deque()
-        self._terminal = terminal
-        self._keys = KeyDecoder()
         self._entered = contextlib.ExitStack()
         self._connections = 0
         self._problem = ""
@@ -226,8 +221,8 @@ class DeviceOperator:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._reader)
-            if self._terminal is not None:
-                stack.enter_context(self._terminal)
+            stack.enter_context(self._keys)
+            if self._keys.hears:
                 self._say(SHORT_LEGEND)
             self._connections = self._reader.reading().connections
             hold = f", hold {self._deadman} to move" if self._deadman else ""
@@ -246,8 +241,7 @@ class DeviceOperator:
         self._drive.forget()
         # A device that is still lost is noticed anew, or the policy would drive this episode with nobody watching.
         self._problem = ""
-        self._keys.clear()
-        self._hear_keys()
+        self._events.extend(self._keys.hear().meanings)
         self._events.extend(self._commands[each] for each in self._reader.reading().pressed if each in self._commands)
         self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
 
@@ -258,7 +252,9 @@ class DeviceOperator:
         allowed = not self._deadman or reading.values.get(self._deadman, 0.0) > PRESSED
         for button in reading.pressed:
             self._press(button, allowed, observation)
-        if TAKE_OVER_KEY in self._hear_keys():
+        typed = self._keys.hear()
+        self._events.extend(typed.meanings)
+        for _ in range(typed.take_over):
             self._pass_control(observation)
         action = None if reading.problem else self._action(reading, allowed, observation)
         meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
@@ -269,18 +265,6 @@ class DeviceOperator:
     def see_applied(self, applied: FloatArray) -> None:
         """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
         self._episode.applied = applied
-
-    def _hear_keys(self) -> list[str]:
-        """Takes the meanings of keys typed since the last call; returns the keys."""
-        if self._terminal is None:
-            return []
-        data = self._terminal.read()
-        if data is None:
-            self._terminal = None
-            self._events.append(Meaning(OperatorEvent.STOP))
-        keys = self._keys.feed(data or b"", self._clock_ns())
-        self._events.extend(KEYS[key] for key in keys if key in KEYS)
-        return keys
 
     def _notice(self, reading: Reading) -> None:
         """Losing and finding the device."""
@@ -346,6 +330,7 @@ class DeviceOperator:
         return self._drive.action(observation, lambda control: wanted[control] if moving else 0.0)
 
 
-def _say_on_stderr(message: str) -> None:
+def say_on_stderr(message: str) -> None:
+    """Tells the person at the terminal something."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()

@@ -15,6 +15,7 @@ from hardware.operators.device_events import Change, Connection, DeviceFile, Dev
 from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.evdev import EV_ABS, EV_KEY, EV_SYN, SYN_DROPPED, AxisRange
 from hardware.operators.event_recording import EventRecording, Playback, device_source
+from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError
 from hardware.operators.terminal import RawTerminal
 from robot_rl.types import RobotSpec
@@ -186,4 +187,4 @@ def gamepad_operator(
     layout = Layout.for_spec(spec, layouts)
     layout.check_controls(spec.name, STICKS, ALL_BUTTONS, used=[*settings.meanings.used, deadman])
     reader = DeviceReader(device_source("gamepad", device, connect_gamepad, play_gamepad))
-    return DeviceOperator(spec, layout, reader, settings, RawTerminal() if terminal_keys else None)
+    return DeviceOperator(spec, layout, reader, settings, KeyEvents(RawTerminal() if terminal_keys else None))

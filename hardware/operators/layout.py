@@ -53,8 +53,8 @@ class Moving:
         Raises:
             LayoutError: See there.
         """
-        complete = [(self.minus != "") and (self.plus != ""), self.axis != ""]
-        if self.controls and (sum(complete) != 1 or len(self.controls) == 3):
+        pair = [each for each in (self.minus, self.plus) if each]
+        if len(pair) == 1 or (pair and self.axis):
             raise LayoutError(f"operator.layouts entry of '{self.dimension}': give minus and plus, or an axis")
         if bool(self.controls) != (self.speed != 0.0):
             raise LayoutError(

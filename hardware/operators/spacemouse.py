@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from hardware.operators.device_events import Change, Connection, DeviceFile, DeviceMissing, DeviceReader
 from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.event_recording import EventRecording, Playback, device_source
+from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout
 from hardware.operators.terminal import RawTerminal
 from robot_rl.types import RobotSpec
@@ -193,4 +194,4 @@ def spacemouse_operator(
     layout.check_controls(spec.name, tuple(AXES), BUTTON_NAMES, used)
     find = device_source("spacemouse", device, connect_spacemouse, play_spacemouse)
     reader = DeviceReader(find, repeating=AXES, rest_after_s=REST_AFTER_S)
-    return DeviceOperator(spec, layout, reader, settings, RawTerminal() if terminal_keys else None)
+    return DeviceOperator(spec, layout, reader, settings, KeyEvents(RawTerminal() if terminal_keys else None))

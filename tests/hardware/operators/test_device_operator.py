@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
+from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError
 from robot_rl.types import OperatorEvent, Outcome
 from tests.hardware.operators.device_fakes import ARM, METAWORLD, Holder
@@ -348,7 +349,8 @@ def test_keys_label_pause_and_take_over_beside_the_device():
     def make(spec, device, say):
         written = DeviceSettings("pad", ButtonMeanings(), correcting=True)
         layout = Layout.for_spec(spec, LAYOUTS)
-        return DeviceOperator(spec, layout, device, written, Typed(b"", b"\t", b" ", b"Y", None), say=say)
+        typed = KeyEvents(Typed(b"", b"\t", b" ", b"Y", None))
+        return DeviceOperator(spec, layout, device, written, typed, say)
 
     person = Holder(METAWORLD, make, (0, 0, 0, 1))
     commands = [person.poll() for _ in range(5)]
