@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data.convert.diffusion_policy import (
     PUSHT,
@@ -27,32 +26,12 @@ from robot_rl.types import ActionKind, Outcome, RobotSpec
 
 if TYPE_CHECKING:
     from data.convert.bag_script import ImportReport
+    from robot_rl.session import RobotFile
 
 TRANSACTION_BYTES = 8 << 20
 """An import is committed this much at a time."""
 BAG_GAP_S = 1.0
 """A pause in one episode's commands that the user is told of."""
-
-
-@dataclass
-class BagSettings:
-    """`configs/import_bag.yaml`: a robot's file and a task's.
-
-    Attributes:
-        robot: Of a robot behind topics.
-        limits: Its command filter's; only what a gripper starts with is used.
-        arm: Not used.
-        cameras: Not used.
-        latency: Not used; a camera's own is in `robot.streams`.
-        task: Its name becomes the episodes'.
-    """
-
-    robot: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, Any] = field(default_factory=dict)
-    arm: dict[str, Any] = field(default_factory=dict)
-    cameras: dict[str, Any] = field(default_factory=dict)
-    latency: dict[str, Any] = field(default_factory=dict)
-    task: dict[str, Any] = field(default_factory=dict)
 
 
 def import_archive(arguments: argparse.Namespace) -> int:
@@ -166,8 +145,9 @@ def _archive_layout(archive: Archive, arguments: argparse.Namespace) -> Layout:
     )
 
 
-def _bag_settings(arguments: argparse.Namespace) -> BagSettings:
+def _bag_settings(arguments: argparse.Namespace) -> RobotFile:
     """The robot that the user names, with only the streams that the user wants."""
+    from robot_rl.session import RobotFile
     from robot_rl.settings import load
 
     if not any(each.startswith("robot=") for each in arguments.settings):
@@ -176,7 +156,7 @@ def _bag_settings(arguments: argparse.Namespace) -> BagSettings:
         if getattr(arguments, flag) is not None:
             wanted = f"robot=ros/my_arm robot.{'name' if flag == 'robot' else flag}=..."
             raise UsageError(f"--{flag.replace('_', '-')} is not for bags, the robot's yaml says it: {wanted}")
-    settings = load(BagSettings, "import_bag", arguments.settings)
+    settings = load(RobotFile, "import_bag", arguments.settings)
     streams = settings.robot.get("streams") or {}
     for name in arguments.streams:
         if name not in streams:
