@@ -1,4 +1,11 @@
-"""One thread per camera that reads, counts and hands on; for camera nodes and for drivers in process alike."""
+"""One thread per camera that reads, counts and hands on; for camera nodes and for drivers in process alike.
+
+A driver without ROS gives each camera's stream a ring and observes through `hardware.sync.align`:
+
+    source = ReopeningSource(UvcCamera(clock=clock, device="/dev/video0"), clock)
+    with CameraReader(source, into_ring(ring, height=240, width=320), clock):
+        observation = align({"image_wrist": ring}, tick_ns)
+"""
 
 from __future__ import annotations
 

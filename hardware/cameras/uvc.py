@@ -24,6 +24,8 @@ from robot_rl.types import NS_PER_S, Clock, RobotRLError
 
 OLDEST_STAMP_NS = NS_PER_S
 """A driver's stamp that is further back than this is on another clock than the monotonic one."""
+BUFFERS = 4
+"""Frames that OpenCV lets a driver keep."""
 LEAST_RATE = 0.9
 """Share of the wanted rate with which a camera is still what was asked for: 29.97 for 30 is, 25 is not."""
 NS_PER_MS = 1_000_000
@@ -109,6 +111,7 @@ class UvcCamera:
         self._passes_jpeg = False
         self._streaming = False
         self._origin: StampOrigin | None = None
+        self._read_at_ns = 0
         self._cut_off = 0
         self.fps = fps
 
@@ -132,7 +135,7 @@ class UvcCamera:
         except RobotRLError:
             capture.release()
             raise
-        self._capture, self._streaming = capture, False
+        self._capture, self._streaming, self._origin = capture, False, None
         return self
 
     def __exit__(
@@ -198,9 +201,11 @@ class UvcCamera:
         """See `FrameSource.read`. A damaged Motion JPEG frame is skipped and counted."""
         if self._capture is None:
             raise CameraLost(f"camera {self._device} is not open; enter the source first")
+        self._drain()
         self._await(timeout_s)
         done, picture = self._capture.read()
         now_ns, monotonic_ns = self._clock.now_ns(), self._monotonic_ns()
+        self._read_at_ns = monotonic_ns
         if not done or picture is None:
             raise self._gone()
         self._streaming = True
@@ -235,14 +240,24 @@ class UvcCamera:
         return CameraLost(f"camera {self._device} stopped delivering: unplugged, or its USB bus is overloaded")
 
     def _stamp(self, now_ns: int, monotonic_ns: int) -> int:
-        """The last frame's capture time on our clock, from the driver's where that is plausible [ns]."""
+        """The last frame's capture time on our clock, from the driver's once that has been plausible [ns]."""
         captured_ns = round(float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) * NS_PER_MS)
         age_ns = monotonic_ns - captured_ns
         if captured_ns > 0 and 0 <= age_ns <= OLDEST_STAMP_NS:
             self._origin = StampOrigin.DRIVER
+        # Decided once: a frame that waited in the buffers while this process was stopped is old, not unstamped.
+        if self._origin is StampOrigin.DRIVER and age_ns >= 0:
             return now_ns - age_ns
         self._origin = StampOrigin.ARRIVAL
         return now_ns
+
+    def _drain(self) -> None:
+        """Throws away what waited in the driver's buffers while nobody read: stamped at arrival, it would look new."""
+        silent_ns = self._monotonic_ns() - self._read_at_ns
+        if self._origin is StampOrigin.ARRIVAL and silent_ns * self.fps > BUFFERS * NS_PER_S:
+            for _ in range(BUFFERS):
+                if not self._capture.grab():
+                    raise self._gone()
 
     def describe(self) -> Mapping[str, str]:
         """See `FrameSource.describe`."""

@@ -32,6 +32,13 @@ DIAGNOSTICS_S = 1.0
 LEAST_RATE = 0.9
 """Share of the camera's own rate below which diagnostics warn."""
 
+INFO = "info"
+TOPICS = {
+    RAW: ("image_raw", "sensor_msgs/msg/Image"),
+    COMPRESSED: ("image_raw/compressed", "sensor_msgs/msg/CompressedImage"),
+    INFO: ("camera_info", "sensor_msgs/msg/CameraInfo"),
+}
+
 
 class CameraNode(Node):
     """Publishes `image_raw/compressed` and/or `image_raw`, and `camera_info`, all with sensor data QoS.
@@ -60,16 +67,12 @@ class CameraNode(Node):
         self._calibration = read_calibration(self._settings.calibration) if self._settings.calibration else None
         self._info: Any = None
         self._images = {kind: self._publisher(kind) for kind in self._settings.publish}
-        self._infos = self._publisher("info")
+        self._infos = self._publisher(INFO)
         self._diagnostics = self.create_publisher(DIAGNOSTICS.message(), DIAGNOSTICS.name, DIAGNOSTICS.qos())
         self._opened = contextlib.ExitStack()
 
     def _publisher(self, kind: str) -> Any:
-        topic, type_name = {
-            RAW: ("image_raw", "sensor_msgs/msg/Image"),
-            COMPRESSED: ("image_raw/compressed", "sensor_msgs/msg/CompressedImage"),
-            "info": ("camera_info", "sensor_msgs/msg/CameraInfo"),
-        }[kind]
+        topic, type_name = TOPICS[kind]
         return self.create_publisher(
             message(type_name), absolute(self._settings.namespace, topic), qos_profile_sensor_data
         )
@@ -93,10 +96,14 @@ class CameraNode(Node):
     def _publish(self, frame: Frame) -> None:
         """Sends one frame; called in the reader's thread."""
         header = encode_header(frame.stamp_ns, self._settings.frame)
-        if COMPRESSED in self._images:
-            self._images[COMPRESSED].publish(compressed_image(header, frame.encoded(self._settings.jpeg_quality)))
-        if RAW in self._images:
-            self._images[RAW].publish(raw_image(header, frame.rgb()))
+        for kind, publisher in self._images.items():
+            # Encoding and decoding are most of this node's work, and often nobody listens to one of the two.
+            if publisher.get_subscription_count() == 0:
+                continue
+            if kind == COMPRESSED:
+                publisher.publish(compressed_image(header, frame.encoded(self._settings.jpeg_quality)))
+            else:
+                publisher.publish(raw_image(header, frame.rgb()))
         if self._info is None:
             calibration = self._calibration or Calibration(frame.width, frame.height)
             calibration.require_size(frame.width, frame.height)
@@ -126,6 +133,11 @@ class CameraNode(Node):
         """Says how the camera does; a fault of the reader ends the node here."""
         state = self._reader.state()
         status = diagnostic_status(self._camera, self._settings.namespace, state, self._reader.fps)
+        topic = absolute(self._settings.namespace, TOPICS[self._settings.publish[0]][0])
+        publishers = self.count_publishers(topic)
+        if publishers > 1:
+            status.level = status.ERROR
+            status.message = f"{publishers} nodes publish on {topic}: stop all but one, or give each its own namespace"
         header = encode_header(self._stamp_clock.now_ns(), "")
         self._diagnostics.publish(DIAGNOSTICS.message()(header=header, status=[status]))
 

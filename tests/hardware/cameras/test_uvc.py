@@ -44,6 +44,8 @@ class FakeV4l2:
         self.captured_ms = (MONOTONIC_NS - 12 * MS) / MS
         self.jpeg = encode_jpeg(IMAGE, 90) + bytes(5)
         self.waits: list[int] = []
+        self.grabbed = 0
+        self.monotonic_ns = MONOTONIC_NS
 
     def open(self, device: str, backend: int) -> FakeV4l2:
         assert backend == cv2.CAP_V4L2
@@ -93,6 +95,10 @@ class FakeV4l2:
             return True, cv2.cvtColor(IMAGE, cv2.COLOR_RGB2BGR)
         return True, np.frombuffer(self.jpeg, np.uint8)[None]
 
+    def grab(self) -> bool:
+        self.grabbed += 1
+        return self.plugged
+
     def wait(self, captures, timeout_ns):
         assert captures == [self]
         self.waits.append(timeout_ns)
@@ -108,7 +114,7 @@ def camera(fake: FakeV4l2, **settings) -> UvcCamera:
         **{"width": 64, "height": 48, **settings},
         open_capture=fake.open,
         wait=fake.wait,
-        monotonic_ns=lambda: MONOTONIC_NS,
+        monotonic_ns=lambda: fake.monotonic_ns,
     )
 
 
@@ -150,6 +156,28 @@ def test_a_driver_without_monotonic_stamps_is_stamped_at_arrival_and_says_so(cap
     with camera(fake) as uvc:
         assert uvc.read(1.0).stamp_ns == NOW_NS
         assert uvc.describe()["stamps"].startswith("time of arrival")
+
+
+def test_a_frame_that_waited_while_this_process_was_stopped_is_old_and_not_new():
+    fake = FakeV4l2()
+    with camera(fake) as uvc:
+        uvc.read(1.0)
+        fake.monotonic_ns += 5 * NS_PER_S
+        assert uvc.read(1.0).stamp_ns == NOW_NS - 12 * MS - 5 * NS_PER_S
+    assert fake.grabbed == 0
+
+
+def test_frames_that_waited_are_thrown_away_where_arrival_would_make_them_new():
+    fake = FakeV4l2()
+    fake.captured_ms = 0.0
+    with camera(fake) as uvc:
+        uvc.read(1.0)
+        fake.monotonic_ns += 33 * MS
+        uvc.read(1.0)
+        assert fake.grabbed == 0
+        fake.monotonic_ns += 5 * NS_PER_S
+        uvc.read(1.0)
+    assert fake.grabbed == 4
 
 
 def test_settings_are_fixed_with_their_automatisms_off():

@@ -174,6 +174,20 @@ def test_unplugging_and_plugging_in_again_show_in_diagnostics(tmp_path, monkeypa
         assert float(values(newest())["wanted rate [Hz]"]) == fake.fps
 
 
+def test_a_second_publisher_of_the_same_images_shows_in_diagnostics(tmp_path, monkeypatch):
+    monkeypatch.setattr("hardware.ros.camera_node.DIAGNOSTICS_S", 0.2)
+    with running(ros_arguments(tmp_path, source=PATTERN)) as (node, listener):
+        from hardware.ros.client import message, qos_profile_sensor_data
+
+        listener.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+        kind = message("sensor_msgs/msg/CompressedImage")
+        listener.node.create_publisher(kind, "/arm/wrist/image_raw/compressed", qos_profile_sensor_data)
+        node.open()
+        heard = listener.heard["/diagnostics"]
+        words = "2 nodes publish on /arm/wrist/image_raw/compressed"
+        listener.spin_until(lambda: bool(heard) and words in heard[-1].status[0].message)
+
+
 def test_a_camera_setting_is_changed_or_refused_with_the_reason(tmp_path):
     with running(ros_arguments(tmp_path, source=FAKE)) as (node, _):
         from hardware.ros.client import Parameter
