@@ -120,7 +120,7 @@ class ArmSession:
 
     @property
     def stamp_ns(self) -> int:
-        """Stamp of the last row or reset: what the streams show since then belongs to it [ns]."""
+        """Stamp of the last row or reset; in lockstep, what the streams show of it has the same [ns]."""
         return self._stamp_ns
 
     def connect(self, link: BackgroundNode) -> None:
@@ -177,7 +177,7 @@ class ArmSession:
         self._enable()
         mode = self._require_mode()
         episode = mode.episode
-        self._stamp_ns = self._next_stamp()
+        self._stamp_ns = max(self._node().now_ns(), self._stamp_ns + 1)
         self._publish(arm_topics.RESET, arm_topics.encode_reset(self._stamp_ns, self.session, seed))
         self._await(lambda now: now.episode > episode and now.session == self.session, RESET_S, f"reset to seed {seed}")
         self._last_row, self._silent_since_s = None, 0.0
@@ -207,14 +207,20 @@ class ArmSession:
                 "is the network there?"
             )
 
-    def send(self, row: FloatArray) -> FloatArray:
-        """Sends a row and returns what the arm will do; holding still if nobody says. Shapes (A,), float64."""
+    def send(self, row: FloatArray, tick_ns: int) -> FloatArray:
+        """Sends a row for a tick and returns what the arm will do; holding still if nobody says. Shapes (A,), float64.
+
+        Rows are stamped with their ticks, not with when they happen to be sent: the arm node reckons speeds from the
+        stamps. In lockstep they are a tick apart, however fast the simulator runs.
+        """
         if not self._enabled:
             self._enable()
             self._take_lease()
         self.beat()
         self._require_mine(self._require_mode())
-        self._stamp_ns = stamp_ns = self._next_stamp()
+        due_ns = self._stamp_ns + self._config.spec.tick_ns if self.lockstep else tick_ns
+        # Never a stamp twice: acknowledgements are told apart by it.
+        self._stamp_ns = stamp_ns = max(due_ns, self._stamp_ns + 1)
         self._publish(arm_topics.COMMAND, arm_topics.encode_row(stamp_ns, self.session, self._names, row))
         timeout_s = LOCKSTEP_S if self.lockstep else self.options.ack_timeout_s
         with self._news:
@@ -259,10 +265,6 @@ class ArmSession:
     def _publish(self, topic: Topic, message: Any) -> None:
         self._node()
         self._publishers[topic].publish(message)
-
-    def _next_stamp(self) -> int:
-        """Now, but never a stamp twice: acknowledgements are told apart by it."""
-        return max(self._node().now_ns(), self._stamp_ns + 1)
 
     def _enable(self) -> None:
         mode = self._require_mode()

@@ -38,6 +38,10 @@ class Commands(Protocol):
     def lockstep(self) -> bool:
         """Whether time stands still between rows."""
 
+    @property
+    def stamp_ns(self) -> int:
+        """In lockstep the stamp of the last row or reset, which what the streams show of it has too [ns]."""
+
     def connect(self, link: BackgroundNode) -> None:
         """Makes publishers and subscriptions on a node."""
 
@@ -53,8 +57,8 @@ class Commands(Protocol):
     def check(self) -> None:
         """Called with every observation; raises if the arm is no longer the caller's."""
 
-    def send(self, row: FloatArray) -> FloatArray:
-        """Sends a row and returns what the arm does with it. Shapes (A,), float64."""
+    def send(self, row: FloatArray, tick_ns: int) -> FloatArray:
+        """Sends a row for a tick on the robot's clock and returns what the arm does with it. Shapes (A,), float64."""
 
     def stop(self) -> None:
         """Brings the arm to rest."""
@@ -108,6 +112,7 @@ class RosRobot:
         self._readers: dict[str, StreamReader] = {}
         self._ticks = TickClock(self._now_ns)
         self._link: BackgroundNode | None = None
+        self._tick_ns = 0
         self._entered = ExitStack()
 
     @property
@@ -165,12 +170,10 @@ class RosRobot:
             RobotRLError: The arm may not be moved; says why.
         """
         link = self._require_link()
-        since_ns = link.now_ns()
         self._ticks.restart()
         self._commands.reset(seed)
-        if isinstance(self._commands, ArmSession):
-            since_ns = self._commands.stamp_ns
-        self._await_streams(since_ns, self.connect_s)
+        self._tick_ns = link.now_ns()
+        self._await_streams(self._commands.stamp_ns if self._commands.lockstep else self._tick_ns, self.connect_s)
 
     def observe(self, tick_ns: int) -> Observation:
         """See `Robot`; also the heartbeat of the session.
@@ -183,11 +186,11 @@ class RosRobot:
         link.require_alive()
         self._commands.check()
         if self._commands.lockstep:
-            assert isinstance(self._commands, ArmSession)
             self._await_streams(self._commands.stamp_ns, LOCKSTEP_S)
             values = {name: np.array(value) for name, value in self._newest().items()}
             return Observation(tick_ns, values, dict.fromkeys(values, 0))
         robot_ns, jumped = self._ticks.robot_ns(tick_ns)
+        self._tick_ns = robot_ns
         if jumped:
             link.node.get_logger().warning("the robot's clock jumped: what was seen before it is forgotten")
             for reader in self._readers.values():
@@ -208,7 +211,7 @@ class RosRobot:
         problem = self.spec.action.problem_with(row)
         if problem:
             raise RobotRLError(f"robot '{self.spec.name}' cannot execute the action: {problem}")
-        applied = self._commands.send(row.astype(np.float64))
+        applied = self._commands.send(row.astype(np.float64), self._tick_ns)
         low, high = self.spec.action.bounds()
         # A float64 on the wire may round to just outside a float32's bounds.
         return np.clip(applied, low, high).astype(self.spec.action.dtype)
@@ -261,7 +264,7 @@ class RosRobot:
         return [*(each for each in found if each), *self._commands.problems()]
 
     def _await_streams(self, since_ns: int, timeout_s: float) -> None:
-        """Waits for a sample of every stream that is not from before a moment.
+        """Waits for a sample of every stream that is not from before a moment; in lockstep, of exactly that moment.
 
         Raises:
             StaleSensor: Names the streams that have none.
@@ -275,7 +278,8 @@ class RosRobot:
             raise StaleSensor(f"{reader.stream.name} ({reader.topic}) shows nothing of the last {timeout_s:g} s: {why}")
 
     def _behind(self, since_ns: int) -> list[StreamReader]:
-        return [reader for reader in self._readers.values() if not reader.shows_since(since_ns)]
+        exactly = self._commands.lockstep
+        return [reader for reader in self._readers.values() if not reader.shows(since_ns, exactly=exactly)]
 
     def _newest(self) -> dict[str, AnyArray]:
         """The newest sample of every stream."""

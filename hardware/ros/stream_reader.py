@@ -64,10 +64,10 @@ class StreamReader:
         self.ring.clear()
         self.newest = None
 
-    def shows_since(self, since_ns: int) -> bool:
-        """Whether there is a sample stamped no earlier than a moment on the robot's clock [ns]."""
+    def shows(self, stamp_ns: int, *, exactly: bool) -> bool:
+        """Whether the newest sample is stamped with a moment on the robot's clock, or (not `exactly`) later [ns]."""
         newest = self.newest
-        return newest is not None and newest[0] >= since_ns
+        return newest is not None and (newest[0] == stamp_ns or (not exactly and newest[0] > stamp_ns))
 
     def doubt(self, now_ns: int) -> str | None:
         """Why the stream cannot be acted on at `now_ns`, in words; None if it can."""

@@ -29,6 +29,7 @@ class VendorCommands:
     """
 
     lockstep = False
+    stamp_ns = 0
 
     def __init__(self, config: RobotConfig, newest: Callable[[], Mapping[str, AnyArray]]) -> None:
         self._config = config
@@ -101,7 +102,7 @@ class VendorCommands:
     def check(self) -> None:
         """Nothing is acknowledged, so nothing can be missing."""
 
-    def send(self, row: FloatArray) -> FloatArray:
+    def send(self, row: FloatArray, tick_ns: int) -> FloatArray:
         """Sends a row; returns what the arm was told. Shapes (A,), float64.
 
         Raises:
