@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,14 @@ RESET_PATIENCE_S = 1.0
 """Topics keep no order among each other: a reset may come before the enabling that it belongs to."""
 REFUSED_ROWS_EVERY_S = 1.0
 """Refused rows are told at most this often; all are counted."""
+
+
+class _PendingReset(NamedTuple):
+    """A reset that waits for enabling, no longer than `until_ns`, or for rest; `allowed` once the lease is its own."""
+
+    mail: ResetMail
+    until_ns: int
+    allowed: bool
 
 
 class ArmLoop:
@@ -89,7 +97,7 @@ class ArmLoop:
         )
         self._told: ArmMode | None = None
         self._row_refused_at_ns: int | None = None
-        self._pending: tuple[ResetMail, int] | None = None
+        self._pending: _PendingReset | None = None
         self._seen: Observation | None = None
         self._clock_offset_ns: int | None = None
         self._ticked_at_ns: int | None = None
@@ -130,7 +138,7 @@ class ArmLoop:
             case RowMail():
                 self._row(mail, now_ns, robot_ns)
             case ResetMail():
-                self._pending = mail, now_ns + round(RESET_PATIENCE_S * NS_PER_S)
+                self._ask_reset(mail, now_ns)
             case BadMail():
                 self._refuse(mail.problem)
             case _:
@@ -223,7 +231,7 @@ class ArmLoop:
         problem, reasons = self._problem_with(mail, robot_ns)
         if problem:
             self._refuse_row(problem, now_ns)
-        if not self._happened(Command(mail.session, usable=not problem), now_ns):
+        if not self._happened(Command(mail.session, usable=not reasons), now_ns):
             reasons |= self._why_refused()
         if reasons:
             held = self._rows.held(reasons) if self._settings.lockstep else self._stream.held(reasons)
@@ -321,21 +329,28 @@ class ArmLoop:
 
     # Resets, clocks, and saying so
 
+    def _ask_reset(self, mail: ResetMail, now_ns: int) -> None:
+        until_ns = now_ns + round(RESET_PATIENCE_S * NS_PER_S)
+        allowed = self._state.active and self._happened(Reset(mail.session), now_ns)
+        if allowed or not self._state.active:
+            self._pending = _PendingReset(mail, until_ns, allowed)
+
     def _reset_when_possible(self, now_ns: int, robot_ns: int) -> None:
         """Begins an episode once the arm is enabled and at rest."""
         if self._pending is None:
             return
-        mail, until_ns = self._pending
+        mail, until_ns, allowed = self._pending
         if not self._state.active:
             if now_ns > until_ns or self._state.mode in LATCHED:
                 self._pending = None
                 self._refuse(f"reset refused: {self._state.mode}, {self._state.reason}")
             return
-        if self._commanding and not self._settings.lockstep:
+        if not allowed:
+            allowed = self._happened(Reset(mail.session), now_ns)
+            self._pending = _PendingReset(mail, until_ns, allowed) if allowed else None
+        if not allowed or (self._commanding and not self._settings.lockstep):
             return
         self._pending = None
-        if not self._happened(Reset(mail.session), now_ns):
-            return
         with self._faults(now_ns):
             self._driver.reset(mail.seed)
             episode = self._about.episode + 1

@@ -1,0 +1,470 @@
+"""The arm node's decisions, with a simulated arm and made-up time, without ROS."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hardware.arm_state import Clear, Enable, Heartbeat, Mode, Stop
+from hardware.ros.arm_loop import ArmLoop
+from hardware.ros.arm_mail import BadMail, ResetMail, RowMail
+from hardware.ros.arm_settings import ArmSettings
+from hardware.ros.node_config import BadConfig
+from hardware.safety import FilterReason
+from hardware.sim.joint_arm import JOINTS, JointArm
+from robot_rl.clock import SimulatedClock
+from robot_rl.types import NS_PER_S, ActionKind, ArraySpec, Judgement, Observation, RobotRLError, RobotSpec, StaleSensor
+
+MS = 1_000_000
+EPOCH_NS = 1_700_000_000 * NS_PER_S
+LIMITS = {
+    "low": [-3.0] * 6 + [0.0],
+    "high": [3.0] * 6 + [1.0],
+    "max_step": [0.1] * 6 + [1.0],
+    "max_velocity": [1.0] * 6 + [math.inf],
+    "max_acceleration": [5.0] * 6 + [math.inf],
+    "max_jerk": [50.0] * 6 + [math.inf],
+    "max_age_s": {"joint_position": 0.05, "tool_pose": 0.05},
+    "ramp_after_s": 0.1,
+    "fault_after_s": 0.5,
+    "start": {"gripper": 1.0},
+    "measured": {name: {"stream": "joint_position", "index": index} for index, name in enumerate(JOINTS)},
+}
+
+
+class WatchedArm(JointArm):
+    """A simulated arm that keeps what it was told, and fails on request."""
+
+    def __init__(self, clock):
+        super().__init__(clock=clock)
+        self.rows, self.stops, self.seeds = [], 0, []
+        self.failing = self.stale = ""
+
+    def observe(self, tick_ns):
+        if self.failing == "observe":
+            raise OSError("the wire is cut")
+        if self.stale:
+            raise StaleSensor(self.stale)
+        return super().observe(tick_ns)
+
+    def apply(self, action):
+        if self.failing == "apply":
+            raise OSError("the wire is cut")
+        self.rows.append(np.array(action))
+        return super().apply(action)
+
+    def reset(self, seed):
+        self.seeds.append(seed)
+        super().reset(seed)
+
+    def stop(self):
+        self.stops += 1
+        super().stop()
+
+
+class StepRobot:
+    """Time stands still; x moves by what is commanded; it judges itself."""
+
+    spec = RobotSpec(
+        "step",
+        {"x": ArraySpec((1,), "float32", "m")},
+        ArraySpec((1,), "float32", "m/tick", low=-1.0, high=1.0),
+        (ActionKind.RATE,),
+        80.0,
+    )
+
+    def __init__(self):
+        self.x = None
+
+    def reset(self, seed):
+        self.x = float(seed)
+
+    def observe(self, tick_ns):
+        if self.x is None:
+            raise StaleSensor("reset first")
+        return Observation(tick_ns, {"x": np.array([self.x], np.float32)}, {"x": 0})
+
+    def apply(self, action):
+        self.x += float(action[0])
+        return np.array(action)
+
+    def judge(self):
+        return Judgement(self.x, False, False)
+
+    def stop(self):
+        pass
+
+
+class Bench:
+    """An arm loop between a script and an arm, with a clock that both share."""
+
+    def __init__(self, driver=None, limits=None, **settings):
+        self.clock = SimulatedClock(NS_PER_S)
+        self.jump_ns = 0
+        self.arm = driver or WatchedArm(self.clock)
+        self.settings = ArmSettings(driver={}, namespace="/sim", **settings)
+        self.said, self.modes, self.acknowledged, self.shown = [], [], [], []
+        self.loop = ArmLoop(self.arm, self.settings, limits or LIMITS, 20.0 if driver is None else None, self)
+        self.loop.begin(self.now_ns, self.robot_ns)
+
+    @property
+    def now_ns(self):
+        return self.clock.now_ns()
+
+    @property
+    def robot_ns(self):
+        return EPOCH_NS + self.now_ns + self.jump_ns
+
+    @property
+    def mode(self):
+        return self.modes[-1]
+
+    def show(self, observation):
+        self.said.append("show")
+        self.shown.append(observation)
+
+    def acknowledge(self, row):
+        self.said.append("acknowledge")
+        self.acknowledged.append(row)
+
+    def judge(self, stamp_ns, judgement):
+        self.said.append("judge")
+
+    def tell(self, mode):
+        self.modes.append(mode)
+
+    def hear(self, *mail):
+        for each in mail:
+            self.loop.receive(each, self.now_ns, self.robot_ns)
+
+    def row(self, values, session="a", late_s=0.0):
+        stamp_ns = self.robot_ns - round(late_s * NS_PER_S)
+        self.hear(RowMail(stamp_ns, session, None if values is None else np.asarray(values, np.float32)))
+        return self.acknowledged[-1]
+
+    def tick(self, count=1):
+        for _ in range(count):
+            self.clock.sleep_until_ns(self.now_ns + 10 * MS)
+            self.loop.tick(self.now_ns, self.now_ns, self.robot_ns)
+
+    def begin(self, session="a", seed=3):
+        self.tick()
+        self.hear(Enable(True), ResetMail(session, seed), Heartbeat(session))
+
+    def drive(self, rows=10, step=0.02, session="a"):
+        """Moves the first joint."""
+        place = self.arm.position()
+        for each in range(rows):
+            place[0] += step * min(each, 4) / 4
+            self.hear(Heartbeat(session))
+            self.row(place, session)
+            self.tick(5)
+        return self
+
+
+def test_it_says_what_it_is_and_shows_its_streams_before_anything_is_asked():
+    bench = Bench()
+    assert bench.mode.mode is Mode.INACTIVE
+    assert bench.mode.robot_spec() == bench.loop.spec
+    assert set(bench.shown[0].values) == {"joint_position", "tool_pose"}
+    bench.tick(5)
+    assert len(bench.shown) == 6
+    assert bench.arm.rows == []
+
+
+def test_an_enabled_arm_follows_rows_and_acknowledges_each_with_what_it_does():
+    bench = Bench()
+    bench.begin()
+    bench.drive(20)
+    assert bench.mode.mode is Mode.ACTIVE
+    assert (bench.mode.session, bench.mode.episode, bench.mode.seed) == ("a", 1, 3)
+    assert [row.reasons for row in bench.acknowledged] == [0] * 20
+    assert len(bench.arm.rows) == 100
+    assert np.max(np.abs(np.diff(np.array(bench.arm.rows)[:, 0]))) <= 0.01 + 1e-6
+    assert bench.arm.position()[0] == pytest.approx(bench.acknowledged[-1].values[0], abs=0.1)
+
+
+def test_before_enabling_rows_are_answered_with_holding_and_nothing_is_commanded():
+    bench = Bench()
+    bench.tick()
+    answer = bench.row(np.zeros(7))
+    assert answer.reasons == FilterReason.DISABLED
+    bench.tick(10)
+    assert bench.arm.rows == []
+    assert "command refused: inactive" in bench.mode.refusal
+
+
+def test_without_a_heartbeat_rows_are_not_obeyed():
+    bench = Bench()
+    bench.tick()
+    bench.hear(Enable(True))
+    assert bench.row(np.zeros(7)).reasons == FilterReason.DEADMAN
+    bench.tick(5)
+    assert bench.arm.rows == []
+
+
+def stopping(bench):
+    """Ticks until the arm is at rest; its joints' speeds on the way."""
+    places = [bench.arm.rows[-1][0]]
+    for _ in range(100):
+        bench.tick()
+        places.append(bench.arm.rows[-1][0])
+    assert bench.loop.at_rest
+    return np.diff(places)
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (Stop("the stop was pressed"), "the stop was pressed"),
+        (RowMail(0, "b", np.zeros(7, np.float32)), "second publisher of commands: a and b"),
+        (ResetMail("b", 1), "second publisher of resets: a and b"),
+    ],
+)
+def test_a_stop_brakes_to_rest_ends_with_the_safe_command_and_is_latched(cause, reason):
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    stops = bench.arm.stops
+    bench.hear(cause)
+    assert bench.mode.mode is Mode.STOPPED
+    assert reason in bench.mode.reason
+    steps = stopping(bench)
+    assert np.all(np.diff(steps[:5]) <= 1e-6)
+    assert bench.arm.stops == stops + 1
+    sent = len(bench.arm.rows)
+    bench.hear(Enable(True), Heartbeat("a"))
+    bench.row(np.ones(7))
+    bench.tick(20)
+    assert len(bench.arm.rows) == sent
+    assert bench.mode.mode is Mode.STOPPED
+
+
+def test_only_clearing_and_enabling_again_ends_a_stop():
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    bench.hear(Stop("button"))
+    stopping(bench)
+    bench.hear(Clear("ada"))
+    assert (bench.mode.mode, bench.mode.reason) == (Mode.INACTIVE, "cleared by ada")
+    bench.tick()
+    bench.hear(Enable(True), Heartbeat("a"))
+    before = bench.arm.position()[0]
+    bench.drive(10, step=-0.02)
+    assert bench.arm.position()[0] < before - 0.05
+
+
+def test_commands_that_cease_stop_the_arm_within_the_watchdogs_time():
+    bench = Bench(deadman=False)
+    bench.begin()
+    bench.drive()
+    last_ns = bench.now_ns - 50 * MS
+    while bench.mode.mode is Mode.ACTIVE:
+        bench.tick()
+    assert bench.now_ns - last_ns <= 120 * MS
+    assert "no usable command from a" in bench.mode.reason
+    stopping(bench)
+
+
+def test_a_lost_heartbeat_stops_the_arm_although_rows_still_come():
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    for _ in range(10):
+        bench.row(bench.arm.position())
+        bench.tick(5)
+    assert "no heartbeat from a" in bench.mode.reason
+
+
+@pytest.mark.parametrize(("values", "reason"), [([math.nan] * 7, FilterReason.NOT_FINITE), (None, FilterReason.SHAPE)])
+def test_a_malformed_row_is_refused_with_its_reason_and_does_not_feed_the_watchdog(values, reason):
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    for _ in range(4):
+        bench.hear(Heartbeat("a"))
+        answer = bench.row(values)
+        bench.tick(5)
+    assert answer.reasons & reason
+    assert "no usable command" in bench.mode.reason
+
+
+@pytest.mark.parametrize(("late_s", "words"), [(0.7, "0.700 s ago"), (-0.3, "0.300 s in the future")])
+def test_a_row_from_another_time_is_refused_and_the_offset_named(late_s, words):
+    bench = Bench()
+    bench.begin()
+    assert bench.row(np.zeros(7), late_s=late_s).reasons == FilterReason.CLOCK
+    assert words in bench.mode.refusal
+    bench.tick(5)
+    assert bench.arm.rows == []
+
+
+def test_a_jump_of_the_robots_clock_stops_what_is_active():
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    bench.jump_ns = 2 * NS_PER_S
+    bench.tick()
+    assert "jumped by +2.000 s" in bench.mode.reason
+    stopping(bench)
+
+
+@pytest.mark.parametrize("doing", ["observe", "apply"])
+def test_a_driver_that_raises_is_a_fault_and_gets_no_more_commands(doing):
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    bench.arm.failing = doing
+    bench.tick(5)
+    assert bench.mode.mode is Mode.FAULT
+    assert f"driver failed to {doing}" in bench.mode.reason
+    assert "OSError: the wire is cut" in bench.mode.reason
+    bench.arm.failing, sent = "", len(bench.arm.rows)
+    bench.hear(Enable(True), Heartbeat("a"))
+    bench.row(np.zeros(7))
+    bench.tick(20)
+    assert len(bench.arm.rows) == sent
+    bench.hear(Clear("ada"))
+    bench.tick()
+    bench.hear(Enable(True))
+    bench.hear(Heartbeat("a"))
+    bench.drive(3)
+    assert bench.mode.mode is Mode.ACTIVE
+    assert len(bench.arm.rows) > sent
+
+
+def test_stale_streams_brake_and_after_a_while_are_a_fault():
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    bench.arm.stale = "joint_position is 400 ms old"
+    for _ in range(14):
+        bench.hear(Heartbeat("a"))
+        bench.row(bench.arm.position())
+        bench.tick(5)
+    assert bench.mode.mode is Mode.FAULT
+    assert bench.loop.at_rest
+
+
+def test_an_arm_that_never_showed_anything_cannot_be_enabled():
+    bench = Bench()
+    fresh = WatchedArm(bench.clock)
+    fresh.stale = "no sample yet"
+    silent = ArmLoop(fresh, bench.settings, LIMITS, 20.0, bench)
+    silent.begin(bench.now_ns, bench.robot_ns)
+    silent.receive(Enable(True), bench.now_ns, bench.robot_ns)
+    assert silent.state.mode is Mode.INACTIVE
+    assert "has not shown every stream" in silent.refusal
+
+
+def test_a_reset_waits_for_enabling_and_for_rest():
+    bench = Bench()
+    bench.tick()
+    bench.hear(ResetMail("a", 5))
+    assert bench.arm.seeds == []
+    bench.hear(Enable(True))
+    assert bench.arm.seeds == [5]
+    bench.hear(Heartbeat("a"))
+    bench.drive()
+    bench.hear(ResetMail("a", 6), Heartbeat("a"))
+    assert bench.arm.seeds == [5]
+    for _ in range(20):
+        bench.hear(Heartbeat("a"))
+        bench.tick()
+    assert bench.arm.seeds == [5, 6]
+    assert bench.mode.episode == 2
+
+
+def test_a_reset_that_nobody_enables_is_refused_after_a_while():
+    bench = Bench()
+    bench.hear(ResetMail("a", 5))
+    bench.tick(150)
+    bench.hear(Enable(True))
+    assert bench.arm.seeds == []
+
+
+def test_an_arm_that_is_enabled_again_begins_where_it_was_moved_to():
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    bench.hear(Enable(False))
+    stopping(bench)
+    bench.arm.reset(8)
+    moved = bench.arm.position()
+    bench.tick()
+    bench.hear(Enable(True), Heartbeat("a"))
+    bench.row(moved)
+    bench.tick()
+    assert bench.arm.rows[-1] == pytest.approx(moved, abs=1e-6)
+
+
+def test_nonsense_on_a_topic_is_told_and_changes_nothing():
+    bench = Bench()
+    bench.hear(BadMail("reset says nothing"))
+    assert (bench.mode.mode, bench.mode.refusal) == (Mode.INACTIVE, "reset says nothing")
+
+
+# In lockstep
+
+STEP_LIMITS = {
+    "low": [-1.0],
+    "high": [1.0],
+    "max_step": [1.0],
+    "max_velocity": [80.0],
+    "max_acceleration": [2e4],
+    "max_jerk": [3e6],
+    "max_age_s": {"x": 0.05},
+    "ramp_after_s": 0.1,
+    "fault_after_s": 0.5,
+}
+
+
+def lockstep():
+    bench = Bench(StepRobot(), STEP_LIMITS, lockstep=True, deadman=False)
+    bench.hear(Enable(True), ResetMail("a", 2))
+    return bench
+
+
+def test_in_lockstep_every_row_is_one_step_shown_and_judged_before_it_is_acknowledged():
+    bench = lockstep()
+    bench.said.clear()
+    answer = bench.row([0.5])
+    assert bench.said == ["show", "judge", "acknowledge"]
+    assert (answer.values[0], answer.reasons) == (0.5, 0)
+    assert bench.arm.x == 2.5
+
+
+def test_in_lockstep_time_between_rows_means_nothing():
+    bench = lockstep()
+    bench.row([0.5])
+    bench.clock.sleep_until_ns(bench.now_ns + 60 * NS_PER_S)
+    bench.tick(3)
+    assert bench.mode.mode is Mode.ACTIVE
+    assert bench.arm.x == 2.5
+
+
+def test_in_lockstep_a_repeated_row_is_answered_and_not_executed_again():
+    bench = lockstep()
+    mail = RowMail(5, "a", np.array([0.5], np.float32))
+    bench.hear(mail, mail)
+    assert len(bench.acknowledged) == 2
+    assert bench.arm.x == 2.5
+
+
+# Settings
+
+
+def test_a_watchdog_shorter_than_the_rows_are_apart_is_refused():
+    with pytest.raises(BadConfig, match=r"wanted at least 0\.075"):
+        Bench(watchdog_s=0.06)
+
+
+def test_a_lockstep_arm_obeys_only_its_own_rate():
+    with pytest.raises(BadConfig, match="equal ones in lockstep"):
+        ArmLoop(StepRobot(), ArmSettings({}, "/s", lockstep=True), STEP_LIMITS, 20.0, None)
+
+
+def test_a_missing_limit_is_refused_before_anything_moves():
+    with pytest.raises(RobotRLError, match="max_jerk is missing"):
+        Bench(limits={key: value for key, value in LIMITS.items() if key != "max_jerk"})

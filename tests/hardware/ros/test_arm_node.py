@@ -1,0 +1,384 @@
+"""The arm node over the wire, told what to do by a scripted session. Its decisions are tested in test_arm_loop.py.
+
+Times are generous, since these tests share a machine; that they are kept is measured elsewhere.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardware.arm_state import Mode
+from hardware.ros import arm_topics
+from hardware.ros.arm_topics import ArmMode, absolute, decode_applied, encode_header, encode_reset, encode_row
+from hardware.ros.decode import pose
+from hardware.safety import FilterReason
+from hardware.sim.joint_arm import JOINTS, NAMES
+from robot_rl.types import NS_PER_S, RobotRLError
+
+pytestmark = pytest.mark.ros
+
+GIVE_UP_S = 20.0
+ROW_S = 0.05
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = {
+    "robot": {"control_hz": 20.0},
+    "arm": {
+        "namespace": "/sim",
+        "stream_hz": 100.0,
+        "watchdog_s": 1.0,
+        "deadman_timeout_s": 1.0,
+        "driver": {"_target_": "hardware.sim.joint_arm.JointArm"},
+    },
+    "limits": {
+        "low": [-3.0] * 6 + [0.0],
+        "high": [3.0] * 6 + [1.0],
+        "max_step": [0.1] * 6 + [1.0],
+        "max_velocity": [1.0] * 6 + [100.0],
+        "max_acceleration": [5.0] * 6 + [1e5],
+        "max_jerk": [50.0] * 6 + [1e8],
+        "max_age_s": {"joint_position": 0.05, "tool_pose": 0.05},
+        "ramp_after_s": 0.5,
+        "fault_after_s": 2.0,
+        "start": {"gripper": 1.0},
+        "measured": {name: {"stream": "joint_position", "index": index} for index, name in enumerate(JOINTS)},
+    },
+}
+
+
+def config(**arm):
+    return {**CONFIG, "arm": {**CONFIG["arm"], **arm}}
+
+
+class Session:
+    """The other side: a node that keeps what it hears and says what it is told; a thread drives while `driving`."""
+
+    def __init__(self, name):
+        from hardware.ros.client import SingleThreadedExecutor, rclpy
+
+        self.name = name
+        self.node = rclpy.create_node(name)
+        self.modes, self.answers, self.joints, self.poses, self.lines = [], [], [], [], []
+        self._news = threading.Condition()
+        self._writers = {
+            topic: self.node.create_publisher(topic.message(), self._full(topic.name), topic.qos())
+            for topic in (
+                arm_topics.COMMAND,
+                arm_topics.ENABLE,
+                arm_topics.DEADMAN,
+                arm_topics.STOP,
+                arm_topics.CLEAR,
+                arm_topics.RESET,
+            )
+        }
+        self._listen(arm_topics.MODE, lambda heard: self.modes.append(ArmMode.from_json(heard.data)))
+        self._listen(arm_topics.APPLIED, lambda heard: self.answers.append(decode_applied(heard, NAMES)))
+        self._listen(arm_topics.DIAGNOSTICS, lambda heard: self.lines.extend(heard.status))
+        streams = {
+            "joint_states": ("sensor_msgs/msg/JointState", self.joints),
+            "tool_pose": ("geometry_msgs/msg/PoseStamped", self.poses),
+        }
+        for topic, (type_name, kept) in streams.items():
+            self._listen(arm_topics.Topic(topic, type_name, reliable=False, depth=5), kept.append)
+        self.driving = self.beating = False
+        self.place = None
+        self._ended = threading.Event()
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._executor.spin, self._drive)]
+        for thread in self._threads:
+            thread.start()
+
+    def _full(self, topic):
+        return absolute("/sim", topic)
+
+    def _listen(self, topic, take):
+        def taken(heard):
+            with self._news:
+                take(heard)
+                self._news.notify_all()
+
+        self.node.create_subscription(topic.message(), self._full(topic.name), taken, topic.qos())
+
+    def close(self):
+        self._ended.set()
+        self._threads[1].join(GIVE_UP_S)
+        self._executor.shutdown()
+        self._threads[0].join(GIVE_UP_S)
+        self.node.destroy_node()
+
+    def wait(self, what, condition):
+        with self._news:
+            assert self._news.wait_for(condition, GIVE_UP_S), f"{what} never came; modes {self.modes[-3:]}"
+
+    def wait_mode(self, mode):
+        self.wait(f"mode {mode}", lambda: self.modes and self.modes[-1].mode is mode)
+        return self.modes[-1]
+
+    def connect(self):
+        self.wait("a mode", lambda: self.modes)
+        self.wait("joints", lambda: self.joints)
+        until_s = time.monotonic() + GIVE_UP_S
+        while not all(each.get_subscription_count() for each in self._writers.values()):
+            assert time.monotonic() < until_s, "the arm node never listened"
+            time.sleep(0.02)
+        return self
+
+    def say(self, topic, message):
+        self._writers[topic].publish(message)
+
+    def enable(self, on=True):
+        self.say(arm_topics.ENABLE, arm_topics.ENABLE.message()(data=on))
+
+    def stop(self):
+        self.say(arm_topics.STOP, arm_topics.STOP.message()(data=True))
+
+    def clear(self):
+        self.say(arm_topics.CLEAR, arm_topics.CLEAR.message()(data="ada"))
+
+    def now_ns(self):
+        return self.node.get_clock().now().nanoseconds
+
+    def row(self, values, stamp_ns=None, names=NAMES):
+        stamp_ns = stamp_ns or self.now_ns()
+        self.say(arm_topics.COMMAND, encode_row(stamp_ns, self.name, names, np.asarray(values, dtype=np.float64)))
+        return stamp_ns
+
+    def answer(self, stamp_ns):
+        """The acknowledgement of a row."""
+
+        def mine():
+            return [row for row in self.answers if (row.stamp_ns, row.session) == (stamp_ns, self.name)]
+
+        self.wait("an acknowledgement", mine)
+        return mine()[0]
+
+    def begin(self, seed=3):
+        self.enable()
+        self.wait_mode(Mode.ACTIVE)
+        self.say(arm_topics.RESET, encode_reset(self.now_ns(), self.name, seed))
+        self.wait("the reset", lambda: self.modes[-1].seed == seed and self.modes[-1].session == self.name)
+        return self
+
+    def go(self):
+        """Begins to turn the first joint, and returns when it does."""
+        self.place = np.array(self.joints[-1].position)
+        begin = self.place[0]
+        self.driving = self.beating = True
+        self.wait("motion", lambda: abs(self.joints[-1].position[0] - begin) > 0.05)
+        return self
+
+    def _drive(self):
+        step = 0.0
+        while not self._ended.wait(ROW_S):
+            if self.beating:
+                self.say(arm_topics.DEADMAN, encode_header(self.now_ns(), self.name))
+            if self.driving:
+                step = min(step + 0.004, 0.02)
+                self.place[0] += step * np.sign(-self.place[0] if abs(self.place[0]) > 2.5 else 1.0)
+                self.row(self.place)
+
+    def wait_rest(self):
+        """Returns when successive joint states no longer differ."""
+
+        def still():
+            last = [list(each.position) for each in self.joints[-20:]]
+            return len(last) == 20 and np.ptp(np.array(last), axis=0).max() < 1e-6
+
+        with self._news:
+            self.joints.clear()
+        self.wait("rest", still)
+
+
+@pytest.fixture
+def arm(ros_domain):
+    """Starts arm nodes and sessions, and ends them."""
+    from hardware.ros.arm_node import ArmNode
+    from hardware.ros.client import SingleThreadedExecutor, rclpy
+
+    rclpy.init(args=[])
+    made, sessions = [], []
+
+    class Bench:
+        node = None
+
+        def start(self, settings=CONFIG):
+            self.node = ArmNode(settings)
+            executor = SingleThreadedExecutor()
+            made.append((self.node, executor))
+            self.node.start()
+            executor.add_node(self.node)
+            threading.Thread(target=executor.spin, daemon=True).start()
+            return self
+
+        def session(self, name="a"):
+            sessions.append(Session(name))
+            return sessions[-1].connect()
+
+    yield Bench()
+    for session in sessions:
+        session.close()
+    for node, executor in made:
+        node.end()
+        executor.shutdown()
+        node.destroy_node()
+    rclpy.shutdown()
+
+
+def test_it_says_what_it_is_and_shows_its_streams(arm):
+    session = arm.start().session()
+    mode = session.modes[-1]
+    assert (mode.mode, mode.lockstep) == (Mode.INACTIVE, False)
+    assert mode.robot_spec().action.names == NAMES
+    session.wait("a pose", lambda: session.poses)
+    assert list(session.joints[-1].name) == list(NAMES)
+    assert abs(session.joints[-1].header.stamp.sec - session.now_ns() // NS_PER_S) <= 2
+    assert np.linalg.norm(pose(session.poses[-1])[3:]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_an_enabled_arm_moves_and_acknowledges_and_rests_when_disabled(arm):
+    session = arm.start().session().begin().go()
+    session.wait("answers", lambda: len(session.answers) >= 10)
+    assert {row.session for row in session.answers} == {"a"}
+    session.enable(False)
+    assert session.wait_mode(Mode.INACTIVE).reason == "disabled"
+    session.driving = session.beating = False
+    session.wait_rest()
+
+
+def test_diagnostics_tell_rate_and_lateness(arm):
+    session = arm.start().session()
+    session.wait("diagnostics", lambda: session.lines)
+    assert session.lines[-1].name == "arm: /sim"
+    assert {"rate [Hz]", "lateness p99 [us]", "ticks missed in the last second"} <= {
+        each.key for each in session.lines[-1].values
+    }
+
+
+@pytest.mark.parametrize(
+    ("silence", "reason"),
+    [("heartbeat", "no heartbeat from a for 1000 ms"), ("rows", "no usable command from a for 1000 ms")],
+)
+def test_silence_stops_the_arm_and_only_clearing_recovers(arm, silence, reason):
+    session = arm.start().session().begin().go()
+    if silence == "heartbeat":
+        session.beating = False
+    else:
+        session.driving = False
+    assert reason in session.wait_mode(Mode.STOPPED).reason
+    session.driving = session.beating = False
+    session.wait_rest()
+    session.enable()
+    session.wait("a refusal", lambda: "publish on `clear` first" in session.modes[-1].refusal)
+    assert session.modes[-1].mode is Mode.STOPPED
+    session.clear()
+    assert session.wait_mode(Mode.INACTIVE).reason == "cleared by ada"
+    session.begin(seed=4).go()
+
+
+def test_a_stop_is_latched_whoever_pressed_it(arm):
+    session = arm.start().session().begin().go()
+    arm.session("button").stop()
+    assert "the stop was pressed" in session.wait_mode(Mode.STOPPED).reason
+    assert FilterReason(session.answer(session.row(session.place)).reasons) & FilterReason.DISABLED
+    session.driving = session.beating = False
+    session.wait_rest()
+
+
+def test_a_second_publisher_of_commands_stops_the_arm_and_is_named(arm):
+    session = arm.start().session().begin().go()
+    arm.session("b").row(session.place)
+    assert "second publisher of commands: a and b" in session.wait_mode(Mode.STOPPED).reason
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"values": [float("nan")] * 7}, FilterReason.NOT_FINITE),
+        ({"values": [0.0] * 3, "names": NAMES[:3]}, FilterReason.SHAPE),
+        ({"values": [0.0] * 7, "names": (*NAMES[:6], "tail")}, FilterReason.SHAPE),
+    ],
+)
+def test_a_malformed_row_is_refused_with_its_reason(arm, broken, reason):
+    session = arm.start().session().begin()
+    session.beating = True
+    answer = session.answer(session.row(**broken))
+    assert answer.reasons & reason
+    session.wait("the words", lambda: "command of a" in session.modes[-1].refusal)
+
+
+def test_a_row_from_another_time_is_refused_and_the_offset_told(arm):
+    session = arm.start().session().begin()
+    session.beating = True
+    answer = session.answer(session.row([0.0] * 7, stamp_ns=session.now_ns() - 60 * NS_PER_S))
+    assert answer.reasons & FilterReason.CLOCK
+    session.wait("the words", lambda: "synchronise the two clocks" in session.modes[-1].refusal)
+
+
+def test_a_driver_that_raises_is_a_fault(arm):
+    session = arm.start().session().begin().go()
+
+    def cut(action):
+        raise OSError("the wire is cut")
+
+    arm.node._driver.apply = cut
+    assert session.wait_mode(Mode.FAULT).reason == "driver failed to apply a command: OSError: the wire is cut"
+    session.driving = session.beating = False
+    session.wait_rest()
+
+
+def test_an_enabling_from_before_the_node_started_is_not_obeyed(arm, ros_domain):
+    from hardware.ros.client import rclpy
+
+    early = rclpy.create_node("early")
+    topic = arm_topics.ENABLE
+    early.create_publisher(topic.message(), "/sim/enable", topic.qos()).publish(topic.message()(data=True))
+    session = arm.start().session()
+    session.wait("joints", lambda: len(session.joints) > 20)
+    assert session.modes[-1].mode is Mode.INACTIVE
+    early.destroy_node()
+
+
+def test_a_driver_that_cannot_be_connected_is_told_before_anything_is_heard(arm, monkeypatch):
+    from hardware.sim.joint_arm import JointArm
+
+    def refuse(self):
+        raise RobotRLError("nobody answers at 192.168.0.2")
+
+    monkeypatch.setattr(JointArm, "__enter__", refuse)
+    with pytest.raises(RobotRLError, match=r"192\.168\.0\.2"):
+        arm.start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_brakes_the_arm_and_ends_the_node(arm, ros_domain, tmp_path, number):
+    path = tmp_path / "robot.json"
+    path.write_text(json.dumps(CONFIG))
+    command = [sys.executable, "-m", "hardware.ros.arm_node", "--ros-args", "-p", f"config:={path}"]
+    with subprocess.Popen(command, cwd=ROOT, env=ros_domain, stderr=subprocess.PIPE) as process:
+        try:
+            session = arm.session().begin().go()
+            process.send_signal(number)
+            assert session.wait_mode(Mode.INACTIVE).reason == "the arm node ends"
+            assert process.wait(GIVE_UP_S) == 0
+        finally:
+            process.kill()
+    places = np.array([each.position for each in session.joints])[-10:, 0]
+    steps = abs(np.diff(places))
+    assert steps[-1] <= steps[0] + 1e-6
+
+
+def test_settings_that_make_no_sense_end_the_node_with_words(ros_domain, tmp_path):
+    path = tmp_path / "robot.json"
+    path.write_text(json.dumps({"arm": CONFIG["arm"]}))
+    command = [sys.executable, "-m", "hardware.ros.arm_node", "--ros-args", "-p", f"config:={path}"]
+    done = subprocess.run(command, cwd=ROOT, env=ros_domain, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "have no 'limits'" in done.stderr
+    assert "Traceback" not in done.stderr
