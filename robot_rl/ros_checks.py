@@ -31,7 +31,9 @@ def client(environment: Mapping[str, str] = os.environ, ask: Ask | None = None) 
     try:
         facts = ask() if ask else run_probe("robot_rl.doctor", ["--probe", "ros"], PROBE_TIMEOUT_S)
     except ProbeFailed as error:
-        return Finding("ROS 2", Status.WARN, f"its client cannot be loaded: {error}", "make env")
+        # A sourced ROS for another Python is found by name, and fails only when it is loaded.
+        remedy = "export ROBOT_RL_ROS=pip for our own client" if environment.get("ROS_DISTRO") else "make env"
+        return Finding("ROS 2", Status.WARN, f"its client cannot be loaded: {error}", remedy)
     complaints: list[str] = list(facts["problems"])
     what, _, remedy = "".join(complaints[:1]).partition(" Next: ")
     rest = "".join(f"; {each}" for each in complaints[1:])

@@ -47,6 +47,7 @@ def test_a_client_that_crashes_is_a_finding():
         raise ProbeFailed("its process was killed by SIGSEGV")
 
     assert "SIGSEGV" in ros_checks.client({}, crash).detail
+    assert "ROBOT_RL_ROS=pip" in ros_checks.client({"ROS_DISTRO": "humble"}, crash).remedy
 
 
 @pytest.mark.parametrize(
