@@ -92,7 +92,7 @@ def _find(target: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
-        raise BadConfig(f"cannot import {module_name or target!r} of {TARGET} {target}: {error}") from error
+        raise BadConfig(f"cannot import {module_name or target} of {TARGET} {target}: {error}") from error
     if not hasattr(module, name):
         raise BadConfig(f"{module_name} has no {name!r} ({TARGET}: {target})")
     return getattr(module, name)
