@@ -12,18 +12,6 @@ MESSAGES = {
         "std_msgs/Header header\nstring[] joint_names\nfloat64[] displacements\nfloat64[] velocities\nfloat64 duration"
     ),
     "control_msgs/msg/JointTolerance": "string name\nfloat64 position\nfloat64 velocity\nfloat64 acceleration",
-    "control_msgs/msg/JointTrajectoryControllerState": (
-        "std_msgs/Header header\nstring[] joint_names\n"
-        "trajectory_msgs/JointTrajectoryPoint reference\n"
-        "trajectory_msgs/JointTrajectoryPoint feedback\n"
-        "trajectory_msgs/JointTrajectoryPoint error\n"
-        "trajectory_msgs/JointTrajectoryPoint output\n"
-        "trajectory_msgs/MultiDOFJointTrajectoryPoint[] multi_dof_reference\n"
-        "trajectory_msgs/MultiDOFJointTrajectoryPoint[] multi_dof_feedback\n"
-        "trajectory_msgs/MultiDOFJointTrajectoryPoint[] multi_dof_error\n"
-        "trajectory_msgs/MultiDOFJointTrajectoryPoint[] multi_dof_output\n"
-        "float64 speed_scaling_factor"
-    ),
 }
 """Definition text by message type."""
 

@@ -15,7 +15,7 @@ from cyclonedds.idl import IdlStruct
 from cyclonedds.idl import types as idl
 from rosbags.interfaces import Nodetype
 
-from hardware.ros.pip_client.messages import STORE
+from hardware.ros.pip_client.messages import LOCK, STORE
 
 CONTAINERS: Any = idl
 """The same module: its generic classes are subscripted at run time only."""
@@ -43,9 +43,15 @@ def dds_name(name: str) -> str:
     return f"{package}.{kind}.dds_.{short}_"
 
 
-@functools.cache
 def idl_type(name: str) -> type[IdlStruct]:
     """Keyless, final struct of a message type; a service's request and response carry their header in front."""
+    with LOCK:
+        return make_idl_type(name)
+
+
+@functools.cache
+def make_idl_type(name: str) -> type[IdlStruct]:
+    """What `idl_type` returns, made once."""
     members = {field: member_type(description) for field, description in STORE.fielddefs[name][1]}
     if "/srv/" in name:
         members = SERVICE_HEADER | members

@@ -120,15 +120,36 @@ def known_types() -> MessageStore:
 
 STORE = known_types()
 LOCK = threading.RLock()
+"""Held while classes and codecs are made."""
 
 
-@functools.cache
 def message_class(name: str) -> type[Message]:
-    """Class of a message type such as `sensor_msgs/msg/JointState`.
+    """Class of a message type such as `sensor_msgs/msg/JointState`; one class per type, whichever threads ask.
 
     Raises:
         RobotRLError: No such type is known here.
     """
+    with LOCK:
+        return make_message_class(name)
+
+
+def define_message(name: str, text: str) -> type[Message]:
+    """Class of a type that is not known here, such as a vendor's status message.
+
+    Args:
+        name: As `vendor_msgs/msg/Status`.
+        text: Its definition, one `type name` per line.
+    """
+    with LOCK:
+        if name not in STORE.fielddefs:
+            (definition,) = get_types_from_msg(text, name).values()
+            STORE.fielddefs[name] = definition
+        return make_message_class(name)
+
+
+@functools.cache
+def make_message_class(name: str) -> type[Message]:
+    """What `message_class` returns, made once."""
     if name not in STORE.fielddefs:
         package = name.split("/")[0]
         near = sorted(known for known in STORE.fielddefs if known.split("/")[0] == package)
@@ -173,13 +194,19 @@ def wire_property(field: Field) -> property:
     return property(lambda message: to_wire(slot(message)))
 
 
-@functools.cache
 def service_class(name: str) -> type:
     """Class of a service type such as `std_srvs/srv/SetBool`, with `Request` and `Response`.
 
     Raises:
         RobotRLError: No such type is known here.
     """
+    with LOCK:
+        return make_service_class(name)
+
+
+@functools.cache
+def make_service_class(name: str) -> type:
+    """What `service_class` returns, made once."""
     if name not in SERVICES:
         raise RobotRLError(f"Unknown service type {name!r}. Known are {', '.join(sorted(SERVICES))}.")
     parts = {"Request": message_class(f"{name}_Request"), "Response": message_class(f"{name}_Response")}

@@ -1,0 +1,15 @@
+"""A node with an executor in the test's own domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hardware.ros.conformance.spinning import Bench
+
+
+@pytest.fixture
+def bench(ros_domain: dict[str, str]) -> Iterator[Bench]:
+    with Bench(ros_domain) as made:
+        yield made
