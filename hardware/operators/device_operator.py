@@ -162,12 +162,14 @@ class _Episode:
         paused: The operator, or a lost device, asked for a pause.
         settled: The device was seen at rest, so that what it says is meant for this robot now.
         applied: The last command that was executed. Shape (A,).
+        moved: The robot may have been moved since, as in a pause.
     """
 
     in_control: bool = False
     paused: bool = False
     settled: bool = False
     applied: FloatArray | None = None
+    moved: bool = False
 
 
 class DeviceOperator:
@@ -256,15 +258,16 @@ class DeviceOperator:
         self._events.extend(typed.meanings)
         for _ in range(typed.take_over):
             self._pass_control(observation)
-        action = None if reading.problem else self._action(reading, allowed, observation)
         meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
         if meaning.event is OperatorEvent.PAUSE:
             self._pause(observation)
+        action = None if reading.problem else self._action(reading, allowed, observation)
         return OperatorCommand(action, meaning.event, meaning.outcome)
 
     def see_applied(self, applied: FloatArray) -> None:
         """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
         self._episode.applied = applied
+        self._episode.moved = self._episode.moved and self._episode.paused
 
     def _notice(self, reading: Reading) -> None:
         """Losing and finding the device."""
@@ -303,15 +306,14 @@ class DeviceOperator:
 
     def _begin(self, observation: Observation) -> None:
         self._episode.in_control = True
-        self._drive.anchor(observation, self._episode.applied)
+        self._drive.anchor(observation, self._episode.applied, self._episode.moved)
 
     def _pause(self, observation: Observation) -> None:
         self._episode.paused = not self._episode.paused
         self._episode.settled = False
-        # The robot may be moved meanwhile.
-        self._episode.applied = None
+        self._episode.moved = True
         if self._episode.in_control and not self._episode.paused:
-            self._drive.anchor(observation)
+            self._drive.anchor(observation, self._episode.applied, moved=True)
 
     def _action(self, reading: Reading, allowed: bool, observation: Observation) -> FloatArray | None:
         """The action while in control, else None; the first motion takes control where there is no policy."""

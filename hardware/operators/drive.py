@@ -33,19 +33,20 @@ class Drive:
         """A new episode: nothing is known of the last one's switches."""
         self._anchored = False
 
-    def anchor(self, observation: Observation, applied: FloatArray | None = None) -> None:
+    def anchor(self, observation: Observation, applied: FloatArray | None = None, moved: bool = False) -> None:
         """Starts from what the robot was last told, or else from where it is seen to be, at rest.
 
         A switch that neither tells of starts from `first` in an episode, and later stays as it was.
 
         Args:
             observation: This tick's.
-            applied: The last command; None if there was none, or if the robot may have been moved since. Shape (A,).
+            applied: The last command; None if there was none. Shape (A,).
+            moved: The robot may have been moved since; only its switches are taken to be as they were told.
         """
         for index, moving in self._moving:
             if moving.stream is not None:
                 seen = float(observation.values[moving.stream].flat[moving.index])
-                self._target[index] = seen if applied is None else float(applied[index])
+                self._target[index] = seen if applied is None or moved else float(applied[index])
         for index, switch in self._switching:
             if applied is not None:
                 told = float(applied[index])

@@ -87,10 +87,10 @@ class KeyDrive:
         self._held.clear()
         self._drive.forget()
 
-    def anchor(self, observation: Observation, applied: FloatArray | None = None) -> None:
+    def anchor(self, observation: Observation, applied: FloatArray | None = None, moved: bool = False) -> None:
         """Starts at rest, see `Drive.anchor`."""
         self._held.clear()
-        self._drive.anchor(observation, applied)
+        self._drive.anchor(observation, applied, moved)
 
     def press(self, key: str, now_ns: int) -> None:
         """A key of the layout arrived [ns]; a press of the opposite one ends a motion at once."""

@@ -49,6 +49,7 @@ class _Episode:
     message_until_ns: int = 0
     legend_until_ns: int = 0
     applied: FloatArray | None = None
+    moved: bool = False
 
 
 class KeyboardOperator:
@@ -130,14 +131,14 @@ class KeyboardOperator:
         """What was typed since the last tick; never waits."""
         now_ns = self._clock_ns()
         self._read(now_ns, observation)
-        action = self._action(observation, now_ns)
-        if action is not None or self._correcting:
-            self._episode.begun_ns = self._episode.begun_ns or now_ns
-            self._episode.ticks += 1
         meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
         self._episode.outcome = meaning.outcome or self._episode.outcome
         if meaning.event is OperatorEvent.PAUSE:
             self._pause(observation)
+        action = self._action(observation, now_ns)
+        if action is not None or self._correcting:
+            self._episode.begun_ns = self._episode.begun_ns or now_ns
+            self._episode.ticks += 1
         if now_ns - self._episode.shown_ns >= SHOW_PERIOD_NS or meaning.event is not OperatorEvent.NONE:
             self._episode.shown_ns = now_ns
             self._show(observation, now_ns)
@@ -146,6 +147,7 @@ class KeyboardOperator:
     def see_applied(self, applied: FloatArray) -> None:
         """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
         self._episode.applied = applied
+        self._episode.moved = self._episode.moved and self._episode.paused
 
     def note(self, message: str) -> None:
         """A line for the person to see until the next one: filter counters, a prompt."""
@@ -195,7 +197,7 @@ class KeyboardOperator:
         elif key == TAKE_OVER_KEY and self._correcting:
             self._episode.in_control = not self._episode.in_control
             self._episode.message = ""
-            self._drive.anchor(observation, self._episode.applied)
+            self._drive.anchor(observation, self._episode.applied, self._episode.moved)
         elif key in self.layout.controls:
             self._move(key, now_ns, observation)
 
@@ -205,17 +207,16 @@ class KeyboardOperator:
                 self._say("the policy drives; Tab takes control", now_ns)
                 return
             self._episode.in_control = True
-            self._drive.anchor(observation, self._episode.applied)
+            self._drive.anchor(observation, self._episode.applied, self._episode.moved)
         self._episode.moved_ns = now_ns
         if not self._episode.paused:
             self._drive.press(key, now_ns)
 
     def _pause(self, observation: Observation) -> None:
         self._episode.paused = not self._episode.paused
-        # The robot may be moved meanwhile.
-        self._episode.applied = None
+        self._episode.moved = True
         if self._episode.in_control and not self._episode.paused:
-            self._drive.anchor(observation)
+            self._drive.anchor(observation, self._episode.applied, moved=True)
         self._drive.rest()
 
     def _action(self, observation: Observation, now_ns: int) -> FloatArray | None:

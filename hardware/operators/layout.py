@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from robot_rl.types import ActionKind, RobotRLError, RobotSpec
@@ -112,7 +113,7 @@ class Switching:
         return self.second_above is not None and seen > self.second_above
 
 
-Entry = TypeVar("Entry", Moving, Switching)
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -261,5 +262,5 @@ def entry_of(kind: type[Entry], written: Mapping[str, Any]) -> Entry:
     try:
         return kind(**written)
     except TypeError as error:
-        known = ", ".join(each.name for each in fields(kind))
+        known = ", ".join(inspect.signature(kind).parameters)
         raise LayoutError(f"operator.layouts entry {dict(written)} does not fit; it takes {known}") from error

@@ -1,0 +1,237 @@
+"""A person with a leader arm: the robot's joints follow its joints, from the moment that both agree."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+
+from hardware.operators.device_operator import say_on_stderr
+from hardware.operators.key_events import KeyEvents
+from hardware.operators.leader_following import Gap, LeaderFollowing
+from hardware.operators.meanings import SHORT_LEGEND, TAKE_OVER_KEY, Meaning
+from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, RobotSpec
+
+TELL_PERIOD_NS = NS_PER_S // 2
+
+
+class LeaderReading(NamedTuple):
+    """Where the leader is now.
+
+    Attributes:
+        positions: Joint to position; empty while there is a problem.
+        problem: Why it cannot be followed, in words.
+    """
+
+    positions: Mapping[str, float]
+    problem: str = ""
+
+
+class Leader(Protocol):
+    """A leader arm, heard while entered."""
+
+    name: str
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def reading(self) -> LeaderReading:
+        """Where it is now; never waits."""
+
+
+class _Stage(enum.Enum):
+    """What the leader does to the follower."""
+
+    APART = enum.auto()
+    """Nothing."""
+    ALIGNING = enum.auto()
+    """Nothing yet; the person brings it to where the follower is."""
+    FOLLOWED = enum.auto()
+    """The follower goes where it goes."""
+
+
+@dataclass
+class _Episode:
+    """What one episode adds up to.
+
+    Attributes:
+        stage: See there.
+        in_control: The operator drives; while aligning anew, the follower holds still.
+        paused: A pause was asked for.
+        applied: The last command that was executed. Shape (A,).
+        moved: The robot may have been moved since, as in a pause.
+        held: Where the follower waits while the leader is aligned anew. Shape (A,).
+    """
+
+    stage: _Stage = _Stage.APART
+    in_control: bool = False
+    paused: bool = False
+    applied: FloatArray | None = None
+    moved: bool = False
+    held: FloatArray | None = None
+
+
+class LeaderArmOperator:
+    """Drives by a leader arm. A context manager that hears the leader and the keyboard while entered.
+
+    Tab asks for control: it is refused, and how far each joint is off is shown, until leader and follower agree; then
+    the follower ramps from its last command to the leader, and follows. With a policy (`correcting`) Tab also gives
+    back. After a pause both must agree anew. A leader that falls silent gives no action and pauses the robot.
+
+    Args:
+        spec: The robot's.
+        leader: The leader arm.
+        following: How the robot follows it.
+        keys: The keyboard, which labels, pauses, stops and takes over.
+        name: Who drives; recorded with every episode.
+        correcting: Whether a policy drives until the operator takes over.
+        say: Tells the person something.
+    """
+
+    needs_real_time = True
+    """A person cannot follow a simulation that runs as fast as it can."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        leader: Leader,
+        following: LeaderFollowing,
+        keys: KeyEvents,
+        name: str = "leader_arm",
+        correcting: bool = False,
+        say: Callable[[str], None] = say_on_stderr,
+    ) -> None:
+        self.name = name
+        self._spec = spec
+        self._leader = leader
+        self._following = following
+        self._keys = keys
+        self._correcting = correcting
+        self._say = say
+        self._events: collections.deque[Meaning] = collections.deque()
+        self._entered = contextlib.ExitStack()
+        self._episode = _Episode()
+        self._problem = ""
+        self._told_ns = -TELL_PERIOD_NS
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._leader)
+            stack.enter_context(self._keys)
+            self._say(f"{self.name}: {self._leader.name}; {TAKE_OVER_KEY.capitalize()} takes control. {SHORT_LEGEND}")
+            self._entered = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+
+    def reset(self, seed: int) -> None:
+        """Forgets the last episode and what was typed since; a wish to stop is not forgotten."""
+        self._episode = _Episode()
+        # A leader that is still silent is noticed anew, or the policy would drive this episode with nobody to correct.
+        self._problem = ""
+        self._events.extend(self._keys.hear().meanings)
+        self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
+
+    def see_applied(self, applied: FloatArray) -> None:
+        """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
+        self._episode.applied = applied
+        self._episode.moved = self._episode.moved and self._episode.paused
+
+    def poll(self, observation: Observation) -> OperatorCommand:
+        """Where the leader is and what was typed since the last tick; never waits."""
+        reading = self._leader.reading()
+        self._notice(reading)
+        typed = self._keys.hear()
+        self._events.extend(typed.meanings)
+        for _ in range(typed.take_over):
+            self._pass_control()
+        meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
+        if meaning.event is OperatorEvent.PAUSE:
+            self._pause()
+        action = None if reading.problem else self._action(reading.positions, observation)
+        return OperatorCommand(action, meaning.event, meaning.outcome)
+
+    def _notice(self, reading: LeaderReading) -> None:
+        """Losing and hearing the leader again."""
+        if reading.problem and not self._problem:
+            self._say(f"{self.name}: {reading.problem}")
+            self._let_go()
+            waiting = any(each.event is OperatorEvent.PAUSE for each in self._events)
+            if (self._episode.in_control or self._correcting) and not self._episode.paused and not waiting:
+                self._events.appendleft(Meaning(OperatorEvent.PAUSE))
+        elif self._problem and not reading.problem:
+            self._say(f"{self.name}: {self._leader.name} is back" + ("; Space goes on" if self._episode.paused else ""))
+        self._problem = reading.problem
+
+    def _pass_control(self) -> None:
+        episode = self._episode
+        if episode.stage is _Stage.APART and not episode.in_control:
+            episode.stage = _Stage.ALIGNING
+        elif self._correcting or not episode.in_control:
+            if episode.in_control:
+                self._say(f"{self.name}: the policy drives")
+            episode.stage, episode.in_control = _Stage.APART, False
+
+    def _pause(self) -> None:
+        self._episode.paused = not self._episode.paused
+        self._episode.moved = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Leader and follower must agree anew before it follows."""
+        self._episode.held = None
+        if self._episode.in_control:
+            self._episode.stage = _Stage.ALIGNING
+
+    def _action(self, leader: Mapping[str, float], observation: Observation) -> FloatArray | None:
+        """The action while in control, else None."""
+        if self._episode.stage is _Stage.ALIGNING and not self._episode.paused:
+            self._align(leader, observation)
+        if self._episode.stage is _Stage.FOLLOWED:
+            return self._following.action(leader, observation.stamp_ns)
+        return self._hold(leader, observation) if self._episode.in_control else None
+
+    def _align(self, leader: Mapping[str, float], observation: Observation) -> None:
+        """Takes over once leader and follower agree; until then says what is missing."""
+        follower = self._follower(leader, observation)
+        gaps = self._following.gaps(leader, follower)
+        if not gaps:
+            self._following.engage(leader, follower, observation.stamp_ns)
+            self._episode.stage, self._episode.in_control = _Stage.FOLLOWED, True
+            gives_back = f", {TAKE_OVER_KEY.capitalize()} gives back" if self._correcting else ""
+            self._say(f"{self.name}: you drive{gives_back}")
+        elif observation.stamp_ns - self._told_ns >= TELL_PERIOD_NS or observation.stamp_ns < self._told_ns:
+            self._told_ns = observation.stamp_ns
+            self._say(f"{self.name}: not aligned, move the leader: {in_words(gaps)}")
+
+    def _follower(self, leader: Mapping[str, float], observation: Observation) -> FloatArray:
+        """What the follower was last told, or else where it waits or is seen. Shape (A,)."""
+        episode = self._episode
+        if episode.held is not None:
+            return episode.held
+        if episode.applied is not None and not episode.moved:
+            return episode.applied.astype(np.float64)
+        told = episode.applied if episode.applied is not None else self._following.targets(leader)
+        return self._following.seen(observation, told)
+
+    def _hold(self, leader: Mapping[str, float], observation: Observation) -> FloatArray:
+        """The action that holds still until the leader is aligned. Shape (A,), the action's dtype."""
+        if self._episode.held is None:
+            self._episode.held = self._follower(leader, observation)
+        return self._episode.held.astype(self._spec.action.dtype)
+
+
+def in_words(gaps: Sequence[Gap]) -> str:
+    """How far each joint of the leader must still go."""
+    return ", ".join(f"{gap.joint} by {gap.move:+.2f}" for gap in gaps)

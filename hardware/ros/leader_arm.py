@@ -1,0 +1,141 @@
+"""A leader arm whose driver publishes joint states: the operator of `configs/operator/leader_arm.yaml`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from hardware.operators.key_events import KeyEvents
+from hardware.operators.leader_arm import LeaderArmOperator, LeaderReading
+from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
+from hardware.operators.terminal import RawTerminal
+from hardware.ros.background_node import BackgroundNode
+from hardware.ros.stream_reader import StreamReader
+from hardware.ros.streams import StreamConfig
+from hardware.ros.topic_checks import Wanted, missing_publishers
+from robot_rl.types import RobotRLError, RobotSpec
+
+WAIT_S = 0.02
+SETTING = "operator.topic"
+
+
+class LeaderMissing(RobotRLError):
+    """No leader arm can be heard."""
+
+
+class LeaderTopic:
+    """A leader arm heard on a topic of JointState; a context manager that joins the graph while entered.
+
+    Args:
+        topic: Full name.
+        joints: Those that are needed, as the leader's driver names them.
+        max_age_s: Oldest state still safe to follow [s].
+        connect_s: How long the leader may take to appear [s].
+
+    Raises:
+        RobotYamlError: The settings make no sense.
+    """
+
+    def __init__(self, topic: str, joints: Sequence[str], max_age_s: float, connect_s: float) -> None:
+        stream = {"kind": "joints", "topic": topic, "joints": list(joints), "max_age_s": max_age_s, "dtype": "float64"}
+        self.name = f"leader arm on {topic}"
+        self._connect_s = connect_s
+        self._news = threading.Condition()
+        self._reader = StreamReader(StreamConfig.parse("leader", stream), topic, self._news)
+        self._link: BackgroundNode | None = None
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Joins the graph; returns when the leader is heard.
+
+        Raises:
+            LeaderMissing: Says what is there instead.
+        """
+        from hardware.ros import client
+
+        with ExitStack() as stack:
+            self._link = stack.enter_context(BackgroundNode(f"robot_rl_leader_{os.getpid()}"))
+            qos = client.QoSProfile(
+                history=client.HistoryPolicy.KEEP_LAST, depth=5, reliability=client.ReliabilityPolicy.BEST_EFFORT
+            )
+            message = client.message(self._reader.stream.message_type)
+            self._link.node.create_subscription(message, self._reader.topic, self._reader.take, qos)
+            self._link.spin()
+            self._await_leader()
+            self._entered = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the graph."""
+        self._link = None
+        self._entered.close()
+
+    def reading(self) -> LeaderReading:
+        """See `Leader`."""
+        problem = self._problem()
+        newest = self._reader.newest
+        if problem is not None or newest is None:
+            return LeaderReading({}, f"cannot be followed: {self._reader.topic}: {problem}")
+        return LeaderReading(dict(zip(self._reader.stream.joints, newest[1].tolist(), strict=True)))
+
+    def _problem(self) -> str | None:
+        link = self._link
+        if link is None:
+            return "not connected"
+        if link.failure is not None:
+            return f"its node failed: {link.failure!r}; start the command again"
+        return self._reader.doubt(link.now_ns())
+
+    def _await_leader(self) -> None:
+        assert self._link is not None
+        stream = self._reader.stream
+        wanted = Wanted(SETTING, self._reader.topic, stream.message_type)
+        until_s = time.monotonic() + self._connect_s
+        while True:
+            problem = missing_publishers(self._link.node, wanted) or self._problem()
+            if problem is None:
+                return
+            if time.monotonic() > until_s:
+                raise LeaderMissing(f"no leader arm after {self._connect_s:g} s: {problem}")
+            with self._news:
+                self._news.wait(WAIT_S)
+
+
+def leader_arm_operator(
+    spec: RobotSpec,
+    layouts: Mapping[str, Any],
+    topic: str,
+    align_within: float = 0.1,
+    ramp_s: float = 0.4,
+    max_age_s: float = 0.1,
+    connect_s: float = 5.0,
+    name: str = "leader_arm",
+    correcting: bool = False,
+) -> LeaderArmOperator:
+    """An operator with a leader arm and the keyboard.
+
+    Args:
+        spec: The robot's, whose action must be positions.
+        layouts: Robot name to what follows which joint; see `LeaderLayout.for_spec`.
+        topic: Full name of the leader's joint states.
+        align_within: Largest difference between leader and follower at which control may be taken over, action units.
+        ramp_s: Over which the difference that remains is taken back [s].
+        max_age_s: Oldest state of the leader still safe to follow [s].
+        connect_s: How long the leader may take to appear [s].
+        name: Who drives; recorded with every episode.
+        correcting: Whether a policy drives until the operator takes over.
+
+    Raises:
+        LayoutError: The layout does not fit the robot.
+    """
+    layout = LeaderLayout.for_spec(spec, layouts)
+    following = LeaderFollowing(spec, layout, align_within, ramp_s)
+    leader = LeaderTopic(topic, layout.joints, max_age_s, connect_s)
+    return LeaderArmOperator(spec, leader, following, KeyEvents(RawTerminal()), name, correcting)
