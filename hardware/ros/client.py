@@ -92,7 +92,7 @@ def problems() -> list[str]:
 
 if BACKEND == "rclpy" and not TYPE_CHECKING:
     import rclpy
-    from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+    from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
     from rclpy.clock import Clock, ClockType
     from rclpy.context import Context
     from rclpy.duration import Duration
@@ -129,7 +129,11 @@ if BACKEND == "rclpy" and not TYPE_CHECKING:
 
 elif BACKEND == "pip" or TYPE_CHECKING:
     from hardware.ros.pip_client import api as rclpy
-    from hardware.ros.pip_client.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+    from hardware.ros.pip_client.callback_groups import (
+        CallbackGroup,
+        MutuallyExclusiveCallbackGroup,
+        ReentrantCallbackGroup,
+    )
     from hardware.ros.pip_client.context import Context, SignalHandlerOptions
     from hardware.ros.pip_client.endpoints import PublisherEventCallbacks, SubscriptionEventCallbacks
     from hardware.ros.pip_client.exceptions import ExternalShutdownException
@@ -168,6 +172,7 @@ if BACKEND is not None:
 
 __all__ = [
     "BACKEND",
+    "CallbackGroup",
     "Clock",
     "ClockType",
     "Context",
