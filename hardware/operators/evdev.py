@@ -28,7 +28,6 @@ BTN_SOUTH = 0x130
 """Every gamepad has it, see Documentation/input/gamepad.rst."""
 
 ABS_COUNT = 0x40
-NAME_BYTES = 256
 _READ = 2
 """Direction bits of an ioctl request that reads."""
 
@@ -106,13 +105,6 @@ def _bits(words: str) -> frozenset[int]:
     return frozenset(
         place * width + bit for place, value in enumerate(values) for bit in range(width) if value >> bit & 1
     )
-
-
-def device_name(fd: int) -> str:
-    """The name an open device gives itself (EVIOCGNAME)."""
-    buffer = bytearray(NAME_BYTES)
-    fcntl.ioctl(fd, read_request(0x06, NAME_BYTES), buffer)
-    return buffer.split(b"\0", 1)[0].decode(errors="replace")
 
 
 def axis_ranges(fd: int) -> dict[int, AxisRange]:

@@ -122,7 +122,9 @@ def connect_gamepad(device: str | None = None, root: Path = Path("/")) -> Connec
         DeviceMissing: There is none, or this user may not read it.
     """
     nodes = list(evdev.input_nodes(root))
-    found = [node for node in nodes if (node.is_gamepad if device is None else str(node.path) == device)]
+    # A name under /dev/input/by-id stays the same from one boot to the next.
+    wanted = Path(device).resolve() if device else None
+    found = [node for node in nodes if (node.is_gamepad if wanted is None else node.path == wanted)]
     if not found:
         there = ", ".join(f"{node.path} ({node.name})" for node in nodes) or "no input device at all"
         raise DeviceMissing(f"no gamepad {device or 'under /dev/input'}: plug one in; there is {there}")

@@ -141,7 +141,8 @@ def connect_spacemouse(device: str | None = None, root: Path = Path("/")) -> Con
         DeviceMissing: There is none, or this user may not read it.
     """
     nodes = list(hid_nodes(root))
-    found = [node for node in nodes if (node.is_spacemouse if device is None else str(node.path) == device)]
+    wanted = Path(device).resolve() if device else None
+    found = [node for node in nodes if (node.is_spacemouse if wanted is None else node.path == wanted)]
     if not found:
         there = ", ".join(f"{node.path} ({node.name})" for node in nodes) or "no HID device at all"
         raise DeviceMissing(f"no SpaceMouse {device or 'under /dev/hidraw*'}: plug one in; there is {there}")

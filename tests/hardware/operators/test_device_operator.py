@@ -278,6 +278,24 @@ def test_taking_over_is_continuous_wherever_the_arm_is_and_whatever_the_stick_do
             last = action[0]
 
 
+def test_taking_over_starts_from_the_last_command():
+    person = holder(ARM, (0.5, -0.25, 0.0), correcting=True)
+    person.operator.see_applied(np.array([0.6, -0.2, 1.0]))
+    assert person.poll("b").action == pytest.approx([0.6, -0.2, 1.0])
+
+
+def test_after_a_pause_the_arm_is_where_it_is_seen_and_the_gripper_as_it_was_told():
+    person = holder(ARM, (0.5, -0.25, 0.0), correcting=True)
+    person.poll("b")
+    person.operator.see_applied(np.array([0.6, -0.2, 1.0]))
+    person.poll("start")
+    person.operator.see_applied(np.array([0.6, -0.2, 1.0]))
+    person.place[:2] = -1.0, 1.0
+    command = person.poll("start")
+    assert command.event is PAUSE
+    assert command.action == pytest.approx([-1.0, 1.0, 1.0])
+
+
 def test_without_a_policy_the_take_over_button_does_not_let_go():
     person = holder()
     person.poll(lb=1.0)

@@ -25,7 +25,6 @@ KEYBOARD_KEYS = "1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffff
 @pytest.mark.parametrize(
     ("request_number", "known"),
     [
-        (evdev.read_request(0x06, 256), 0x81004506),
         (evdev.read_request(0x20 + evdev.EV_ABS, 8), 0x80084523),
         (evdev.read_request(0x40 + evdev.ABS_X, evdev.ABSINFO.size), 0x80184540),
     ],
@@ -47,6 +46,29 @@ def test_a_gamepad_is_told_from_a_keyboard_by_what_sysfs_says(tmp_path):
 
 def test_a_machine_without_input_devices_has_none(tmp_path):
     assert list(evdev.input_nodes(tmp_path)) == []
+
+
+class Kernel:
+    """Answers the requests of one device, as linux/drivers/input/evdev.c does."""
+
+    def __init__(self, ranges):
+        self.ranges = ranges
+
+    def ioctl(self, fd, request, buffer):
+        number, size = request & 0xFF, request >> 16 & 0x3FFF
+        assert size == len(buffer)
+        if number == 0x20 + evdev.EV_ABS:
+            for code in self.ranges:
+                buffer[code // 8] |= 1 << code % 8
+        else:
+            minimum, maximum = self.ranges[number - 0x40]
+            buffer[:] = struct.pack("@6i", 7, minimum, maximum, 16, 128, 0)
+
+
+def test_the_kernel_is_asked_for_every_axis_and_its_range(monkeypatch):
+    ranges = {0: (-32768, 32767), 2: (0, 1023), 17: (-1, 1), 63: (0, 9)}
+    monkeypatch.setattr(evdev.fcntl, "ioctl", Kernel(ranges).ioctl)
+    assert evdev.axis_ranges(3) == ranges
 
 
 def test_records_are_read_whole_and_a_torn_one_is_left_out():

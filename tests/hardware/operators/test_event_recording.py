@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from hardware.operators.device_events import DeviceMissing, DeviceReader
+from hardware.operators.device_events import Connection, DeviceMissing, DeviceReader
 from hardware.operators.event_recording import EventRecording, RecordedEvents, device_source, record
-from hardware.operators.record_events import main
-from hardware.operators.spacemouse import connect_spacemouse, play_spacemouse
+from hardware.operators.record_events import KINDS, Recordable, main
+from hardware.operators.spacemouse import SpaceMouseDecoder, connect_spacemouse, play_spacemouse
 from robot_rl.types import RobotRLError
 from tests.hardware.operators.device_fakes import PluggedStream
 from tests.hardware.operators.test_device_events import wait_for
@@ -61,6 +61,19 @@ def test_a_file_that_is_no_recording_is_refused_before_anything_is_opened(tmp_pa
     (tmp_path / "file").write_text(text)
     with pytest.raises(RobotRLError, match=message):
         device_source("spacemouse", str(tmp_path / "file"), connect_spacemouse, play_spacemouse)
+
+
+def test_the_recorder_saves_what_the_device_says_until_it_is_unplugged(tmp_path, monkeypatch, capsys):
+    stream = PluggedStream("Puck")
+    stream.say(PUSH)
+    stream.say(REST)
+    stream.plug.close()
+    connect = Recordable(lambda device: Connection(stream, SpaceMouseDecoder()), lambda connection: {})
+    monkeypatch.setitem(KINDS, "spacemouse", connect)
+    assert main(["spacemouse", str(tmp_path / "out"), "--seconds", "60"]) == 0
+    saved = EventRecording.load(tmp_path / "out", "spacemouse")
+    assert [each.data for each in saved.records] == [PUSH, REST]
+    assert capsys.readouterr().out == f"Puck: 2 reads in {tmp_path / 'out'}\n"
 
 
 def test_recording_without_a_device_says_so_in_one_line(tmp_path, capsys):

@@ -8,16 +8,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.operators import gamepad
+from hardware.operators import evdev, gamepad
 from hardware.operators.device_events import DeviceMissing, DeviceReader
 from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.evdev import AxisRange
 from hardware.operators.event_recording import EventRecording
-from hardware.operators.gamepad import GamepadDecoder, connect_gamepad, gamepad_operator
+from hardware.operators.gamepad import GamepadDecoder, about_gamepad, connect_gamepad, gamepad_operator
 from hardware.operators.layout import Layout, LayoutError
 from robot_rl.types import OperatorEvent, Outcome
 from tests.hardware.operators.device_fakes import METAWORLD, Holder, Socket
-from tests.hardware.operators.test_evdev import KEYBOARD_KEYS, XBOX_AXES, XBOX_KEYS, device
+from tests.hardware.operators.test_evdev import KEYBOARD_KEYS, XBOX_AXES, XBOX_KEYS, Kernel, device
 
 RECORDING = EventRecording.load(Path(__file__).parent / "recordings" / "gamepad.events", "gamepad")
 CONFIG = yaml.safe_load((Path(__file__).parents[3] / "configs/operator/gamepad.yaml").read_text())["operator"]
@@ -101,6 +101,19 @@ def test_a_gamepad_that_may_not_be_read_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(DeviceMissing, match=r"event3 \(Pad\) may not be read: sudo usermod -aG input"):
         connect_gamepad(root=tmp_path)
+
+
+def test_a_gamepad_is_opened_with_its_own_ranges_also_by_a_link_to_it(tmp_path, monkeypatch):
+    file = device(tmp_path, 3, "Pad", XBOX_KEYS, XBOX_AXES)
+    device(tmp_path, 4, "Another", XBOX_KEYS, XBOX_AXES)
+    monkeypatch.setattr(evdev.fcntl, "ioctl", Kernel({0: (0, 255), 1: (0, 255)}).ioctl)
+    (tmp_path / "pad").symlink_to(file)
+    for chosen in (None, str(file), str(tmp_path / "pad")):
+        connection = connect_gamepad(chosen, root=tmp_path)
+        assert connection.stream.name == "Pad"
+        assert controls(connection.decoder, event(ABS, 0, 255)) == {"left_x": 1.0}
+        assert about_gamepad(connection) == {"axes": {"0": [0, 255], "1": [0, 255]}}
+        connection.stream.close()
 
 
 def test_a_file_that_answers_no_request_is_no_gamepad(tmp_path):

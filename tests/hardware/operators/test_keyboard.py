@@ -285,6 +285,12 @@ def test_tab_takes_over_and_gives_back():
     assert list(person.poll(b"\t").action) == [50, 60]
 
 
+def test_tab_takes_over_from_the_last_command():
+    person = Person(PUSHT, place=(100, 200), correcting=True)
+    person.operator.see_applied(np.array([110, 190], dtype=np.float32))
+    assert list(person.poll(b"\t").action) == [110, 190]
+
+
 def test_without_a_policy_tab_does_not_let_go():
     person = Person(PUSHT, place=(100, 200))
     person.poll(b"d")
