@@ -17,7 +17,7 @@ LOOPBACK = """<CycloneDDS><Domain>
 <AllowMulticast>false</AllowMulticast><MaxMessageSize>65500B</MaxMessageSize><FragmentSize>4000B</FragmentSize></General>
 <Discovery><LeaseDuration>5s</LeaseDuration><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>40</MaxAutoParticipantIndex>
 <Peers><Peer address="127.0.0.1"/></Peers></Discovery>
-<Internal><SocketReceiveBufferSize {least}max="8MB"/></Internal>
+<Internal><WriterLingerDuration>200ms</WriterLingerDuration><SocketReceiveBufferSize {least}max="8MB"/></Internal>
 </Domain></CycloneDDS>"""
 DOMAINS = range(1, 101)
 """Above 101 the ports run into those that Linux gives to outgoing connections."""

@@ -36,8 +36,7 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         for program in self._programs:
-            program.kill()
-            program.communicate()
+            stop(program)
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown()
@@ -67,3 +66,13 @@ class Bench:
         )
         self._programs.append(started)
         return started
+
+
+def stop(program: subprocess.Popen[str]) -> None:
+    """End a program so that it can say goodbye; kill it if it does not."""
+    program.terminate()
+    try:
+        program.communicate(timeout=GIVE_UP_S)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        program.communicate()
