@@ -99,6 +99,7 @@ class ArmLoop:
         self._row_refused_at_ns: int | None = None
         self._pending: _PendingReset | None = None
         self._seen: Observation | None = None
+        self._stands_at_ns = 0
         self._clock_offset_ns: int | None = None
         self._ticked_at_ns: int | None = None
         self._commanding = self._broken = False
@@ -121,6 +122,7 @@ class ArmLoop:
     def begin(self, now_ns: int, robot_ns: int) -> None:
         """Says what the node is; a simulator whose time stands still is laid out, so that there is something to see."""
         if self._settings.lockstep:
+            self._stands_at_ns = robot_ns
             with self._faults(now_ns):
                 self._driver.reset(0)
         self._observe(now_ns, robot_ns)
@@ -267,7 +269,7 @@ class ArmLoop:
         taken = self._rows.take(mail.values, mail.stamp_ns, self._seen)
         executed = taken.applied
         if self._rows.stamp_ns != before_ns:
-            self._commanding = True
+            self._commanding, self._stands_at_ns = True, mail.stamp_ns
             self.counters.commands += 1
             with self._faults(now_ns):
                 executed = self._driver.apply(taken.applied)
@@ -285,8 +287,11 @@ class ArmLoop:
     # The driver
 
     def _observe(self, now_ns: int, robot_ns: int) -> Observation | None:
-        """What the driver shows, published; None while it shows nothing fresh."""
-        observation = None
+        """What the driver shows, published; None while it shows nothing fresh.
+
+        In lockstep the time is that of the last row or reset, so that whoever sent it knows what belongs to it.
+        """
+        observation, robot_ns = None, self._stands_at_ns if self._settings.lockstep else robot_ns
         with self._faults(now_ns):
             observation = self._driver.observe(now_ns, robot_ns)
         if observation is not None:
@@ -355,7 +360,7 @@ class ArmLoop:
             self._driver.reset(mail.seed)
             episode = self._about.episode + 1
             self._about = dataclasses.replace(self._about, episode=episode, seed=mail.seed, refusal="")
-            self._commanding = False
+            self._commanding, self._stands_at_ns = False, mail.stamp_ns
             self._observe(now_ns, robot_ns)
             self._restart(now_ns)
 

@@ -27,10 +27,11 @@ class RowMail(NamedTuple):
 
 
 class ResetMail(NamedTuple):
-    """A session asks for the start of an episode."""
+    """A session asks for the start of an episode; in lockstep, what is seen then has its stamp."""
 
     session: str
     seed: int
+    stamp_ns: int = 0
 
 
 class BadMail(NamedTuple):
@@ -46,7 +47,7 @@ class Outlet(Protocol):
     """Where an arm loop's messages go."""
 
     def show(self, observation: Observation) -> None:
-        """Publishes every stream whose sample is new."""
+        """Publishes every stream whose sample is new; in lockstep every one."""
 
     def acknowledge(self, row: Row) -> None:
         """Says what is done for a row."""

@@ -111,10 +111,10 @@ class ArmNode(Node):
     # Out
 
     def show(self, observation: Observation) -> None:
-        """Publishes every stream whose sample is new."""
+        """Publishes every stream whose sample is new; in lockstep every one, for those who came later."""
         for name, out in self._streams.items():
             captured_ns = observation.stamp_ns - observation.age_ns[name]
-            if captured_ns != self._shown_ns[name]:
+            if self.settings.lockstep or captured_ns != self._shown_ns[name]:
                 self._shown_ns[name] = captured_ns
                 value = observation.values[name]
                 out.publisher.publish(arm_topics.encode_stream(out.topic, captured_ns, out.names, value))
@@ -181,7 +181,7 @@ class ArmNode(Node):
         except BadMessage as error:
             self._put(BadMail(str(error)))
             return
-        self._put(ResetMail(session, seed))
+        self._put(ResetMail(session, seed, decode_header(heard)[0]))
 
     # Plumbing
 

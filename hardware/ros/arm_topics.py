@@ -6,7 +6,8 @@ bag holds can be read as well.
 Every stream of the driver's spec is published under its own name, `joint_position` under `joint_states`. A stream
 `tool_pose` of 7 numbers is a PoseStamped (x y z qx qy qz qw), an image an Image (rgb8), anything else a JointState
 whose `name` are the spec's names (empty where it has none) and whose `position` are the numbers in C order. Stamps are
-capture times. In lockstep what belongs to a row comes in the order streams, judgement, acknowledgement.
+capture times. In lockstep time stands still: what a row or reset leads to has its stamp until the next one, and comes
+in the order streams, judgement, acknowledgement.
 """
 
 from __future__ import annotations

@@ -435,6 +435,15 @@ def test_in_lockstep_every_row_is_one_step_shown_and_judged_before_it_is_acknowl
     assert bench.arm.x == 2.5
 
 
+def test_in_lockstep_what_is_shown_has_the_stamp_of_its_row_until_the_next():
+    bench = lockstep()
+    bench.hear(RowMail(5, "a", np.array([0.5], np.float32)))
+    bench.tick(2)
+    assert [each.stamp_ns for each in bench.shown[-3:]] == [5, 5, 5]
+    bench.hear(ResetMail("a", 3, 9))
+    assert bench.shown[-1].stamp_ns == 9
+
+
 def test_in_lockstep_time_between_rows_means_nothing():
     bench = lockstep()
     bench.row([0.5])
