@@ -20,6 +20,7 @@ from hardware.ros.client import (
     rclpy,
 )
 from hardware.ros.rotation import turned
+from robot_rl.types import RobotRLError
 
 FLOATS = "std_msgs/msg/Float64MultiArray"
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
@@ -244,3 +245,23 @@ class ArmNodeOnTopics(OnTopics):
     def __exit__(self, *error: object) -> None:
         self.node.end()
         super().__exit__(*error)
+
+
+def until_refused(act: Callable[[], object]) -> None:
+    """Acts until it is refused: what a topic says takes a moment to arrive."""
+    until_s = time.monotonic() + 10.0
+    while time.monotonic() < until_s:
+        act()
+        time.sleep(0.01)
+
+
+def until_allowed(act: Callable[[], object]) -> object:
+    """Acts until it is not refused any more."""
+    until_s = time.monotonic() + 10.0
+    while True:
+        try:
+            return act()
+        except RobotRLError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,208 @@
+"""Each adapter makes exactly the message that its vendor's controller understands; no network is needed for that."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardware.ros.command_adapters import make_adapter
+from hardware.ros.gripper import ActionGripper, GripperConfig
+from hardware.ros.robot_config import RobotConfig
+from hardware.ros.rotation import from_vector, rotation_between, turned
+from hardware.ros.streams import RobotYamlError
+from robot_rl.types import RobotRLError
+
+pytest.importorskip("rosbags")
+client = pytest.importorskip("hardware.ros.client")
+
+S = 1_000_000_000
+POSE = np.array([0.4, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0])
+AXES = ["x", "y", "z", "rx", "ry", "rz"]
+
+
+def joint_robot(command, gripper=None, names=("pan", "lift")):
+    return RobotConfig.parse(
+        name="arm",
+        namespace="/arm",
+        control_hz=20.0,
+        streams={"q": {"kind": "joints", "topic": "joint_states", "joints": ["pan", "lift"], "max_age_s": 0.05}},
+        action={
+            "names": [*names, *(["gripper"] if gripper else [])],
+            "unit": ["rad"] * (len(names) + bool(gripper)),
+            "kinds": ["position"] * (len(names) + bool(gripper)),
+            "low": 0.0,
+            "high": 1.0,
+        },
+        command=command,
+        gripper=gripper,
+    )
+
+
+def tool_robot(command):
+    return RobotConfig.parse(
+        name="arm",
+        namespace="/arm",
+        control_hz=50.0,
+        streams={"tool": {"kind": "pose", "topic": "tool_pose", "max_age_s": 0.05}},
+        action={"names": AXES, "unit": ["1"] * 6, "kinds": ["rate"] * 6},
+        command=command,
+    )
+
+
+def cartesian(**changes):
+    settings = {"pose_stream": "tool", "frame_id": "base", "leash_m": 0.05, "leash_rad": 0.2, **changes}
+    return make_adapter(tool_robot({"adapter": "cartesian_pose", "topic": "target_pose", **settings}), client.message)
+
+
+def target_of(message):
+    place, turn = message.pose.position, message.pose.orientation
+    return np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
+
+
+def test_joint_forward_sends_numbers_in_the_controllers_order():
+    adapter = make_adapter(
+        joint_robot({"adapter": "joint_forward", "topic": "commands", "joints": ["lift", "pan"]}), client.message
+    )
+    assert adapter.outlet == ("/arm/commands", "std_msgs/msg/Float64MultiArray")
+    assert adapter.names == ("lift", "pan")
+    message, applied = adapter.command(np.array([0.2, 0.1]), {}, 0)
+    assert list(message.data) == [0.2, 0.1]
+    assert applied.tolist() == [0.2, 0.1]
+    assert adapter.rest(0) is None
+
+
+def test_joint_trajectory_is_one_point_a_little_ahead_with_names():
+    adapter = make_adapter(
+        joint_robot({"adapter": "joint_trajectory", "topic": "jt", "horizon_s": 0.06}), client.message
+    )
+    message, _ = adapter.command(np.array([0.1, 0.2]), {}, 5 * S)
+    assert list(message.joint_names) == ["pan", "lift"]
+    (point,) = message.points
+    assert list(point.positions) == [0.1, 0.2]
+    assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 60_000_000)
+    # A stamp of zero is "at once"; any other would be compared with the robot's clock.
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+
+
+def test_a_cartesian_target_adds_displacements_up_from_where_the_arm_was_seen():
+    adapter = cartesian()
+    adapter.start({"tool": POSE})
+    adapter.command(np.array([0.01, 0, 0, 0, 0, 0.0]), {"tool": POSE}, S)
+    message, applied = adapter.command(np.array([0.01, -0.02, 0, 0, 0, 0.1]), {"tool": POSE}, S)
+    np.testing.assert_allclose(target_of(message)[:3], [0.42, -0.02, 0.3])
+    np.testing.assert_allclose(rotation_between(POSE[3:], target_of(message)[3:]), [0, 0, 0.1], atol=1e-12)
+    np.testing.assert_allclose(applied, [0.01, -0.02, 0, 0, 0, 0.1])
+    assert message.header.frame_id == "base"
+    assert message.header.stamp.sec == 1
+
+
+def test_a_held_arm_does_not_store_up_motion():
+    adapter = cartesian(leash_m=0.05, leash_rad=0.2)
+    adapter.start({"tool": POSE})
+    for _ in range(100):
+        message, applied = adapter.command(np.array([0.02, 0, 0, 0.15, 0, 0]), {"tool": POSE}, S)
+    assert np.linalg.norm(target_of(message)[:3] - POSE[:3]) <= 0.05
+    assert np.linalg.norm(rotation_between(POSE[3:], target_of(message)[3:])) <= 0.2
+    np.testing.assert_array_equal(applied, np.zeros(6))
+    _, back = adapter.command(np.array([-0.02, 0, 0, -0.15, 0, 0]), {"tool": POSE}, S)
+    np.testing.assert_allclose(back, [-0.02, 0, 0, -0.15, 0, 0])
+
+
+def test_a_cartesian_target_is_never_sent_before_it_was_anchored():
+    with pytest.raises(RobotRLError, match="never anchored"):
+        cartesian().command(np.zeros(6), {"tool": POSE}, S)
+
+
+def test_a_pose_stream_that_is_none_is_named():
+    with pytest.raises(RobotYamlError, match=r"pose_stream is 'hand'.*there is 'tool'"):
+        cartesian(pose_stream="hand")
+
+
+def test_servo_is_told_a_velocity_with_the_time_of_now_and_zero_at_rest():
+    settings = {"adapter": "servo_twist", "topic": "/servo_node/delta_twist_cmds", "frame_id": "link0"}
+    adapter = make_adapter(tool_robot(settings), client.message)
+    message, applied = adapter.command(np.array([0.001, 0, 0, 0, 0, -0.002]), {}, 7 * S)
+    assert adapter.outlet.topic == "/servo_node/delta_twist_cmds"
+    assert message.twist.linear.x == pytest.approx(0.05)
+    assert message.twist.angular.z == pytest.approx(-0.1)
+    assert (message.header.stamp.sec, message.header.frame_id) == (7, "link0")
+    assert applied[0] == 0.001
+    rest = adapter.rest(8 * S)
+    assert (rest.twist.linear.x, rest.twist.angular.z, rest.header.stamp.sec) == (0.0, 0.0, 8)
+
+
+GRIPPER = {"action": "gripper", "topic": "/grip", "open": 0.08, "closed": 0.0}
+
+
+def gripper_of(**changes):
+    settings = joint_robot({"adapter": "joint_forward", "topic": "c"}, {**GRIPPER, **changes})
+    return GripperConfig.parse(settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("float64", {}), ("float64_array", {}), ("joint_trajectory", {"joint": "finger", "horizon_s": 0.1})],
+)
+def test_a_gripper_on_a_topic_gets_its_drivers_position(kind, more):
+    gripper = gripper_of(kind=kind, **more)
+    positions = []
+    for value in (0.0, 0.25, 1.0):
+        message = gripper.message(value, client.message)
+        if kind == "joint_trajectory":
+            assert list(message.joint_names) == ["finger"]
+            positions.append(message.points[0].positions[0])
+        else:
+            positions.append(message.data if kind == "float64" else message.data[0])
+    assert positions == pytest.approx([0.08, 0.06, 0.0])
+
+
+class FakeActionClient:
+    """A GripperCommand server's client."""
+
+    def __init__(self):
+        self.goals = []
+
+    def wait_for_server(self, timeout_sec):
+        return True
+
+    def send_goal_async(self, goal):
+        self.goals.append((goal.command.position, goal.command.max_effort))
+
+
+class Goal:
+    """`GripperCommand.Goal`."""
+
+    def __init__(self):
+        self.command = client.message("control_msgs/msg/GripperCommand")()
+
+
+def test_a_gripper_action_gets_a_goal_only_when_it_changes():
+    server = FakeActionClient()
+    gripper = ActionGripper(gripper_of(kind="action", max_effort=20.0), server, Goal)
+    for value in (0.0, 0.0, 1.0, 1.0, 1.0, 0.0):
+        gripper.send(value)
+    assert server.goals == [(0.08, 20.0), (0.0, 20.0), (0.08, 20.0)]
+
+
+def test_a_gripper_action_without_rclpy_says_what_to_do():
+    with pytest.raises(RobotRLError, match=r"needs? rclpy: run arm_node where ROS 2 is installed.*float64_array"):
+        ActionGripper.on(None, gripper_of(kind="action", max_effort=20.0), "pip")
+
+
+vectors = st.lists(st.floats(-3.0, 3.0), min_size=3, max_size=3).map(np.array)
+
+
+@given(vectors, vectors)
+def test_turning_by_the_rotation_between_two_orientations_leads_from_one_to_the_other(one, other):
+    start, end = from_vector(one), from_vector(other)
+    reached = turned(start, rotation_between(start, end))
+    assert abs(abs(float(np.dot(reached, end))) - 1.0) < 1e-9
+
+
+@given(vectors)
+def test_a_rotation_vector_survives_the_way_through_a_quaternion(vector):
+    angle = np.linalg.norm(vector)
+    if angle >= np.pi:
+        return
+    identity = np.array([0.0, 0.0, 0.0, 1.0])
+    np.testing.assert_allclose(rotation_between(identity, from_vector(vector)), vector, atol=1e-9)

@@ -1,0 +1,220 @@
+"""`RosRobot` straight on vendors' topics: each yaml's driver side against a fake of that vendor, with behaviour."""
+
+import copy
+import functools
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("hardware.ros.client")
+
+from hardware.contract import check_robot
+from hardware.ros.client import message
+from hardware.ros.node_config import build
+from hardware.ros.robot_config import StatusCondition
+from hardware.ros.status import MotionRefused, status_message
+from hardware.ros.tick_clock import NotRealTime
+from robot_rl.clock import MonotonicClock
+from robot_rl.operate import CollectSettings
+from robot_rl.settings import compose, to_dataclass
+from robot_rl.types import RobotRLError, StaleSensor
+from tests.hardware.ros.arms_on_topics import FLOATS, FakeArm, FakeTool, Latched, until_allowed, until_refused
+
+PATIENCE_S = 0.4
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
+
+
+@functools.cache
+def _driver(name):
+    settings = to_dataclass(compose("collect", [f"robot=ros/{name}", "dataset=unused"]), CollectSettings)
+    return settings.arm["driver"]
+
+
+def driver_of(name, **changes):
+    """Settings of a yaml's driver, ours to change; patient, because a test machine is no robot's computer."""
+    settings = copy.deepcopy(_driver(name))
+    for stream in settings["streams"].values():
+        stream["max_age_s"] = PATIENCE_S
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        section = settings
+        for key in way:
+            section = section[key]
+        section[last] = value
+    return settings
+
+
+def joints_of(settings):
+    return list(settings["streams"]["joint_position"]["joints"])
+
+
+def ur_status(arm):
+    """UR's two latched topics, saying that all is well."""
+    conditions = [StatusCondition.parse(*item) for item in _driver("ur5e")["status"].items()]
+    program, safety = (Latched(arm, each.topic, status_message(each)) for each in conditions)
+    program.say(data=True)
+    safety.say(mode=1)
+    return program, safety
+
+
+def ur5e():
+    settings = driver_of("ur5e", control_hz=50.0)
+    arm = FakeTool(
+        dict.fromkeys(joints_of(settings), -0.5), "/tcp_pose_broadcaster/pose", extra={"gripper_finger": 0.1}
+    )
+    arm.status = ur_status(arm)
+    return arm.obeys_array("/forward_position_controller/commands", joints_of(settings)), settings
+
+
+def fr3():
+    # Franka's gripper is an action server; the fake has none, so the gripper is on a topic here.
+    gripper = {"kind": "float64_array", "action": "gripper", "topic": "/gripper", "open": 0.04, "closed": 0.0}
+    settings = driver_of("fr3", control_hz=50.0, gripper=gripper)
+    settings["streams"]["joint_position"]["publishers"] = 1
+    arm = FakeTool(dict.fromkeys(joints_of(settings), 0.3), "/franka_robot_state_broadcaster/current_pose")
+    arm.node.create_subscription(message(FLOATS), "/gripper", lambda heard: None, 1)
+    return arm.obeys_pose("/target_pose", "base"), settings
+
+
+def xarm7():
+    gripper = {
+        "kind": "joint_trajectory",
+        "action": "gripper",
+        "topic": "/xarm_gripper_traj_controller/joint_trajectory",
+        "joint": "drive_joint",
+        "horizon_s": 0.1,
+        "open": 0.0,
+        "closed": 0.85,
+    }
+    settings = driver_of("xarm7", control_hz=50.0, gripper=gripper)
+    settings["streams"]["joint_position"]["publishers"] = 1
+    arm = FakeArm(dict.fromkeys(joints_of(settings), 0.2), extra={"drive_joint": 0.4})
+    arm.node.create_subscription(
+        message("trajectory_msgs/msg/JointTrajectory"), gripper["topic"], lambda heard: None, 1
+    )
+    return arm.obeys_trajectory("/xarm7_traj_controller/joint_trajectory"), settings
+
+
+def so101():
+    settings = driver_of("so101", control_hz=50.0)
+    arm = FakeArm(dict.fromkeys(joints_of(settings), 0.1), "/follower/joint_states")
+    return arm.obeys_array("/follower/forward_controller/commands", joints_of(settings)), settings
+
+
+def servo_arm():
+    settings = driver_of("servo_arm", control_hz=50.0)
+    arm = FakeTool(dict.fromkeys(joints_of(settings), 0.3), "/pose_broadcaster/pose")
+    arm.node.create_subscription(message(FLOATS), "/gripper_controller/commands", lambda heard: None, 1)
+    return arm.obeys_twist("/servo_node/delta_twist_cmds", "panda_link0", 50.0), settings
+
+
+VENDORS = [ur5e, fr3, xarm7, so101, servo_arm]
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.__name__)
+def test_a_vendors_arm_keeps_the_contract_and_understands_every_command(vendor):
+    arm, settings = vendor()
+    with arm:
+        assert check_robot(lambda: build(settings), ticks=6, clock=MonotonicClock(), repeatable=False) == []
+        # Not all of them: of two commands at once a controller may see only the newer one.
+        assert arm.wait_for(lambda: arm.commands > 0)
+        assert arm.refused == []
+
+
+@pytest.mark.parametrize("vendor", [ur5e, xarm7, so101], ids=lambda vendor: vendor.__name__)
+def test_a_joint_goes_where_it_was_told_whatever_the_order_of_names(vendor):
+    arm, settings = vendor()
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        names = robot.spec.action.names
+        target = np.clip(0.1 * np.arange(1, len(names) + 1), *robot.spec.action.bounds()).astype(np.float32)
+        applied = robot.apply(target)
+        np.testing.assert_array_equal(applied, target)
+        assert arm.wait_for(lambda: arm.commands == 1)
+        for name, value in zip(names, target.tolist(), strict=True):
+            if name in arm.position:
+                assert arm.position[name] == value
+
+
+@pytest.mark.parametrize("vendor", [fr3, servo_arm], ids=lambda vendor: vendor.__name__)
+def test_a_tool_moves_by_what_it_was_told(vendor):
+    arm, settings = vendor()
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        before = arm.pose.copy()
+        row = np.array([0.002, -0.001, 0.0, 0.0, 0.0, 0.004, 0.0], dtype=np.float32)
+        np.testing.assert_allclose(robot.apply(row), row)
+        assert arm.wait_for(lambda: arm.commands == 1)
+        np.testing.assert_allclose(arm.pose[:3] - before[:3], [0.002, -0.001, 0.0], atol=1e-6)
+
+
+def test_stopping_sends_servo_a_twist_of_zero():
+    arm, settings = servo_arm()
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        robot.apply(np.array([0.002, 0, 0, 0, 0, 0, 0], dtype=np.float32))
+        assert arm.wait_for(lambda: arm.twist[0] > 0)
+        robot.stop()
+        assert arm.wait_for(lambda: not arm.twist.any())
+
+
+def test_an_arm_whose_program_does_not_run_is_not_moved_and_the_reason_told():
+    arm, settings = ur5e()
+    program, safety = arm.status
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        program.say(data=False)
+        action = robot.observe(time.monotonic_ns()).values["joint_position"]
+        with pytest.raises(MotionRefused, match=r"robot_program_running is False, wanted True; start the program with"):
+            until_refused(lambda: robot.apply(action))
+        with pytest.raises(MotionRefused):
+            robot.reset(1)
+        program.say(data=True)
+        until_allowed(lambda: robot.reset(1))
+        safety.say(mode=3)
+        with pytest.raises(MotionRefused, match=r"safety_mode is 3, wanted 1 or 2; look at the arm"):
+            until_refused(lambda: robot.apply(action))
+
+
+def test_a_frozen_arm_is_stale_and_not_shown_as_it_was():
+    arm, settings = so101()
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        arm.frozen_stamp = arm.node.get_clock().now().to_msg()
+        with pytest.raises(StaleSensor, match=r"joint_position is \d+ ms old, limit is 400 ms"):
+            until_refused(lambda: robot.observe(time.monotonic_ns()))
+
+
+def test_a_joint_that_disappears_from_the_messages_is_not_made_up():
+    arm, settings = so101()
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        arm.hidden = {"gripper"}
+        with pytest.raises(StaleSensor):
+            until_refused(lambda: robot.observe(time.monotonic_ns()))
+        assert robot.counters["joint_position_refused"] > 0
+
+
+def test_a_robot_in_real_time_is_not_driven_in_simulated_time():
+    arm, settings = so101()
+    with arm, build(settings) as robot:
+        assert robot.needs_real_time
+        robot.reset(0)
+        with pytest.raises(NotRealTime, match="lives in real time"):
+            robot.observe(0)
+
+
+def test_a_robot_that_was_left_has_no_thread_and_no_node_any_more():
+    arm, settings = so101()
+    with arm:
+        before = threading.active_count()
+        robot = build(settings)
+        for _ in range(3):
+            with robot:
+                robot.reset(0)
+        assert threading.active_count() == before
+        with pytest.raises(RobotRLError, match="not connected: use it in a with statement"):
+            robot.observe(0)
+        assert [name for name in arm.node.get_node_names() if name.startswith("robot_rl_")] == []

@@ -1,0 +1,131 @@
+"""Every yaml of `configs/robot/ros/` composes, and its parts fit each other; nothing is connected."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardware.limits import CommandLimits
+from hardware.ros.arm_settings import ArmSettings, at_rate
+from hardware.ros.node_config import build, read_section
+from hardware.ros.robot import RosRobot
+from robot_rl.operate import CollectSettings
+from robot_rl.session import build_filter, build_robot
+from robot_rl.settings import compose, to_dataclass
+from robot_rl.types import ActionKind
+
+NAMES = sorted(path.stem for path in Path("configs/robot/ros").glob("*.yaml"))
+VENDORS = {
+    "ur5e": ("joint_forward", "/forward_position_controller/commands"),
+    "fr3": ("cartesian_pose", "/target_pose"),
+    "xarm7": ("joint_trajectory", "/xarm7_traj_controller/joint_trajectory"),
+    "so101": ("joint_forward", "/follower/forward_controller/commands"),
+    "servo_arm": ("servo_twist", "/servo_node/delta_twist_cmds"),
+}
+PUBLISHED_SPEED = {
+    "ur5e": np.pi,
+    "xarm7": np.pi,
+    "so101": 45 / 60 * 2 * np.pi,
+}
+"""Largest joint speed of the vendor's data sheet [rad/s]."""
+
+
+@functools.cache
+def settings_of(name):
+    """Not to be changed: it is shared."""
+    return to_dataclass(compose("collect", [f"robot=ros/{name}", "dataset=unused"]), CollectSettings)
+
+
+def test_there_is_a_yaml_for_every_vendor_and_simulation():
+    assert set(NAMES) >= {"sim", "sim_joint", *VENDORS}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_robot_is_described_and_its_limits_fit_it(name):
+    settings = settings_of(name)
+    robot = build_robot(settings.robot)
+    assert isinstance(robot, RosRobot)
+    build_filter(robot.spec, settings.limits)
+    assert set(settings.limits["max_age_s"]) == set(robot.spec.observations)
+    assert settings.task.max_ticks > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_robot_acts_on_and_what_the_filter_may_act_on_are_equally_old(name):
+    settings = settings_of(name)
+    for stream, age_s in settings.limits["max_age_s"].items():
+        assert age_s == settings.robot["streams"][stream]["max_age_s"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_arm_nodes_driver_is_the_same_arm(name):
+    settings = settings_of(name)
+    arm = read_section("arm", settings.arm, ArmSettings)
+    arm.rules(settings.robot["control_hz"])
+    driver, robot = build(arm.driver), build_robot(settings.robot)
+    theirs = at_rate(driver.spec, robot.spec.control_hz)
+    CommandLimits.for_spec(theirs, settings.limits)
+    shown = robot.spec.select([stream for stream in robot.spec.observations if stream in theirs.observations])
+    assert shown.unmet_by(theirs) == []
+    missing = set(robot.spec.observations) - set(theirs.observations)
+    assert missing == set(robot.spec.images) - set(theirs.observations), "only cameras have nodes of their own"
+    assert arm.namespace == settings.robot["namespace"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_displacements_are_driven_at_the_rate_of_the_stream(name):
+    settings = settings_of(name)
+    driver = build(settings.arm["driver"])
+    if ActionKind.RATE in driver.spec.action_kinds and not settings.arm["lockstep"]:
+        assert driver.spec.control_hz == settings.arm["stream_hz"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_camera_of_a_robot_is_one_of_its_nodes_or_somebody_elses_absolute_topic(name):
+    settings = settings_of(name)
+    robot = build_robot(settings.robot)
+    ours = {f"{camera['namespace']}/image_raw/compressed" for camera in settings.cameras.values()}
+    for image in robot.spec.images:
+        topic = robot.config.streams[image].topic
+        assert topic.startswith("/") or robot.config.topic(topic) in ours
+
+
+@pytest.mark.parametrize(("name", "sends"), VENDORS.items())
+def test_a_vendors_commands_go_where_its_driver_listens(name, sends):
+    driver = build(settings_of(name).arm["driver"])
+    assert (driver.config.adapter, driver._commands.adapter.outlet.topic) == sends
+
+
+@pytest.mark.parametrize(("name", "published"), PUBLISHED_SPEED.items())
+def test_joints_move_at_no_more_than_a_quarter_of_the_published_speed(name, published):
+    limits = settings_of(name).limits
+    speeds = [speed for speed in limits["max_velocity"] if np.isfinite(speed)]
+    assert max(speeds) <= published / 4
+    assert max(speeds) > published / 5
+
+
+@pytest.mark.parametrize("name", ["fr3", "servo_arm"])
+def test_tools_move_at_no_more_than_the_defaults(name):
+    assert settings_of(name).limits["max_velocity"][:6] == [0.25] * 3 + [0.6] * 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tick_at_full_speed_is_a_legal_step(name):
+    settings = settings_of(name)
+    limits, hz = settings.limits, settings.robot["control_hz"]
+    for step, speed in zip(limits["max_step"], limits["max_velocity"], strict=True):
+        assert step == speed or step == pytest.approx(speed / hz, rel=0.02)
+
+
+def test_meta_world_over_topics_is_the_robot_that_policies_were_trained_on():
+    from hardware.sim.metaworld import MetaWorldRobot
+
+    assert build_robot(settings_of("sim").robot).spec == MetaWorldRobot().spec
+
+
+def test_the_limits_of_meta_world_over_topics_are_those_of_meta_world():
+    own = to_dataclass(compose("collect", ["robot=metaworld", "dataset=unused"]), CollectSettings).limits
+    over_topics = settings_of("sim").limits
+    streams = over_topics["max_age_s"]
+    assert {**own, "max_age_s": {name: own["max_age_s"][name] for name in streams}} == over_topics
