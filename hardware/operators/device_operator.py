@@ -14,7 +14,7 @@ from hardware.operators.device_events import PRESSED, Reading
 from hardware.operators.drive import Drive
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.meanings import SHORT_LEGEND, Meaning
+from hardware.operators.meanings import SHORT_LEGEND, Meaning, while_lost
 from robot_rl.types import FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
 
 
@@ -241,8 +241,6 @@ class DeviceOperator:
         """Forgets the last episode and what was pressed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
         self._drive.forget()
-        # A device that is still lost is noticed anew, or the policy would drive this episode with nobody watching.
-        self._problem = ""
         self._events.extend(self._keys.hear().meanings)
         self._events.extend(self._commands[each] for each in self._reader.reading().pressed if each in self._commands)
         self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
@@ -258,6 +256,9 @@ class DeviceOperator:
         self._events.extend(typed.meanings)
         for _ in range(typed.take_over):
             self._pass_control(observation)
+        if reading.problem:
+            moves = (self._episode.in_control or self._correcting) and not self._episode.paused
+            self._events = while_lost(self._events, moves)
         meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
         if meaning.event is OperatorEvent.PAUSE:
             self._pause(observation)
@@ -274,9 +275,6 @@ class DeviceOperator:
         if reading.problem and not self._problem:
             self._say(f"{self.name}: {reading.problem}")
             self._episode.settled = False
-            waiting = any(each.event is OperatorEvent.PAUSE for each in self._events)
-            if (self._episode.in_control or self._correcting) and not self._episode.paused and not waiting:
-                self._events.appendleft(Meaning(OperatorEvent.PAUSE))
         if reading.connections != self._connections and self._connections:
             self._episode.settled = False
             goes_on = f"; {self._meanings.pause or 'Space'} goes on" if self._episode.paused else ""

@@ -15,7 +15,7 @@ import numpy as np
 from hardware.operators.device_operator import say_on_stderr
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_following import Gap, LeaderFollowing
-from hardware.operators.meanings import SHORT_LEGEND, TAKE_OVER_KEY, Meaning
+from hardware.operators.meanings import SHORT_LEGEND, TAKE_OVER_KEY, Meaning, while_lost
 from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, RobotSpec
 
 TELL_PERIOD_NS = NS_PER_S // 2
@@ -138,8 +138,6 @@ class LeaderArmOperator:
     def reset(self, seed: int) -> None:
         """Forgets the last episode and what was typed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
-        # A leader that is still silent is noticed anew, or the policy would drive this episode with nobody to correct.
-        self._problem = ""
         self._events.extend(self._keys.hear().meanings)
         self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
 
@@ -156,6 +154,9 @@ class LeaderArmOperator:
         self._events.extend(typed.meanings)
         for _ in range(typed.take_over):
             self._pass_control()
+        if reading.problem:
+            moves = (self._episode.in_control or self._correcting) and not self._episode.paused
+            self._events = while_lost(self._events, moves)
         meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
         if meaning.event is OperatorEvent.PAUSE:
             self._pause()
@@ -167,9 +168,6 @@ class LeaderArmOperator:
         if reading.problem and not self._problem:
             self._say(f"{self.name}: {reading.problem}")
             self._let_go()
-            waiting = any(each.event is OperatorEvent.PAUSE for each in self._events)
-            if (self._episode.in_control or self._correcting) and not self._episode.paused and not waiting:
-                self._events.appendleft(Meaning(OperatorEvent.PAUSE))
         elif self._problem and not reading.problem:
             self._say(f"{self.name}: {self._leader.name} is back" + ("; Space goes on" if self._episode.paused else ""))
         self._problem = reading.problem

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robot_rl.types import OperatorEvent, Outcome
@@ -39,3 +40,16 @@ KEYS: Mapping[str, Meaning] = {
 
 TAKE_OVER_KEY = "tab"
 SHORT_LEGEND = "Esc stop  Left redo  Right end  Y/X success/failure  Space pause"
+
+
+def while_lost(events: Iterable[Meaning], moves: bool) -> deque[Meaning]:
+    """What is left of the events while an operator's device is lost: nothing goes on, and what moves is paused first.
+
+    Args:
+        events: In order.
+        moves: The operator or the policy drives, and is not paused.
+    """
+    left = deque(each for each in events if each.event is not OperatorEvent.PAUSE)
+    if moves:
+        left.appendleft(Meaning(OperatorEvent.PAUSE))
+    return left

@@ -192,6 +192,19 @@ def test_a_device_that_is_still_lost_pauses_the_next_episode_too():
     assert person.poll_as_it_is().event is PAUSE
 
 
+def test_nobody_can_go_on_while_the_device_is_lost():
+    def make(spec, device, say):
+        written = DeviceSettings("pad", ButtonMeanings(), correcting=True)
+        typed = KeyEvents(Typed(b"", b"", b" ", b"", b" "))
+        return DeviceOperator(spec, Layout.for_spec(spec, LAYOUTS), device, written, typed, say)
+
+    person = Holder(METAWORLD, make, (0, 0, 0, 1))
+    person.device.unplug()
+    assert [person.poll_as_it_is().event for _ in range(3)] == [PAUSE, NONE, NONE]
+    person.device.replug()
+    assert [person.poll_as_it_is().event for _ in range(2)] == [PAUSE, NONE]
+
+
 def test_a_device_lost_in_a_pause_does_not_end_the_pause():
     person = holder()
     person.poll(lb=1.0)

@@ -166,6 +166,15 @@ def test_a_silent_leader_gives_no_action_pauses_once_and_says_so():
     assert person.told[-1] == "lead: leader arm on /leader/joint_states is back; Space goes on"
 
 
+def test_nobody_can_go_on_while_the_leader_is_lost():
+    person = Person(correcting=True)
+    person.poll(SPACE)
+    person.leader.problem = "gone"
+    assert [person.poll(keys).event for keys in (SPACE, b"", SPACE)] == [NONE] * 3
+    person.leader.problem = ""
+    assert person.poll(SPACE).event is PAUSE
+
+
 def test_a_leader_lost_while_the_policy_drives_pauses_the_policy_in_every_episode():
     person = Person(correcting=True)
     person.poll()
@@ -188,7 +197,7 @@ def test_a_leader_lost_while_the_policy_drives_pauses_the_policy_in_every_episod
 def test_whatever_is_done_with_the_leader_commands_never_jump_and_a_lost_one_gives_none(script, correcting):
     person = Person(correcting=correcting)
     hip, slope = 0.0, 1.5 * 0.1 * ARM.tick_ns / 400_000_000
-    moved = 0.0
+    moved, paused = 0.0, False
     for keys, step, problem in script:
         hip += step
         moved += abs(step)
@@ -196,6 +205,8 @@ def test_whatever_is_done_with_the_leader_commands_never_jump_and_a_lost_one_giv
         before = float(person.place[0])
         command = person.poll(keys, hip=hip)
         assert not (problem and command.action is not None)
+        paused ^= command.event is PAUSE
+        assert paused or not (problem and correcting), "the policy drives and nobody can stop it"
         if command.action is not None:
             assert abs(command.action[0] - before) <= moved + slope + 1e-5
             moved = 0.0
