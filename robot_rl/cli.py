@@ -37,6 +37,7 @@ COMMANDS = {
     "up": Command("robot_rl.up:main", "start a robot's nodes on this computer, stop them cleanly"),
     "stop": Command("robot_rl.arm_commands:stop", "latch the software stop of a running arm"),
     "clear": Command("robot_rl.arm_commands:clear", "end a latched stop or fault of a running arm"),
+    "calibrate": Command("robot_rl.calibrate:main", "measure a robot's latencies and write them into its yaml"),
     "doctor": Command("robot_rl.doctor:main", "what this machine has and lacks, with remedies"),
     "demo": Command("robot_rl.demo:main", "all of the above on the simulated arm, with a report"),
 }

@@ -48,6 +48,8 @@ COMMAND_LAYER = {
     "robot_rl.dataset_import",
     "robot_rl.bag_layout",
     "robot_rl.calibrate",
+    "robot_rl.latency_trial",
+    "robot_rl.clock_page",
 }
 DEPLOY_PATH = ("robot_rl.operate", "robot_rl.rollout", "policies.onnx_policy", "hardware.safety", "data.episode_writer")
 
