@@ -149,6 +149,7 @@ class EpisodeLoop:
         self._stale_because = ""
         self._spoke_at_ns: int | None = None
         self._applied: FloatArray | None = None
+        self._tell_operator: Callable[[FloatArray], None] | None = getattr(self.operator, "see_applied", None)
         self._commanded_at_ns: int | None = None
         self._operator_drives = self.driver is None
         self._handover: _Handover | None = None
@@ -296,6 +297,8 @@ class EpisodeLoop:
         self._commanded_at_ns = sent_at_ns
         self.cadence.filtered(reasons)
         self._applied = self.robot.apply(command).copy()
+        if self._tell_operator is not None:
+            self._tell_operator(self._applied)
         return self._applied, reasons
 
     def _recordable(self, requested: FloatArray | None, applied: FloatArray) -> FloatArray:

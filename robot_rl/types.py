@@ -496,7 +496,11 @@ class Policy(Protocol):
 
 
 class Operator(Protocol):
-    """A person, a device or a script that drives, corrects and labels. A context manager, as `Robot` is."""
+    """A person, a device or a script that drives, corrects and labels. A context manager, as `Robot` is.
+
+    One that takes over may have a method `see_applied(applied)`, shape (A,), called after every command: it starts
+    from what the robot was last told, not from what it shows, so that a gripper that no stream shows stays closed.
+    """
 
     name: str
 

@@ -191,6 +191,25 @@ def test_taking_over_ramps_from_the_commanded_action_and_the_gripper_does_not():
         assert step.requested[2] == -1.0
 
 
+def test_an_operator_who_wants_to_know_is_told_every_command_before_the_next_poll():
+    class Watching(TimelineOperator):
+        def reset(self, seed):
+            super().reset(seed)
+            self.told, self.known_at_poll = [], []
+
+        def see_applied(self, applied):
+            self.told.append(applied)
+
+        def poll(self, observation):
+            self.known_at_poll.append(len(self.told))
+            return super().poll(observation)
+
+    operator = Watching()
+    _, sink, _ = run(SeekingPolicy(), operator=operator, max_ticks=6)
+    assert [told.tolist() for told in operator.told[:6]] == [step.applied.tolist() for step in sink.steps]
+    assert operator.known_at_poll[:6] == [0, 1, 2, 3, 4, 5]
+
+
 def test_giving_back_ramps_from_the_operators_last_command_into_a_fresh_chunk():
     steps, policy = correction(0.3, range(5, 12), np.array([-0.9, 0.0, -1.0]))
     asked = [history[-1].stamp_ns // TICK_NS for history in policy.histories]
