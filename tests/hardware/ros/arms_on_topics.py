@@ -242,6 +242,11 @@ class ArmNodeOnTopics(OnTopics):
         super().__enter__()
         return self
 
+    def deafen(self) -> None:
+        """Hears nothing any more, but goes on showing its streams."""
+        self._executor.shutdown()
+        self._thread.join(10)
+
     def __exit__(self, *error: object) -> None:
         self.node.end()
         super().__exit__(*error)

@@ -18,7 +18,7 @@ from robot_rl.clock import MonotonicClock
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import compose, to_dataclass
 from robot_rl.types import StaleSensor
-from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics, Latched, until_refused
+from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics, Latched, until_allowed, until_refused
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
 
@@ -127,6 +127,32 @@ def test_an_arm_node_that_ends_leaves_a_stale_robot():
         robot.apply(hold(robot))
         arm.node.end()
         with pytest.raises((StaleSensor, ArmRefused)):
+            until_refused(lambda: robot.observe(now_ns()))
+
+
+def test_a_row_without_an_acknowledgement_is_held_counted_and_soon_a_fault():
+    config = config_of("sim_joint")
+    config["robot"]["command"] |= {"ack_timeout_s": 0.05, "silent_s": 0.2}
+    with ArmNodeOnTopics(config) as arm, build(config["robot"]) as robot:
+        robot.reset(0)
+        start = hold(robot)
+        until_allowed(lambda: np.testing.assert_array_equal(robot.apply(start), start))
+        before = robot.counters["unacknowledged"]
+        arm.deafen()
+        elsewhere = start + np.float32(0.01)
+        np.testing.assert_array_equal(robot.apply(elsewhere), start)
+        assert robot.counters["unacknowledged"] == before + 1
+        with pytest.raises(StaleSensor, match="arm_node of /sim_joint has acknowledged nothing for"):
+            until_refused(lambda: robot.observe(now_ns()))
+
+
+def test_an_arm_disabled_by_somebody_else_is_not_enabled_again():
+    config = config_of("sim_joint")
+    with ArmNodeOnTopics(config) as arm, build(config["robot"]) as robot:
+        robot.reset(0)
+        robot.apply(hold(robot))
+        Latched(arm, "/sim_joint/enable", arm_topics.ENABLE.type_name).say(data=False)
+        with pytest.raises(ArmRefused, match="was disabled"):
             until_refused(lambda: robot.observe(now_ns()))
 
 

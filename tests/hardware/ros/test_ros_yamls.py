@@ -1,12 +1,14 @@
 """Every yaml of `configs/robot/ros/` composes, and its parts fit each other; nothing is connected."""
 
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hardware.limits import CommandLimits
+from hardware.limits import CommandLimits, LimitError
 from hardware.ros.arm_settings import ArmSettings, at_rate
 from hardware.ros.node_config import build, read_section
 from hardware.ros.robot import RosRobot
@@ -111,6 +113,16 @@ def test_tools_move_at_no_more_than_the_defaults(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_limit_that_is_left_out_is_named(name):
+    settings = settings_of(name)
+    spec = build_robot(settings.robot).spec
+    for key in set(settings.limits) - {"measured", "start"}:
+        without = {each: value for each, value in settings.limits.items() if each != key}
+        with pytest.raises(LimitError, match=rf"limits\.{key} is missing"):
+            CommandLimits.for_spec(spec, without)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_tick_at_full_speed_is_a_legal_step(name):
     settings = settings_of(name)
     limits, hz = settings.limits, settings.robot["control_hz"]
@@ -129,3 +141,21 @@ def test_the_limits_of_meta_world_over_topics_are_those_of_meta_world():
     over_topics = settings_of("sim").limits
     streams = over_topics["max_age_s"]
     assert {**own, "max_age_s": {name: own["max_age_s"][name] for name in streams}} == over_topics
+
+
+def test_a_robot_on_topics_is_described_without_ros_and_asks_for_it_only_when_entered():
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["rclpy", "cyclonedds", "rosbags"]))
+from hardware.ros.robot import RosRobot
+from robot_rl.types import RobotRLError
+joints = {"kind": "joints", "topic": "joint_states", "joints": ["a"], "max_age_s": 1.0}
+robot = RosRobot("arm", "/arm", 20.0, {"q": joints},
+    {"names": ["a"], "unit": ["rad"], "kinds": ["position"]}, {"adapter": "joint_forward", "topic": "commands"})
+try:
+    robot.__enter__()
+except (RobotRLError, ModuleNotFoundError, ValueError) as error:
+    print(type(error).__name__, error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("RobotRLError ROS 2 is not available"), said
