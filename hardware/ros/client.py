@@ -8,7 +8,6 @@ Jazzy's rclpy.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import platform
 import sys
@@ -20,11 +19,6 @@ CHOICE = os.environ.get("ROBOT_RL_ROS", "")
 WHEEL_MODULES = ("cyclonedds", "rosbags")
 
 
-def missing_wheels() -> list[str]:
-    """Packages that our own client needs and this machine does not have."""
-    return [name for name in WHEEL_MODULES if importlib.util.find_spec(name) is None]
-
-
 def importable(name: str) -> bool:
     """Whether a module really loads; a sourced ROS of another Python version is found, but its libraries fail."""
     try:
@@ -32,6 +26,11 @@ def importable(name: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+def missing_wheels() -> list[str]:
+    """Packages that our own client needs and this machine does not have."""
+    return [name for name in WHEEL_MODULES if not importable(name)]
 
 
 def choose_backend() -> str | None:

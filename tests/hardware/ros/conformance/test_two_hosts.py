@@ -34,7 +34,10 @@ def namespaces_problem() -> str | None:
     if not all(shutil.which(tool) for tool in ("unshare", "nsenter", "ip")):
         return "needs unshare, nsenter and ip"
     tried = subprocess.run(
-        ["unshare", "-Urn", "ip", "link", "add", "name", "here", "type", "veth"], capture_output=True, text=True, check=False
+        ["unshare", "-Urn", "ip", "link", "add", "name", "here", "type", "veth"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return tried.stderr.strip() or "user namespaces are not allowed" if tried.returncode else None
 
