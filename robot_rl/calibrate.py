@@ -118,7 +118,7 @@ class Person:
             CalibrationRefused: No, or nobody is there.
         """
         if self.confirmed:
-            self.console.print(f"{question} yes (confirm=yes)")
+            self.console.print(f"{question} yes (confirm=yes)", soft_wrap=True, highlight=False)
             return
         if self.reply is None:
             raise CalibrationRefused(f"{question} Nobody is here to ask: add confirm=yes")
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     person = Person(console, settings.confirm, reply)
     found, failed = measure(settings, person, HostClock(time.time_ns))
     for problem in failed:
-        console.print(f"not measured: {problem}", highlight=False)
+        console.print(f"not measured: {problem}", highlight=False, soft_wrap=True)
     if found:
         conclude(found, settings, path, person)
     return 1 if failed or not found else 0
@@ -325,7 +325,9 @@ def conclude(found: Sequence[Measured], settings: CalibrateSettings, path: Path,
     for each in found:
         old = "nothing" if each.old_s is None else f"{1e3 * float(each.old_s):.1f} ms"
         person.console.print(
-            f"{'.'.join(each.keys)}: {old} -> {1e3 * each.new_s:.1f} ms ({each.detail})", highlight=False
+            f"{'.'.join(each.keys)}: {old} -> {1e3 * each.new_s:.1f} ms ({each.detail})",
+            highlight=False,
+            soft_wrap=True,
         )
         _warn_of_age(each, settings, person)
     if not settings.write:

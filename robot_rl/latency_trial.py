@@ -14,7 +14,7 @@ import numpy as np
 
 from hardware.latency import Stamps
 from hardware.limits import CommandLimits, MeasuredAxis, dimension_name
-from robot_rl.clock import TickGrid
+from robot_rl.clock import TickGrid, prompt_thread
 from robot_rl.session import FilteredCommands
 from robot_rl.types import (
     NS_PER_S,
@@ -28,8 +28,8 @@ from robot_rl.types import (
     StaleSensor,
 )
 
-POLL_NS = 4_000_000
-"""Distance of two looks between ticks: joints are published up to 250 times a second."""
+POLL_NS = 8_000_000
+"""Distance of two looks between ticks: about that of the samples of joints that are published 100 times a second."""
 SHARE_OF_LIMITS = 0.8
 """Of each limit that a wiggle uses, so that the command filter has nothing to change."""
 LARGEST = {"rad": 0.05, "m": 0.02, "cm": 2.0, "deg": 3.0}
@@ -173,6 +173,20 @@ def run_wiggle(robot: Robot, command_filter: FilteredCommands, clock: Clock, pla
         RobotRLError: The filter latched a fault, or the robot refused; it is at rest or stops by itself.
     """
     watch = _Watch(robot, planned.measured)
+    # An arm node takes a tick that comes 100 ms late for a lost session.
+    with prompt_thread():
+        sent_ns, applied = _send(robot, command_filter, clock, planned, watch)
+    commanded = applied * planned.measured.scale
+    if robot.spec.action_kinds[planned.dimension] is ActionKind.RATE:
+        # A displacement is where the next row begins.
+        commanded = np.concatenate([[0.0], np.cumsum(commanded)[:-1]])
+    return Series(sent_ns, commanded, np.array(watch.stamps_ns, np.int64), np.array(watch.places))
+
+
+def _send(
+    robot: Robot, command_filter: FilteredCommands, clock: Clock, planned: Wiggle, watch: _Watch
+) -> tuple[Stamps, FloatArray]:
+    """When each row was sent [ns], and what the arm made of the dimension that moves. Shapes (R,)."""
     grid = TickGrid(clock, robot.spec.tick_ns)
     sent_ns, applied = [], []
     previous_ns: int | None = None
@@ -188,11 +202,7 @@ def run_wiggle(robot: Robot, command_filter: FilteredCommands, clock: Clock, pla
         if command_filter.fault is not None:
             raise RobotRLError(f"the command filter latched a fault while wiggling: {command_filter.fault}")
         _watch_until(grid.start_ns + (tick.index + 1) * grid.tick_ns, clock, watch)
-    commanded = np.array(applied) * planned.measured.scale
-    if robot.spec.action_kinds[planned.dimension] is ActionKind.RATE:
-        # A displacement is where the next row begins.
-        commanded = np.concatenate([[0.0], np.cumsum(commanded)[:-1]])
-    return Series(np.array(sent_ns, np.int64), commanded, np.array(watch.stamps_ns, np.int64), np.array(watch.places))
+    return np.array(sent_ns, np.int64), np.array(applied)
 
 
 def _watch_until(deadline_ns: int, clock: Clock, watch: _Watch) -> None:
