@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -44,7 +42,8 @@ class BackgroundNode:
         client.require_ros()
         self._owns_client = not client.rclpy.ok()
         if self._owns_client:
-            _keeping_signals(lambda: client.rclpy.init(args=[]))
+            # Ctrl-C must reach the control loop, which stops the arm over this very graph.
+            client.rclpy.init(args=[], signal_handler_options=client.SignalHandlerOptions.NO)
         self.node = client.rclpy.create_node(self.name)
         self._executor = client.SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -87,15 +86,3 @@ class BackgroundNode:
             self._executor.spin()
         except BaseException as error:  # whatever ends this thread must reach the control loop
             self.failure = error
-
-
-def _keeping_signals(act: Callable[[], object]) -> None:
-    """Does something that takes signal handlers over, and gives them back: Ctrl-C must reach the control loop."""
-    if threading.current_thread() is not threading.main_thread():
-        act()
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    act()
-    for number, handler in handlers.items():
-        if handler is not None:
-            signal.signal(number, handler)

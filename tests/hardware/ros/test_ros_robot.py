@@ -19,8 +19,16 @@ from hardware.ros.tick_clock import NotRealTime
 from robot_rl.clock import MonotonicClock
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import RobotRLError, StaleSensor
-from tests.hardware.ros.arms_on_topics import FLOATS, FakeArm, FakeTool, Latched, until_allowed, until_refused
+from robot_rl.types import ActionKind, RobotRLError, StaleSensor
+from tests.hardware.ros.arms_on_topics import (
+    FLOATS,
+    ArmNodeOnTopics,
+    FakeArm,
+    FakeTool,
+    Latched,
+    until_allowed,
+    until_refused,
+)
 
 PATIENCE_S = 0.4
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
@@ -71,7 +79,7 @@ def ur5e():
 def fr3():
     # Franka's gripper is an action server; the fake has none, so the gripper is on a topic here.
     gripper = {"kind": "float64_array", "action": "gripper", "topic": "/gripper", "open": 0.04, "closed": 0.0}
-    settings = driver_of("fr3", control_hz=50.0, gripper=gripper)
+    settings = driver_of("fr3", gripper=gripper)
     settings["streams"]["joint_position"]["publishers"] = 1
     arm = FakeTool(dict.fromkeys(joints_of(settings), 0.3), "/franka_robot_state_broadcaster/current_pose")
     arm.node.create_subscription(message(FLOATS), "/gripper", lambda heard: None, 1)
@@ -104,10 +112,10 @@ def so101():
 
 
 def servo_arm():
-    settings = driver_of("servo_arm", control_hz=50.0)
+    settings = driver_of("servo_arm")
     arm = FakeTool(dict.fromkeys(joints_of(settings), 0.3), "/pose_broadcaster/pose")
     arm.node.create_subscription(message(FLOATS), "/gripper_controller/commands", lambda heard: None, 1)
-    return arm.obeys_twist("/servo_node/delta_twist_cmds", "panda_link0", 50.0), settings
+    return arm.obeys_twist("/servo_node/delta_twist_cmds", "panda_link0", settings["control_hz"]), settings
 
 
 VENDORS = [ur5e, fr3, xarm7, so101, servo_arm]
@@ -218,3 +226,43 @@ def test_a_robot_that_was_left_has_no_thread_and_no_node_any_more():
         with pytest.raises(RobotRLError, match="not connected: use it in a with statement"):
             robot.observe(0)
         assert [name for name in arm.node.get_node_names() if name.startswith("robot_rl_")] == []
+
+
+def behind_an_arm_node(name, driver):
+    """The whole way: robot, arm node, and the vendor's driver that it commands."""
+    settings = to_dataclass(compose("collect", [f"robot=ros/{name}", "dataset=unused"]), CollectSettings)
+    robot, arm = copy.deepcopy(settings.robot), copy.deepcopy(settings.arm)
+    robot["streams"].pop("image_wrist", None)
+    for stream in robot["streams"].values():
+        stream["max_age_s"] = PATIENCE_S
+    robot |= {"connect_s": 10.0, "command": {"adapter": "arm_node", "ack_timeout_s": 2.0, "silent_s": 3.0}}
+    arm |= {"driver": driver, "stream_hz": driver["control_hz"], "watchdog_s": 5.0, "deadman_timeout_s": 5.0}
+    limits = settings.limits | {"max_age_s": dict.fromkeys(settings.limits["max_age_s"], PATIENCE_S)}
+    return {"robot": robot, "arm": arm, "limits": limits}
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.__name__)
+def test_a_vendors_arm_is_moved_through_an_arm_node(vendor):
+    arm, driver = vendor()
+    config = behind_an_arm_node(vendor.__name__, driver)
+    with arm, ArmNodeOnTopics(config), build(config["robot"]) as robot:
+        robot.reset(0)
+        clock, spec, first = MonotonicClock(), robot.spec, joints_of(driver)[0]
+        by_place = spec.action_kinds[0] is ActionKind.POSITION
+        goal = np.zeros(spec.action.shape, np.float32)
+        if by_place:
+            seen = robot.observe(clock.now_ns()).values["joint_position"]
+            goal[: len(seen)] = seen
+        goal[0] += 0.02 if by_place else 0.001
+
+        def place():
+            return arm.position[first] if by_place else arm.pose[0]
+
+        start, until_s = place(), time.monotonic() + 10.0
+        while abs(place() - start) < 0.019 and time.monotonic() < until_s:
+            tick_ns = clock.now_ns() + spec.tick_ns
+            clock.sleep_until_ns(tick_ns)
+            robot.observe(tick_ns)
+            robot.apply(goal)
+        assert abs(place() - start) >= 0.019
+        assert arm.refused == []

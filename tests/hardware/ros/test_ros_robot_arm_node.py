@@ -69,7 +69,7 @@ def test_meta_world_behind_topics_shows_and_judges_what_it_does_in_process():
         for seed in (3, 4):
             over_topics.reset(seed)
             in_process.reset(seed)
-            for tick in range(150):
+            for tick in range(80):
                 seen, wanted = over_topics.observe(tick), in_process.observe(tick)
                 assert seen.age_ns == wanted.age_ns
                 for stream, value in wanted.values.items():
