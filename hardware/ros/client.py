@@ -169,6 +169,15 @@ if BACKEND is not None:
     QoSDurabilityPolicy = DurabilityPolicy
     QoSHistoryPolicy = HistoryPolicy
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """A name that only a backend gives: say what is missing instead of that the name is."""
+        if BACKEND is None and name in __all__:
+            require_ros()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "BACKEND",
     "CallbackGroup",

@@ -219,10 +219,6 @@ class Subscription:
                 )
         return []
 
-    def get_publisher_count(self) -> int:
-        """Publishers whose messages arrive."""
-        return self.reader.matched()
-
     def close(self) -> None:
         """Leave the topic; `Node.destroy_subscription` calls this."""
         if self._open:

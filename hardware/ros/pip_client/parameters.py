@@ -99,11 +99,6 @@ class Parameter:
             raise ValueError(f"Type {kind.name} does not match value {value!r} of parameter {name!r}")
         self.name, self.type_, self.value = name, kind, value
 
-    @property
-    def type(self) -> ParameterType:
-        """Type of the value."""
-        return self.type_
-
     @classmethod
     def from_parameter_msg(cls, msg: Any) -> Parameter:
         """From rcl_interfaces/msg/Parameter."""

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("hardware.ros.client")
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")  # Jazzy's messages check their fields only when asked
+
+from hardware.ros.client import BACKEND, problems
 
 LOOPBACK = """<CycloneDDS><Domain>
 <General><Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>
@@ -22,6 +24,23 @@ LOOPBACK = """<CycloneDDS><Domain>
 DOMAINS = range(1, 101)
 """Above 101 the ports run into those that Linux gives to outgoing connections."""
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+
+
+left_out: list[str] = []
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Files marked `ros` cannot even be imported where there is no ROS of either kind."""
+    if BACKEND is None and collection_path.suffix == ".py" and "pytest.mark.ros" in collection_path.read_text():
+        left_out.append(collection_path.name)
+        return True
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why files were left out."""
+    if left_out:
+        terminalreporter.write_line(f"{len(left_out)} files marked ros were left out: {' '.join(problems())}")
 
 
 def loopback_profile() -> str:
@@ -49,17 +68,12 @@ def ros_domain_id() -> Iterator[int]:
 @pytest.fixture
 def ros_domain(ros_domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Environment that this process has during the test, and that others need to join it."""
-    from hardware.ros.client import BACKEND, rclpy, require_ros
-
-    if BACKEND is None:
-        try:
-            require_ros()
-        except Exception as missing:
-            pytest.skip(str(missing))
     joined = {"CYCLONEDDS_URI": loopback_profile(), "ROS_DOMAIN_ID": str(ros_domain_id)}
     if BACKEND == "rclpy":
         joined["RMW_IMPLEMENTATION"] = "rmw_cyclonedds_cpp"
     for name, value in joined.items():
         monkeypatch.setenv(name, value)
+    from hardware.ros.client import rclpy
+
     yield {**os.environ, **joined}
     rclpy.try_shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -188,6 +189,42 @@ def test_a_subscription_made_while_spinning_is_served(bench: Bench):
     bench.connected(publisher)
     publisher.publish(boolean())
     bench.until(lambda: got)
+
+
+@pytest.mark.parametrize("kind", [SingleThreadedExecutor, MultiThreadedExecutor])
+def test_a_node_can_change_while_another_thread_spins_it(bench: Bench, kind: type):
+    bench.executor.remove_node(bench.node)
+    executor = kind()
+    executor.add_node(bench.node)
+    errors: list[BaseException] = []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    integer = message("std_msgs/msg/Int32")
+    publisher = bench.node.create_publisher(integer, "flood", 10)
+    received: list[object] = []
+    kept = [bench.node.create_subscription(integer, "flood", received.append, 10) for _ in range(4)]
+    for number in range(300):
+        bench.node.destroy_subscription(kept.pop(number % len(kept)))
+        kept.append(bench.node.create_subscription(integer, "flood", received.append, 10))
+        timer = bench.node.create_timer(0.001, lambda: None)
+        publisher.publish(integer(data=number))
+        bench.node.destroy_timer(timer)
+    end_s = time.monotonic() + GIVE_UP_S
+    while not received and time.monotonic() < end_s:
+        publisher.publish(integer(data=0))
+        time.sleep(0.01)
+    executor.shutdown()
+    thread.join(GIVE_UP_S)
+    assert not thread.is_alive()
+    assert not errors
+    assert received
 
 
 def test_a_node_has_one_executor(bench: Bench):
