@@ -9,7 +9,6 @@ import yaml
 
 from robot_rl.types import RobotRLError
 
-
 DECIMALS = 4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -211,3 +212,16 @@ def write_bag(path: Path, sent: Iterable[Sent], storage: str = "mcap") -> Path:
                 connections[key] = writer.add_connection(each.topic, type_name, typestore=STORE)
             writer.write(connections[key], each.arrival_ns, STORE.serialize_cdr(each.message, type_name))
     return path
+
+
+def as_recorded(message: Any) -> Any:
+    """A message of any ROS client as a bag's writer takes it."""
+    if isinstance(message, array.array):
+        return np.array(message)
+    if isinstance(message, (list, tuple)):
+        return [as_recorded(each) for each in message]
+    if not hasattr(message, "get_fields_and_field_types"):
+        return message
+    [name] = [each for each in STORE.types if each.endswith(f"/msg/{type(message).__name__}")]
+    fields = message.get_fields_and_field_types()
+    return kind(name)(**{field: as_recorded(getattr(message, field)) for field in fields})
