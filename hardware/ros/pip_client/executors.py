@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from hardware.ros.pip_client.context import Context, default_context
-from hardware.ros.pip_client.exceptions import ExternalShutdownException, NotInitializedException
+from hardware.ros.pip_client.exceptions import ExternalShutdownException, NotInitializedException, RCLError
 from hardware.ros.pip_client.node import Node
 from hardware.ros.pip_client.task import Future, Task
 from hardware.ros.pip_client.time import NS_PER_S
@@ -136,6 +136,8 @@ class Executor:
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None
+        if isinstance(error, RCLError) and not self.context.ok():
+            raise ExternalShutdownException() from error  # a signal came while a callback was about to publish
         if error is not None:
             raise error
 

@@ -16,7 +16,16 @@ pytest.importorskip("cyclonedds")
 from cyclonedds.core import DDSException
 from cyclonedds.qos import Policy
 
-from hardware.ros.client import BACKEND, DurabilityPolicy, Node, QoSProfile, message, rclpy, srv
+from hardware.ros.client import (
+    BACKEND,
+    DurabilityPolicy,
+    ExternalShutdownException,
+    Node,
+    QoSProfile,
+    message,
+    rclpy,
+    srv,
+)
 from hardware.ros.pip_client.messages import decode, define_message, encode, type_hash
 from hardware.ros.pip_client.qos import to_dds
 from hardware.ros.pip_client.transport import Participant, Reader, Writer
@@ -204,6 +213,19 @@ def test_notices_without_data_are_passed_over(bench: Bench, peer: Participant):
     bench.until(lambda: bench.node.count_publishers("/flag") == 0)
     bench.executor.spin_once(timeout_sec=0.05)
     assert len(got) == 1
+
+
+def test_a_callback_that_publishes_after_shutdown_ends_spinning_as_the_shutdown_does(bench: Bench):
+    boolean = message("std_msgs/msg/Bool")
+    publisher = bench.node.create_publisher(boolean, "flag", 1)
+
+    def shut_down_and_publish() -> None:
+        rclpy.shutdown()
+        publisher.publish(boolean())
+
+    bench.node.create_timer(0.001, shut_down_and_publish)
+    with pytest.raises(ExternalShutdownException):
+        bench.until(lambda: False)
 
 
 def test_the_shipped_profile_is_one_that_cyclonedds_takes(ros_domain: dict[str, str]):
