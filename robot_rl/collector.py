@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
 from robot_rl.collected import CollectedEpisode, MemorySink, decisions_of
+from robot_rl.process_episodes import ProcessEpisodes
 from robot_rl.session import (
     SessionSettings,
 )
-from robot_rl.simulated_episodes import SimulatedEpisodes
 from robot_rl.types import Policy, RobotRLError, RobotSpec
 
 AHEAD = 2
@@ -37,7 +37,7 @@ class CollectingFailed(RobotRLError):
     """A process that runs episodes could not be set up, failed or died."""
 
 
-def _collect_one(episodes: SimulatedEpisodes, policy: Policy, seed: int) -> CollectedEpisode:
+def _collect_one(episodes: ProcessEpisodes, policy: Policy, seed: int) -> CollectedEpisode:
     sink = MemorySink()
     with _one_torch_thread():
         episodes.run(policy, sink, seed)
@@ -70,13 +70,13 @@ class EpisodeCollector:
         self._settings = settings
         self._workers = workers
         self._pool: list[_Worker] = []
-        self._here: SimulatedEpisodes | None = None
+        self._here: ProcessEpisodes | None = None
         self._entered = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             if self._workers == 1:
-                self._here = stack.enter_context(SimulatedEpisodes(self._settings))
+                self._here = stack.enter_context(ProcessEpisodes(self._settings))
                 self.spec = self._here.robot.spec
             else:
                 stack.callback(self._stop)
@@ -224,7 +224,7 @@ def _serve(connection: Connection, settings: SessionSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     policy: Policy | None = None
     try:
-        with SimulatedEpisodes(settings) as episodes:
+        with ProcessEpisodes(settings) as episodes:
             connection.send(episodes.robot.spec)
             while True:
                 asked = connection.recv()

@@ -1,4 +1,4 @@
-"""`robot-rl eval`: seeded episodes in simulated time, spread over processes; writes eval.json and a video."""
+"""`robot-rl eval`: seeded episodes, over processes where the robot is simulated; writes eval.json and a video."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from rich.console import Console
 from rich.progress import track
 
 from robot_rl.film import FILM_FPS, FilmSink
+from robot_rl.process_episodes import ProcessEpisodes
 from robot_rl.session import (
     NoSink,
     SessionSettings,
     build_robot,
     load_acting_policy,
+    needs_real_time,
     software_version,
 )
 from robot_rl.settings import MISSING, load
-from robot_rl.simulated_episodes import SimulatedEpisodes
 from robot_rl.summary import EvaluationIdentity, evaluation_document, write_json
 from robot_rl.types import ActionChunk, EpisodeResult, Observation, Policy, RobotRLError
 from robot_rl.video import Frame, captioned, play_together, write_video
@@ -123,7 +124,9 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     policy = load_acting_policy(settings.policy, settings.device)
     with build_robot(settings.robot) as robot:
         policy.spec.require(robot.spec, f"policy {settings.policy}")
-        robot_name = robot.spec.name
+        robot_name, realtime = robot.spec.name, needs_real_time(robot)
+    if realtime and settings.workers > 1:
+        raise RobotRLError(f"workers={settings.workers}, but robot '{robot_name}' is there only once: workers=1")
     seeds = [settings.seed + index for index in range(settings.episodes)]
     evaluated = run_seeds(settings, seeds, console)
     provenance: Mapping[str, Any] = getattr(policy, "provenance", {})
@@ -135,7 +138,7 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
         dataset=str(provenance.get("dataset", "")),
         dataset_snapshot=str(provenance.get("snapshot", "")),
         software_version=software_version(),
-        clock="simulated",
+        clock="real time" if realtime else "simulated",
     )
     latencies = [latency for each in evaluated for latency in each.latency_ms]
     document = evaluation_document(identity, seeds, [each.result for each in evaluated], latencies)
@@ -172,7 +175,7 @@ class EpisodeRunner:
 
     def __init__(self, settings: EvalSettings) -> None:
         self._policy = TimedPolicy(load_acting_policy(settings.policy, settings.device))
-        self._episodes = SimulatedEpisodes(settings)
+        self._episodes = ProcessEpisodes(settings)
 
     def __enter__(self) -> Self:
         self._episodes.__enter__()
@@ -184,7 +187,7 @@ class EpisodeRunner:
         self._episodes.__exit__(kind, error, trace)
 
     def run(self, seed: int, film: bool) -> Evaluated:
-        """One episode in simulated time."""
+        """One episode."""
         sink = FilmSink(self._episodes.robot) if film else NoSink()
         self._policy.latency_ms = []
         result = self._episodes.run(self._policy, sink, seed)

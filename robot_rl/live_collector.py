@@ -23,7 +23,15 @@ from robot_rl.collected import CollectedEpisode, MemorySink, takeovers
 from robot_rl.collector import collected
 from robot_rl.operate import Session, correcting, offer_recovery
 from robot_rl.rollout import Ending, ending_of
-from robot_rl.session import SessionSettings, build_filter, build_operator, build_robot, judge_of, options_for
+from robot_rl.session import (
+    SessionSettings,
+    build_filter,
+    build_operator,
+    build_robot,
+    judge_of,
+    needs_real_time,
+    options_for,
+)
 from robot_rl.types import EpisodeHeader, EpisodeResult, Operator, Outcome, Robot, RobotRLError, RobotSpec, Step
 
 NOBODY = "none"
@@ -60,7 +68,7 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
     """
     robot = build_robot(settings.robot)
     operator = build_operator(correcting(settings.operator), robot.spec)
-    judged, person = judge_of(robot) is not None, bool(getattr(operator, "needs_real_time", False))
+    judged, person, moving = judge_of(robot) is not None, needs_real_time(operator), needs_real_time(robot)
     if getattr(operator, "drives_always", False):
         raise RobotRLError(
             f"operator '{operator.name}' drives all the time, wanted one who lets the policy drive and corrects it: "
@@ -71,7 +79,7 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
             f"robot '{robot.spec.name}' cannot tell success from failure, and operator=none labels nothing: run this "
             "with somebody beside the robot, operator=keyboard"
         )
-    needed = person or not judged
+    needed = person or moving or not judged
     if realtime is False and needed:
         why = f"operator '{operator.name}' is a person" if person else f"robot '{robot.spec.name}' is no simulation"
         raise RobotRLError(f"realtime=false, but {why}: leave realtime out")

@@ -35,6 +35,7 @@ from robot_rl.session import (
     header_for,
     judge_of,
     load_acting_policy,
+    needs_real_time,
     options_for,
 )
 from robot_rl.settings import MISSING, load
@@ -61,8 +62,8 @@ class CollectSettings(SessionSettings):
         dataset: Directory or `s3://bucket/prefix` to record into; made if it is not there.
         episodes: How many to keep in this session.
         seed: Seed of the first episode; None goes on after the largest one recorded.
-        realtime: Run at the robot's own rate; None is only when a person drives, so that scripts do not dawdle on
-            simulated robots.
+        realtime: Run at the robot's own rate; None is only when a person drives or the robot moves by itself, so that
+            scripts do not dawdle on simulated robots.
         replay: `DATASET#EPISODE` to play back instead of asking an operator.
         recover: What to do with recordings that a crash left behind: `ask`, `yes` or `no`.
         codecs: Camera stream to `jpeg:<quality>` or `png`; the default is `jpeg:90`.
@@ -186,7 +187,9 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
     robot = build_robot(settings.robot)
     command_filter = build_filter(robot.spec, settings.limits)
     operator, seed, episodes = _who_drives(settings, robot)
-    realtime = getattr(operator, "needs_real_time", False) if settings.realtime is None else settings.realtime
+    realtime = settings.realtime
+    if realtime is None:
+        realtime = needs_real_time(operator) or needs_real_time(robot)
     offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
         stack.enter_context(robot)
@@ -249,6 +252,8 @@ def offer_recovery(dataset: str, answer: str, console: Console) -> None:
     Raises:
         RobotRLError: Another answer.
     """
+    # A bare yes or no is a truth value to yaml.
+    answer = {"True": "yes", "False": "no"}.get(answer, answer)
     if answer not in {"ask", "yes", "no"}:
         raise RobotRLError(f"recover={answer}: wanted ask, yes or no")
     left = recoverable(dataset, wait_s=PREVIOUS_RECORDER_S)

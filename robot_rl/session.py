@@ -200,6 +200,11 @@ def judge_of(robot: Robot) -> Judge | None:
     return cast(Judge, robot) if hasattr(robot, "judge") else None
 
 
+def needs_real_time(whom: Robot | Operator) -> bool:
+    """Whether simulated time makes no sense: a person drives, or the robot moves on by itself."""
+    return bool(getattr(whom, "needs_real_time", False))
+
+
 def load_acting_policy(path: str, device: str = "cpu") -> Policy:
     """A policy ready to act: an exported bundle without torch, or a training checkpoint with it.
 

@@ -27,7 +27,7 @@ COMMAND_LAYER = {
     "robot_rl.operate",
     "robot_rl.evaluate",
     "robot_rl.session",
-    "robot_rl.simulated_episodes",
+    "robot_rl.process_episodes",
     "robot_rl.collector",
     "robot_rl.live_collector",
     "robot_rl.live_rollouts",

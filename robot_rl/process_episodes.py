@@ -1,4 +1,4 @@
-"""Robot and operator of one process, built once for all its episodes in simulated time."""
+"""Robot and operator of one process, built once for all its episodes; in simulated time if the robot is simulated."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from robot_rl.clock import SimulatedClock
-from robot_rl.rollout import run_episode
+from robot_rl.clock import MonotonicClock, SimulatedClock
+from robot_rl.rollout import ending_of, run_episode
 from robot_rl.session import (
     SessionSettings,
     build_filter,
@@ -15,12 +15,13 @@ from robot_rl.session import (
     build_robot,
     header_for,
     judge_of,
+    needs_real_time,
     options_for,
 )
-from robot_rl.types import EpisodeResult, EpisodeSink, Policy
+from robot_rl.types import EpisodeResult, EpisodeSink, Policy, RobotRLError
 
 
-class SimulatedEpisodes:
+class ProcessEpisodes:
     """A context manager: entering connects robot and operator.
 
     Args:
@@ -47,17 +48,24 @@ class SimulatedEpisodes:
         self._connected.close()
 
     def run(self, policy: Policy, sink: EpisodeSink, seed: int) -> EpisodeResult:
-        """One episode, with a command filter of its own so that a fault ends with it."""
-        settings = self._settings
-        return run_episode(
+        """One episode, with a command filter of its own so that a simulated fault ends with it.
+
+        Raises:
+            RobotRLError: A robot that moves by itself ended it by a fault, which only a person may clear.
+        """
+        settings, realtime = self._settings, needs_real_time(self.robot)
+        result = run_episode(
             self.robot,
             policy,
             self._operator,
             judge_of(self.robot),
-            SimulatedClock(),
+            MonotonicClock() if realtime else SimulatedClock(),
             build_filter(self.robot.spec, settings.limits),
             sink,
             options_for(policy, settings.task, settings.rollout),
             seed,
             header_for(settings.task, self._operator, policy, seed),
         )
+        if realtime and ending_of(result).is_fault:
+            raise RobotRLError(f"{result.reason}. Look at the robot, then start the command again")
+        return result
