@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import array
 import contextlib
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,11 +26,20 @@ from hardware.cameras.reader import CameraReader, CameraState
 from hardware.cameras.reopening import ReopeningSource
 from hardware.ros.arm_topics import DIAGNOSTICS, absolute, encode_header
 from hardware.ros.camera_settings import COMPRESSED, RAW, read_camera
-from hardware.ros.client import ExternalShutdownException, Node, message, qos_profile_sensor_data, rclpy, require_ros
+from hardware.ros.client import (
+    ExternalShutdownException,
+    Node,
+    SingleThreadedExecutor,
+    message,
+    qos_profile_sensor_data,
+    rclpy,
+    require_ros,
+)
 from hardware.ros.node_config import read_config
 from robot_rl.types import RobotRLError
 
 DIAGNOSTICS_S = 1.0
+WAKE_S = 0.2
 LEAST_RATE = 0.9
 """Share of the camera's own rate below which diagnostics warn."""
 
@@ -220,12 +231,19 @@ def main(args: list[str] | None = None) -> int:
     """Runs the node until it is told to end; returns the process's exit status."""
     require_ros()
     rclpy.init(args=args)
+    told_to_end = threading.Event()
+    # After init: rclpy's own handlers would end the graph under a frame that is being published.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_end.set())
     node: CameraNode | None = None
+    executor = SingleThreadedExecutor()
     try:
         node = CameraNode()
         node.open()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        executor.add_node(node)
+        while not told_to_end.is_set():
+            executor.spin_once(timeout_sec=WAKE_S)
+    except ExternalShutdownException:
         return 0
     except RobotRLError as error:
         sys.stderr.write(f"camera_node: {error}\n")
@@ -233,6 +251,7 @@ def main(args: list[str] | None = None) -> int:
     finally:
         if node is not None:
             node.close()
+            executor.shutdown()
             node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
