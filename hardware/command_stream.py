@@ -193,6 +193,13 @@ class CommandStream:
         self._state = dataclasses.replace(FilterState.at(pose), fault=self._state.fault)
         self.forget()
 
+    def restart_in_place(self) -> None:
+        """Begins at rest where the last command went: an arm that was told nothing for a while has stopped there.
+
+        To go on braking from the speed that it had before would be a jump to that speed.
+        """
+        self.restart(np.array(self._state.position))
+
     def forget(self) -> None:
         """Drops every row; the next one starts from where the command is then."""
         self._segments.clear()

@@ -67,6 +67,7 @@ class ArmCounters:
     commands: int = 0
     dry: int = 0
     stale: int = 0
+    stalls: int = 0
     refused: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     stops: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)

@@ -214,6 +214,7 @@ class ArmNode(Node):
             "commands": str(counters.commands),
             "ticks without a row": str(counters.dry),
             "observations missing": str(counters.stale),
+            "stalls of the stream": str(counters.stalls),
             "mail lost": str(self._mailbox.lost),
         }
         for what, counter in (("filter", counters.reasons), ("refused", counters.refused), ("latched", counters.stops)):

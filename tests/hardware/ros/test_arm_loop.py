@@ -267,6 +267,20 @@ def test_commands_that_cease_stop_the_arm_within_the_watchdogs_time():
     stopping(bench)
 
 
+def test_a_node_that_was_suspended_while_the_arm_moved_does_not_move_it_when_it_goes_on():
+    # A process stopped for 1 s braked from the speed of a second ago: a resting arm jumped by 70 mrad.
+    bench = Bench()
+    bench.begin()
+    bench.drive()
+    bench.clock.sleep_until_ns(bench.now_ns + NS_PER_S)
+    resting = bench.arm.position()
+    bench.tick(30)
+    assert bench.mode.mode is Mode.STOPPED
+    assert bench.arm.position() == pytest.approx(resting, abs=1e-6)
+    assert bench.loop.at_rest
+    assert bench.loop.counters.stalls == 1
+
+
 def test_a_lost_heartbeat_stops_the_arm_although_rows_still_come():
     bench = Bench()
     bench.begin()
