@@ -55,7 +55,8 @@ RAMP_S = 0.8
 TURN_RAD = 0.5
 ROWS = 8
 LEADER_TOPIC = "/leader/joint_states"
-VENDOR_STATES, VENDOR_POSE, VENDOR_COMMANDS = "/vendor/joint_states", "/vendor/tool_pose", "/vendor/commands"
+VENDOR_STATES, VENDOR_POSE = "/vendor/joint_states", "/vendor/tool_pose"
+VENDOR_COMMANDS, VENDOR_GRIPPER = "/vendor/commands", "/vendor/gripper"
 VENDOR_HZ = 200.0
 LATE_S = 1.0
 """How old the pictures of the camera mode `late` are."""
@@ -80,6 +81,7 @@ class Asked:
     def __init__(self) -> None:
         self._asked: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
         self._keys: collections.deque[bytes] = collections.deque()
+        self._looked = 0
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -101,13 +103,18 @@ class Asked:
     # A terminal for the operator
 
     def __enter__(self) -> Self:
+        self._looked = 0
         return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing to restore."""
 
     def read(self) -> bytes:
-        """Keys since the last call."""
+        """Keys since the last call; says when an episode listens to them."""
+        self._looked += 1
+        if self._looked == 2:
+            # The first look, at the beginning of an episode, throws away what was typed before it.
+            say("listening")
         return self._keys.popleft() if self._keys else b""
 
     def write(self, text: str) -> None:
@@ -303,12 +310,19 @@ def vendor(settings: dict[str, Any], asked: Asked) -> None:
         )
         pose_topic = arm_topics.Topic("tool_pose", "geometry_msgs/msg/PoseStamped")
         poses = link.node.create_publisher(pose_topic.message(), VENDOR_POSE, qos_profile_sensor_data)
-        link.node.create_subscription(
-            message("std_msgs/msg/Float64MultiArray"),
-            VENDOR_COMMANDS,
-            lambda heard: arm.apply(np.array(heard.data, dtype=np.float32)),
-            QoSProfile(depth=1),
-        )
+        command = np.array([*arm.position()[:-1], 1.0], dtype=np.float32)
+
+        def obey(joints: slice, values: Any) -> None:
+            command[joints] = values
+            arm.apply(command)
+
+        for kind, where, joints in (
+            ("std_msgs/msg/Float64MultiArray", VENDOR_COMMANDS, slice(0, -1)),
+            ("std_msgs/msg/Float64", VENDOR_GRIPPER, slice(-1, None)),
+        ):
+            link.node.create_subscription(
+                message(kind), where, lambda heard, joints=joints: obey(joints, heard.data), QoSProfile(depth=1)
+            )
 
         def show() -> None:
             seen = arm.observe(0)

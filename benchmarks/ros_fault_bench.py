@@ -72,6 +72,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._log = log.open("ab")
+        self._words = " ".join(command)
         self.popen = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -109,9 +110,9 @@ class Process:
             try:
                 line = self._new.get(timeout=max(0.0, until_s - time.monotonic()))
             except queue.Empty:
-                raise TimeoutError(f"{self.popen.args}: no {what!r} in {timeout_s:g} s; see {self._log.name}") from None
+                raise TimeoutError(f"{self._words}: no {what!r} in {timeout_s:g} s; see {self._log.name}") from None
             if line is None:
-                raise TimeoutError(f"{self.popen.args} ended before {what!r}; see {self._log.name}")
+                raise TimeoutError(f"{self._words} ended before {what!r}; see {self._log.name}")
             self.said.append(line)
             if line["said"] in what:
                 return line
@@ -133,7 +134,7 @@ class Process:
         assert self.popen.stdin is not None
         with contextlib.suppress(OSError):
             self.popen.stdin.close()
-        if "benchmarks.ros_fault_actors" not in " ".join(map(str, self.popen.args)):  # type: ignore[arg-type]
+        if "benchmarks.ros_fault_actors" not in self._words:
             self.popen.send_signal(signal.SIGTERM)
         try:
             self.popen.wait(timeout_s)

@@ -35,33 +35,30 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from benchmarks.ros_fault_actors import VENDOR_COMMANDS, VENDOR_POSE, VENDOR_STATES
-from benchmarks.ros_fault_bench import Bench, Motion, Observer, Process, environment, joint_arm_settings, profile
+from benchmarks.ros_fault_bench import Motion, Observer, Process
+from benchmarks.ros_fault_scene import Scene
 from data.recovery import recover
 from data.store import DatasetStore
 from data.verify import verify_dataset
 from hardware.arm_state import Mode
 from hardware.cameras.pattern import NoStamp, decode_stamp
 from hardware.ros import decode
-from hardware.sim.joint_arm import NAMES
 from robot_rl.types import NS_PER_S
 
 MOVING_RAD = 0.3
 STOPPED_S = 1.0
 """How long a process is stopped, and the network cut."""
 QUIET_S = 0.2
+LATER_RAD = 8e-3
+"""One command of the stream may be under way when a process is stopped: 0.75 rad/s for 10 ms."""
 LONGEST_S = 3.0
 """How long a session goes on under a fault that need not end it."""
-LOST_THOUSANDTHS = 200
-HOSTS = {"here": "10.77.0.1", "far": "10.77.0.2"}
 
 
 @dataclass
@@ -76,6 +73,7 @@ class Trial:
         recovered: See the module; the next trial's motion is judged by the run's going on.
         commands: Rows that the observer heard.
         note: What else there is to tell.
+        moved_later_rad: How far the arm went once the cause was gone, though nobody had told it to.
     """
 
     seed: int
@@ -85,160 +83,7 @@ class Trial:
     recovered: bool
     commands: int
     note: str = ""
-
-
-class Scene:
-    """The processes of one fault's trials. A context manager.
-
-    Args:
-        kind: `plain`, `foreign camera`, `freezing camera`, `leader`, `intruder`, `vendor`, `lossy` or `two hosts`.
-        place: Scratch directory, where the dataset is too.
-        domain: ROS_DOMAIN_ID.
-    """
-
-    def __init__(self, kind: str, place: Path, domain: int) -> None:
-        self.kind, self.dataset = kind, place / "dataset"
-        settings = joint_arm_settings()
-        environments = {"": {"ROS_DOMAIN_ID": str(domain), "CYCLONEDDS_URI": profile()}}
-        if kind == "freezing camera":
-            settings["cameras"]["front"]["source"] = {"_target_": "benchmarks.ros_fault_actors.FreezingCamera"}
-        if kind == "vendor":
-            settings["arm"]["driver"] = vendor_driver(settings)
-        if kind == "lossy":
-            lossy = {"CYCLONEDDS_URI": profile(lost_thousandths=LOST_THOUSANDTHS)}
-            environments |= {"arm_node": lossy, "policy": lossy}
-        if kind == "two hosts":
-            for name, host in {"": "here", "policy": "far"}.items():
-                environments.setdefault(name, {})["CYCLONEDDS_URI"] = profile(f'name="{host}"', [*HOSTS.values()])
-        self.bench = Bench(settings, environments, place, {})
-        self._policies: list[Process] = []
-        self._entered = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            if self.kind == "two hosts":
-                self.far = stack.enter_context(FarHost())
-                self.bench.prefixes = {"policy": self.far.prefix}
-            stack.enter_context(environment(self.bench.environments[""]))
-            namespace, kind = self.bench.settings["robot"]["namespace"], self.kind
-            states = VENDOR_STATES if kind == "vendor" else ""
-            self.observer = stack.enter_context(Observer(namespace, states, f"{namespace}/front/image_raw/compressed"))
-            stack.callback(self._end)
-            if kind == "vendor":
-                self.vendor = self.bench.actor("vendor")
-            self.start_arm()
-            self.start_camera()
-            self.reserve()
-            if kind == "leader":
-                self.leader = self.bench.actor("leader")
-            if kind == "intruder":
-                self.intruder = self.bench.actor("intruder")
-                self.intruder.wait_for("ready")
-            self._entered = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._entered.close()
-
-    def _end(self) -> None:
-        self.end_policies()
-        for name in ("leader", "intruder", "camera", "arm", "vendor"):
-            if hasattr(self, name):
-                getattr(self, name).end()
-
-    def end_policies(self) -> None:
-        """Lets sessions commit what they recorded, and leave."""
-        for process in self._policies:
-            process.end(60.0)
-        self._policies.clear()
-
-    def start_arm(self) -> None:
-        """An arm node, in mode inactive."""
-        heard = len(self.observer.modes)
-        self.arm = self.bench.node("arm_node")
-        self.observer.wait_for("an arm node", lambda: len(self.observer.modes) > heard)
-        self.observer.wait_for("the arm inactive", lambda: self.observer.mode.mode is Mode.INACTIVE)
-
-    def start_camera(self) -> None:
-        """A camera whose pictures arrive."""
-        begun_ns = time.monotonic_ns()
-        foreign = self.kind == "foreign camera"
-        self.camera = self.bench.actor("camera") if foreign else self.bench.node("camera_node", "camera:=front")
-        self.observer.wait_camera(begun_ns)
-
-    def reserve(self) -> None:
-        """Starts a session's process that waits to be asked."""
-        self._policies.append(self.bench.actor("policy", str(self.dataset)))
-
-    @property
-    def policy(self) -> Process:
-        """The present session's process."""
-        return self._policies[0]
-
-    def kill_policy(self) -> int:
-        """SIGKILL; the one in reserve takes its place at the next trial."""
-        return self._policies.pop(0).kill()
-
-
-class FarHost:
-    """A second network namespace, joined to this one by a cable. A context manager; this must run in one of its own."""
-
-    def __enter__(self) -> Self:
-        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
-        theirs, ours = Path(f"/proc/{self._holder.pid}/ns/net"), Path("/proc/self/ns/net")
-        while not theirs.exists() or os.readlink(theirs) == os.readlink(ours):
-            time.sleep(0.01)
-        self.prefix = ("nsenter", f"--net={theirs}")
-        commands = [
-            "link set lo up",
-            f"link add name here type veth peer name far netns {self._holder.pid}",
-            f"addr add {HOSTS['here']}/24 dev here",
-            "link set here up",
-        ]
-        for command in commands:
-            subprocess.run(["ip", *command.split()], check=True)
-        for command in ("link set lo up", f"addr add {HOSTS['far']}/24 dev far", "link set far up"):
-            self._far(command)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._holder.kill()
-        self._holder.wait()
-
-    def _far(self, command: str) -> None:
-        subprocess.run([*self.prefix, "ip", *command.split()], check=True)
-
-    def cut(self) -> int:
-        """Takes the link down; returns when that was asked for, monotonic [ns]."""
-        now_ns = time.monotonic_ns()
-        self._far("link set far down")
-        return now_ns
-
-    def heal(self) -> None:
-        """Brings it up again."""
-        self._far("link set far up")
-
-
-def vendor_driver(settings: dict[str, Any]) -> dict[str, Any]:
-    """An arm whose driver is a process of its own, commanded by a forward controller."""
-    streams = settings["robot"]["streams"]
-    return {
-        "_target_": "hardware.ros.robot.RosRobot",
-        "name": settings["robot"]["name"],
-        "namespace": "/",
-        "control_hz": settings["robot"]["control_hz"],
-        "streams": {
-            "joint_position": {**streams["joint_position"], "joints": list(NAMES), "topic": VENDOR_STATES},
-            "tool_pose": {**streams["tool_pose"], "topic": VENDOR_POSE},
-        },
-        "action": settings["robot"]["action"],
-        "command": {"adapter": "joint_forward", "topic": VENDOR_COMMANDS},
-        "connect_s": 20.0,
-    }
+    moved_later_rad: float = 0.0
 
 
 def nothing(scene: Scene) -> None:
@@ -316,9 +161,9 @@ def intruded(scene: Scene) -> int:
 
 
 WATCHDOG = "watchdog 100"
-CAMERA = "image 100 old"
+CAMERA = "image 100 old, ramp 100"
 FAULTS: Sequence[Fault] = (
-    Fault("policy process: SIGKILL", WATCHDOG, "plain", lambda scene: scene.kill_policy(), Scene.reserve),
+    Fault("policy process: SIGKILL", WATCHDOG, "plain", lambda scene: scene.kill_policy()),
     Fault(
         "policy process: SIGSTOP for 1 s",
         WATCHDOG,
@@ -338,7 +183,7 @@ FAULTS: Sequence[Fault] = (
     Fault("camera repeats one stamp", CAMERA, "foreign camera", asked_camera("stamp"), camera_well),
     Fault(
         "camera's picture frozen, stamps new",
-        "15 frames + image 100 old",
+        "15 frames, then as above",
         "freezing camera",
         camera_signalled(signal.SIGUSR1),
         camera_signalled(signal.SIGUSR2),
@@ -353,7 +198,7 @@ FAULTS: Sequence[Fault] = (
     ),
     Fault(
         "operator's process (leader arm): SIGKILL",
-        "leader 100 old",
+        "leader 100 old, ramp",
         "leader",
         lambda scene: scene.leader.kill(),
         restarted_leader,
@@ -392,6 +237,7 @@ def begin(scene: Scene, fault: Fault, seed: int) -> str:
     observer.wait_for("the episode", lambda: observer.mode.seed == seed and observer.mode.session)
     observer.forget()
     if fault.leads:
+        policy.wait_for("listening")
         policy.ask(key="\t")
         scene.leader.ask(sweep=True)
     try:
@@ -420,14 +266,14 @@ def run_trial(scene: Scene, fault: Fault, seed: int, generator: random.Random) -
     motion = observer.motion_after(fault_ns) if stopped_by_itself else None
     arm_said = f"{observer.mode.mode}: {observer.mode.reason}"
     fault.relieve(scene)
-    stays = stays_at_rest(observer) and observer.mode.mode is not Mode.ACTIVE
+    later_rad = moved_unasked(observer)
+    told = later_rad < LATER_RAD and observer.mode.mode is not Mode.ACTIVE
     if not fault.arm_says:
         arm_said = f"{observer.mode.mode}: {observer.mode.reason}"
     ended = {} if "policy process: SIGKILL" in fault.name else end_of_session(scene, fault)
     words = ended.get("heard", [])[-2:-1] if fault.leads else [str(ended.get("reason", ""))]
-    return Trial(
-        seed, motion, arm_said, " ".join(words), stays and observer.recover(), observer.commands[session], note
-    )
+    told = observer.recover() and told
+    return Trial(seed, motion, arm_said, " ".join(words), told, observer.commands[session], note, later_rad)
 
 
 def end_of_session(scene: Scene, fault: Fault) -> dict[str, Any]:
@@ -464,13 +310,13 @@ def past_shown(observer: Observer) -> str:
     return f"picture is {(decode.stamp_ns(picture) - shown_ns) / NS_PER_S:.2f} s older than its header says"
 
 
-def stays_at_rest(observer: Observer) -> bool:
-    """Whether nothing moves for a while."""
+def moved_unasked(observer: Observer) -> float:
+    """How far the arm goes within a while in which nobody asks for anything [rad]."""
     observer.forget()
     time.sleep(QUIET_S)
     observer.wait_for("joints", lambda: len(observer.path()[0]) > 1)
     _, places = observer.path()
-    return bool(np.ptp(places, axis=0).max() < 1e-3)
+    return float(np.ptp(places, axis=0).max())
 
 
 @dataclass
@@ -505,17 +351,15 @@ def run_fault(fault: Fault, times: int, domain: int, place: Path) -> dict[str, A
     """All trials of a fault, and the dataset afterwards."""
     generator, trials, failure = random.Random(0), list[Trial](), ""
     begun = time.monotonic()
-    with Scene(fault.scene, place, domain) as scene:
-        if fault.name == "policy process: SIGKILL":
-            scene.reserve()
-        for seed in range(1, times + 1):
-            try:
+    scene = Scene(fault.scene, place, domain)
+    try:
+        with scene:
+            for seed in range(1, times + 1):
                 trials.append(run_trial(scene, fault, seed, generator))
-            except TimeoutError as error:
-                # The other faults are still worth measuring; the table says how many trials there are.
-                failure = str(error)
-                break
-        scene.end_policies()
+            scene.end_policies()
+    except TimeoutError as error:
+        # The other faults are still worth measuring; the table says how many trials there are.
+        failure = str(error)
     found = examine(scene.dataset) if scene.dataset.exists() else Findings()
     return {
         "fault": fault.name,
@@ -549,7 +393,7 @@ def line(result: dict[str, Any]) -> str:
         spread([1000 * each["rest_s"] for each in moved], "{:.0f}"),
         spread([1000 * each["moved_rad"] for each in moved], "{:.0f}"),
         reasons(trials),
-        f"{sum(each['recovered'] for each in trials)} of {len(trials)}",
+        recovered_words(trials),
         dataset_words(result),
     ]
     return "| " + " | ".join(columns) + " |"
@@ -572,6 +416,13 @@ def reasons(trials: Sequence[dict[str, Any]]) -> str:
         text = re.sub(r"joint_arm_[0-9a-f]{8}", "the session", text)
         said[re.sub(r"\d+(\.\d+)? (ms|s)( old| older|:| in)", r"... \2\3", text).replace("|", "/")] += 1
     return "<br>".join(f"{count}x {text}" for text, count in said.most_common(3))
+
+
+def recovered_words(trials: Sequence[dict[str, Any]]) -> str:
+    """How often, and how far the arm went unasked."""
+    words = f"{sum(each['recovered'] for each in trials)} of {len(trials)}"
+    later = max((each["moved_later_rad"] for each in trials), default=0.0)
+    return words + (f"; moved {1000 * later:.0f} mrad unasked" if later >= LATER_RAD else "")
 
 
 def dataset_words(result: dict[str, Any]) -> str:
