@@ -284,7 +284,9 @@ class EpisodeLoop:
             self.sink.append(Step(observation, asked, applied, source, reward, reasons))
             self.verdict.count(reward)
         if self.command_filter.fault is not None:
-            return End(Ending.FILTER, self.command_filter.fault)
+            # The filter knows that nothing was seen, the robot why.
+            why = f": {self._stale_because}" if observation is None and self._stale_because else ""
+            return End(Ending.FILTER, f"{self.command_filter.fault}{why}")
         return None if judgement is None else self.verdict.judged(judgement)
 
     def _command(

@@ -137,6 +137,20 @@ def test_a_sensor_that_stays_stale_stops_the_robot_and_ends_the_episode():
     assert result.cadence["unobserved_ticks"] >= 5
 
 
+def test_a_fault_that_the_filter_latches_while_nothing_is_seen_names_the_sensor():
+    class Impatient(BrakingFilter):
+        def __call__(self, requested, observation, dt_s, operator_alive):
+            if observation is None:
+                self.fault = "stale_state"
+            return super().__call__(requested, observation, dt_s, operator_alive)
+
+    robot = unjudged(blind=range(6, 1000))
+    result, _, _ = run(SeekingPolicy(), robot=robot, command_filter=Impatient())
+    assert ending_of(result) is Ending.FILTER
+    assert "stale_state: " in result.reason
+    assert "400 ms old, limit is 50 ms" in result.reason
+
+
 def test_a_sensor_that_comes_back_in_time_costs_only_its_ticks():
     robot = unjudged(blind=(6, 7))
     result, sink, _ = run(SeekingPolicy(), robot=robot, max_ticks=20)
