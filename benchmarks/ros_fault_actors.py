@@ -260,14 +260,24 @@ def leader(settings: dict[str, Any], asked: Asked) -> None:
 
 
 def intruder(settings: dict[str, Any], asked: Asked) -> None:
-    """Sends one command of its own when asked to, as a second session on the arm would."""
+    """Sends one command of its own when asked to, as a second session on the arm would, or a flood of heartbeats."""
     namespace = settings["arm"]["namespace"]
     with BackgroundNode("intruder") as link:
         topic = arm_topics.COMMAND
         out = link.node.create_publisher(topic.message(), arm_topics.absolute(namespace, topic.name), topic.qos())
         link.spin()
         say("ready")
+        heartbeats = link.node.create_publisher(
+            arm_topics.DEADMAN.message(),
+            arm_topics.absolute(namespace, arm_topics.DEADMAN.name),
+            arm_topics.DEADMAN.qos(),
+        )
         while (request := asked.next(0.05)) is not None:
+            if "flood" in request:
+                for _ in range(request["flood"]):
+                    heartbeats.publish(arm_topics.encode_header(link.now_ns(), "intruder"))
+                    time.sleep(request["pause_s"])
+                say("flooded")
             if "send" in request:
                 row = arm_topics.encode_row(link.now_ns(), "intruder", NAMES, np.zeros(len(NAMES)))
                 sent_ns = time.monotonic_ns()

@@ -172,6 +172,12 @@ class Observer:
         namespace: Of the arm node.
         joint_states: Topic; the arm node's own if empty.
         image: Topic of a camera, to know whether it works.
+
+    Attributes:
+        modes: What the arm node said, each with when it came, monotonic [ns].
+        commands: Session to the rows that were heard.
+        pictures: The newest, each with when it came.
+        diagnostics: What the arm node said of itself once a second.
     """
 
     def __init__(self, namespace: str, joint_states: str = "", image: str = "") -> None:
@@ -180,6 +186,7 @@ class Observer:
         self.modes: list[tuple[int, ArmMode]] = []
         self.commands: Counter[str] = Counter()
         self.pictures: list[tuple[int, Any]] = []
+        self.diagnostics: list[dict[str, str]] = []
         self._stamps_ns: list[int] = []
         self._places: list[Sequence[float]] = []
         self._news = threading.Condition()
@@ -193,6 +200,7 @@ class Observer:
             (Topic(self._joint_states, "sensor_msgs/msg/JointState", reliable=False, depth=50), self._take_joints),
             (arm_topics.MODE, self._take_mode),
             (best_effort, self._take_command),
+            (arm_topics.DIAGNOSTICS, self._take_diagnostics),
         ]
         for topic, take in topics:
             name = absolute(self._namespace, topic.name)
@@ -229,6 +237,11 @@ class Observer:
 
     def _take_command(self, heard: Any) -> None:
         self.commands[heard.header.frame_id] += 1
+
+    def _take_diagnostics(self, heard: Any) -> None:
+        for status in heard.status:
+            if status.name.startswith("arm:"):
+                self.diagnostics.append({each.key: each.value for each in status.values})
 
     def _take_picture(self, heard: Any) -> None:
         self.pictures.append((time.monotonic_ns(), heard))

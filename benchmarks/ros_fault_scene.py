@@ -26,6 +26,8 @@ class Scene:
         kind: `plain`, `foreign camera`, `freezing camera`, `leader`, `intruder`, `vendor`, `lossy` or `two hosts`.
         place: Scratch directory, where the dataset is too.
         domain: ROS_DOMAIN_ID.
+        settings: The whole robot; the simulated real-time arm if None.
+        network: CYCLONEDDS_URI; this machine only, found by asking, if empty.
     """
 
     observer: Observer
@@ -36,10 +38,12 @@ class Scene:
     vendor: Process
     far: FarHost
 
-    def __init__(self, kind: str, place: Path, domain: int) -> None:
+    def __init__(
+        self, kind: str, place: Path, domain: int, settings: dict[str, Any] | None = None, network: str = ""
+    ) -> None:
         self.kind, self.dataset = kind, place / "dataset"
-        settings = joint_arm_settings()
-        environments = {"": {"ROS_DOMAIN_ID": str(domain), "CYCLONEDDS_URI": profile()}}
+        settings = settings or joint_arm_settings()
+        environments = {"": {"ROS_DOMAIN_ID": str(domain), "CYCLONEDDS_URI": network or profile()}}
         if kind == "freezing camera":
             settings["cameras"]["front"]["source"] = {"_target_": "benchmarks.ros_fault_actors.FreezingCamera"}
         if kind == "vendor":
