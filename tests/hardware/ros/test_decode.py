@@ -147,6 +147,13 @@ def test_a_large_image_is_made_smaller_by_averaging():
     np.testing.assert_array_equal(decode.image(message, (4, 4)), np.full((4, 4, 3), 100, np.uint8))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_compressed_image_too_large_to_decode_in_time_is_refused_by_its_header(suffix):
+    data = cv2.imencode(f".{suffix}", np.zeros((4000, 4000, 3), np.uint8))[1]
+    with pytest.raises(decode.BadMessage, match="4000x4000 px, wanted at most"):
+        decode.compressed_image(Message(format=suffix, data=data.tobytes()[:2000]), (8, 8))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_compressed_images_come_out_as_rgb_of_the_wanted_size(suffix):
     red = np.zeros((16, 16, 3), np.uint8)
