@@ -54,11 +54,25 @@ LOOPBACK = (
 )
 
 
-def profile(interface: str = 'name="lo"', peers: Sequence[str] = ("127.0.0.1",), lost_thousandths: int = 0) -> str:
-    """A CYCLONEDDS_URI of one interface, found by asking, that loses some of what it sends."""
+def profile(
+    interface: str = 'name="lo"',
+    peers: Sequence[str] = ("127.0.0.1",),
+    lost_thousandths: int = 0,
+    *,
+    quiet: bool = False,
+) -> str:
+    """A CYCLONEDDS_URI of one interface, found by asking, that loses some of what it sends.
+
+    Args:
+        interface: Which, by name or address.
+        peers: Whom to ask.
+        lost_thousandths: Of the packets.
+        quiet: Whether the transport's own warnings are thrown away, as where there are thousands of them.
+    """
+    log = "<Tracing><OutputFile>/dev/null</OutputFile></Tracing>" if quiet else ""
     lossy = f"<Test><XmitLossiness>{lost_thousandths}</XmitLossiness></Test>" if lost_thousandths else ""
     asked = "".join(f'<Peer address="{each}"/>' for each in peers)
-    return LOOPBACK.format(interface=interface, peers=asked, internal=lossy)
+    return LOOPBACK.format(interface=interface, peers=asked, internal=lossy, log=log)
 
 
 class Process:

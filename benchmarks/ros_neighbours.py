@@ -5,8 +5,9 @@
 Around the simulated real-time arm run an arm node, a camera node and a session at 20 Hz, as in `ros_faults.py`, while
 another process does one of these:
 
-- *malformed*: bytes that are no message (random, cut off, with absurd lengths, empty) on every topic that we read, but
-  for `stop` and `enable`, on which every byte is a message: whoever may publish there may stop the arm;
+- *malformed*: bytes that are no message (random, cut off, with absurd lengths, empty, no text where text belongs), forged
+  as packets of a real writer because CycloneDDS refuses to send them, on every topic that we read but `stop` and
+  `enable`, on which every byte is a message: whoever may publish there may stop the arm;
 - *oversized images*: 20 MB of nonsense, and a sound JPEG of 48 megapixels, in turn on the camera's topic;
 - *other domain*: the floods below with another ROS_DOMAIN_ID;
 - *flood*: 10,000 sound messages a second on a topic that the session reads (another arm's joints on `joint_states`), or
@@ -25,6 +26,7 @@ import json
 import os
 import platform
 import random
+import socket
 import struct
 import subprocess
 import sys
@@ -36,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cyclonedds.core import DDSException
 
+from benchmarks.ros_fault_bench import profile
 from benchmarks.ros_fault_scene import Scene
 from hardware.cameras.frame_source import encode_jpeg
 from hardware.ros import arm_topics
@@ -71,6 +73,8 @@ READ: Mapping[str, tuple[str, QoSProfile]] = {
 """Every topic that a session or an arm node reads."""
 FLOOD_HZ = 10_000
 MALFORMED_HZ = 500
+PARTICIPANTS = 12
+"""As many processes of a domain are reached on this machine."""
 LARGE_BYTES, LARGE_PX = 20_000_000, (6000, 8000)
 LARGE_HZ = 2
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"
@@ -79,7 +83,7 @@ LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 
 def malformed(generator: random.Random) -> bytes:
     """Bytes that are no message, a multiple of four long, as the transport wants them."""
-    kind = generator.randrange(4)
+    kind = generator.randrange(5)
     if kind == 0:
         data = generator.randbytes(generator.randrange(4, 400))
     elif kind == 1:
@@ -87,9 +91,48 @@ def malformed(generator: random.Random) -> bytes:
     elif kind == 2:
         # A header whose frame id is four gigabytes long, or strings and sequences of absurd lengths all over.
         data = LITTLE_ENDIAN + struct.pack("<iI", 1, 1) + b"\xff\xff\xff\xff" * generator.randrange(1, 20)
+    elif kind == 3:
+        # Whole but for a name that is no text; the transport lets it through.
+        data = joints_of_another().replace(b"other_0", b"\xff\xfe\xfd\xff\xff\xff\xff")
     else:
         data = LITTLE_ENDIAN
     return data + bytes(-len(data) % 4)
+
+
+def forged(guid: bytes, sequence: int, payload: bytes) -> bytes:
+    """An RTPS packet with a sample as the network would carry it; CycloneDDS itself refuses to send a malformed one.
+
+    Args:
+        guid: Of a writer that readers have matched.
+        sequence: Of the sample, from 1.
+        payload: The encoded message with its four bytes of encapsulation, whatever it holds.
+    """
+    header = b"RTPS\x02\x01\x01\x10" + guid[:12]
+    body = struct.pack("<HH", 0, 16) + bytes(4) + guid[12:] + struct.pack("<iI", 0, sequence) + payload
+    return header + b"\x15\x05" + struct.pack("<H", len(body)) + body
+
+
+class Forger:
+    """Sends whatever it is given as samples of a real writer, to every participant of this machine.
+
+    Args:
+        writer: Matched by the readers.
+        domain: Theirs.
+    """
+
+    def __init__(self, writer: Writer, domain: int) -> None:
+        self._guid, self._sequence = writer.guid, 0
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        # The protocol's own formula for the ports of user data.
+        self._ports = [7400 + 250 * domain + 11 + 2 * index for index in range(PARTICIPANTS)]
+
+    def write(self, payload: bytes) -> None:
+        """Sends a sample."""
+        self._sequence += 1
+        packet = forged(self._guid, self._sequence, payload)
+        for port in self._ports:
+            with contextlib.suppress(ConnectionError):
+                self._socket.sendto(packet, ("127.0.0.1", port))
 
 
 def joints_of_another() -> bytes:
@@ -114,7 +157,8 @@ def large_images() -> Iterator[bytes]:
 
 def neighbour(what: str, seconds: float) -> None:
     """The process beside: says "ready" on stdout, does its worst, and says how many messages that was."""
-    participant = Participant(int(os.environ["ROS_DOMAIN_ID"]))
+    domain = int(os.environ["ROS_DOMAIN_ID"])
+    participant = Participant(domain)
     generator = random.Random(0)
     sound = {arm_topics.absolute(NAMESPACE, topic.name) for topic in (arm_topics.STOP, arm_topics.ENABLE)}
     topics = {
@@ -137,15 +181,13 @@ def neighbour(what: str, seconds: float) -> None:
     writers = [
         Writer(participant, TOPIC + topic, READ[topic][0], to_dds(READ[topic][1], writer=True)) for topic in topics
     ]
-    begun, sent, tried = time.monotonic(), 0, 0
+    outlets = [Forger(each, domain) for each in writers] if what == "malformed" else writers
+    begun, sent = time.monotonic(), 0
     while (elapsed_s := time.monotonic() - begun) < seconds:
-        while tried < elapsed_s * hz:
+        while sent < elapsed_s * hz:
             data = one() if fixed is None else fixed
-            tried += 1
-            # What even the sender's transport refuses cannot be sent this way.
-            with contextlib.suppress(DDSException):
-                writers[tried % len(writers)].write(data + bytes(-len(data) % 4))
-                sent += 1
+            outlets[sent % len(outlets)].write(data + bytes(-len(data) % 4))
+            sent += 1
         time.sleep(0.001)
     print(sent, flush=True)
     participant.close()
@@ -264,7 +306,7 @@ def main() -> None:
     results, lines = {}, []
     wanted = [each for each in NEIGHBOURS.items() if any(word in each[0] for word in arguments.only)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, ExitStack() as stack:
-        scene = stack.enter_context(Scene("plain", Path(place), arguments.domain))
+        scene = stack.enter_context(Scene("plain", Path(place), arguments.domain, network=profile(quiet=True)))
         for seed, (name, (what, away)) in enumerate(wanted, start=1):
             results[name] = run_beside(scene, what, away, arguments.domain, arguments.seconds, seed)
             lines.append(line(name, results[name]))
