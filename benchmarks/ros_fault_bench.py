@@ -54,25 +54,11 @@ LOOPBACK = (
 )
 
 
-def profile(
-    interface: str = 'name="lo"',
-    peers: Sequence[str] = ("127.0.0.1",),
-    lost_thousandths: int = 0,
-    *,
-    quiet: bool = False,
-) -> str:
-    """A CYCLONEDDS_URI of one interface, found by asking, that loses some of what it sends.
-
-    Args:
-        interface: Which, by name or address.
-        peers: Whom to ask.
-        lost_thousandths: Of the packets.
-        quiet: Whether the transport's own warnings are thrown away, as where there are thousands of them.
-    """
-    log = "<Tracing><OutputFile>/dev/null</OutputFile></Tracing>" if quiet else ""
+def profile(interface: str = 'name="lo"', peers: Sequence[str] = ("127.0.0.1",), lost_thousandths: int = 0) -> str:
+    """A CYCLONEDDS_URI of one interface, found by asking, that loses some of what it sends."""
     lossy = f"<Test><XmitLossiness>{lost_thousandths}</XmitLossiness></Test>" if lost_thousandths else ""
     asked = "".join(f'<Peer address="{each}"/>' for each in peers)
-    return LOOPBACK.format(interface=interface, peers=asked, internal=lossy, log=log)
+    return LOOPBACK.format(interface=interface, peers=asked, internal=lossy)
 
 
 class Process:
@@ -406,6 +392,12 @@ class Bench:
 def joint_arm_settings(*overrides: str) -> dict[str, Any]:
     """The simulated real-time arm of `configs/robot/ros/sim_joint.yaml`, whole."""
     return as_document(load_robot("ros/sim_joint", overrides))
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@
 Around the simulated real-time arm run an arm node, a camera node and a session at 20 Hz, as in `ros_faults.py`, while
 another process does one of these:
 
-- *malformed*: bytes that are no message (random, cut off, with absurd lengths, empty, no text where text belongs), forged
-  as packets of a real writer because CycloneDDS refuses to send them, on every topic that we read but `stop` and
-  `enable`, on which every byte is a message: whoever may publish there may stop the arm;
+- *malformed*: bytes that are no message (random, with absurd lengths, empty, no text where text belongs), forged as
+  packets of a real writer because CycloneDDS refuses to send them, on every topic that we read but `stop` and `enable`,
+  on which every byte is a message: whoever may publish there may stop the arm;
 - *oversized images*: 20 MB of nonsense, and a sound JPEG of 48 megapixels, in turn on the camera's topic;
 - *other domain*: the floods below with another ROS_DOMAIN_ID;
 - *flood*: 10,000 sound messages a second on a topic that the session reads (another arm's joints on `joint_states`), or
@@ -15,7 +15,7 @@ another process does one of these:
 
 Columns: messages sent; ticks of the session in the time wanted, over budget, lateness; the arm stream's rate and
 lateness as its diagnostics have them (the worst second); whether both nodes live; how the episode ended. Writes
-`neighbours.json` and `neighbours.md` into the output directory.
+`neighbours.json`, `neighbours.md` and, with all that goes to stderr, `neighbours.log` into the output directory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ros_fault_bench import profile
+from benchmarks.ros_fault_bench import cpu_s
 from benchmarks.ros_fault_scene import Scene
 from hardware.cameras.frame_source import encode_jpeg
 from hardware.ros import arm_topics
@@ -257,12 +257,6 @@ def run_beside(scene: Scene, what: str, away: int, domain: int, seconds: float, 
     }
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time of a process so far [s]."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 HEAD = (
     "| neighbour | messages | ticks | over budget | missed | late p50 / p99 / max [ms] | arm stream, worst second [Hz] "
     "| its lateness p99 / max [ms] | CPU of arm node, session | all live | episode ended |\n|" + "---|" * 11
@@ -303,10 +297,13 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     print(HEAD, flush=True)
+    # CycloneDDS tells each of thousands of malformed packets.
+    log = (arguments.output / "neighbours.log").open("w")
+    os.dup2(log.fileno(), sys.stderr.fileno())
     results, lines = {}, []
     wanted = [each for each in NEIGHBOURS.items() if any(word in each[0] for word in arguments.only)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, ExitStack() as stack:
-        scene = stack.enter_context(Scene("plain", Path(place), arguments.domain, network=profile(quiet=True)))
+        scene = stack.enter_context(Scene("plain", Path(place), arguments.domain))
         for seed, (name, (what, away)) in enumerate(wanted, start=1):
             results[name] = run_beside(scene, what, away, arguments.domain, arguments.seconds, seed)
             lines.append(line(name, results[name]))
