@@ -157,12 +157,15 @@ class ArmLoop:
             robot_ns: When it is, on the robot's clock [ns].
         """
         self._watch_clock(now_ns, robot_ns)
-        observation = self._observe(now_ns, robot_ns)
+        observation = self._look(now_ns, robot_ns)
         self._reset_when_possible(now_ns, robot_ns)
         if self._settings.lockstep or self._broken:
             self._rest_unless(self._state.active, now_ns)
         elif self._commanding:
             self._command(deadline_ns, now_ns, observation)
+        if observation is not None and self._seen is not None:
+            # Last: encoding messages must not delay the command. A reset may have shown something newer meanwhile.
+            self._outlet.show(self._seen)
         self._tell()
 
     # Modes
@@ -286,8 +289,14 @@ class ArmLoop:
 
     # The driver
 
-    def _observe(self, now_ns: int, robot_ns: int) -> Observation | None:
-        """What the driver shows, published; None while it shows nothing fresh.
+    def _observe(self, now_ns: int, robot_ns: int) -> None:
+        """Publishes what the driver shows."""
+        observation = self._look(now_ns, robot_ns)
+        if observation is not None:
+            self._outlet.show(observation)
+
+    def _look(self, now_ns: int, robot_ns: int) -> Observation | None:
+        """What the driver shows; None while it shows nothing fresh.
 
         In lockstep the time is that of the last row or reset, so that whoever sent it knows what belongs to it.
         """
@@ -297,7 +306,6 @@ class ArmLoop:
         if observation is not None:
             self._seen = observation
             self._happened(Observed(), now_ns)
-            self._outlet.show(observation)
             return observation
         self.counters.stale += 1
         self._happened(Passed(), now_ns)
