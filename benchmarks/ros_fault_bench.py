@@ -278,9 +278,9 @@ class Observer:
         with self._news:
             return np.array(self._stamps_ns, dtype=np.int64), np.array(self._places, dtype=np.float64).reshape(-1, 6)
 
-    def wait_moving(self, least_rad: float) -> None:
-        """Waits until the first joint has gone so far from where it was at the first sample since `forget`."""
-        self.wait_for("motion", lambda: self._places and abs(self._places[-1][0] - self._places[0][0]) > least_rad)
+    def moved(self, least_rad: float) -> bool:
+        """Whether the first joint has gone so far from where it was at the first sample since `forget`."""
+        return bool(self._places) and abs(self._places[-1][0] - self._places[0][0]) > least_rad
 
     def wait_rest(self, timeout_s: float = 10.0) -> None:
         """Waits until nothing has moved for `REST_S`."""

@@ -46,7 +46,7 @@ from benchmarks.ros_fault_scene import Scene
 from data.recovery import recover
 from data.store import DatasetStore
 from data.verify import verify_dataset
-from hardware.arm_state import Mode
+from hardware.arm_state import LATCHED, Mode
 from hardware.cameras.pattern import NoStamp, decode_stamp
 from hardware.ros import decode
 from robot_rl.types import NS_PER_S
@@ -55,6 +55,7 @@ MOVING_RAD = 0.3
 STOPPED_S = 1.0
 """How long a process is stopped, and the network cut."""
 QUIET_S = 0.2
+BEGIN_S = 15.0
 LATER_RAD = 8e-3
 """One command of the stream may be under way when a process is stopped: 0.75 rad/s for 10 ms."""
 LONGEST_S = 3.0
@@ -234,17 +235,21 @@ def begin(scene: Scene, fault: Fault, seed: int) -> str:
     said = policy.wait_for("connected", "ended", timeout_s=60.0)
     if said["said"] == "ended":
         return str(said["reason"])
-    observer.wait_for("the episode", lambda: observer.mode.seed == seed and observer.mode.session)
+    try:
+        observer.wait_for("the episode", lambda: observer.mode.seed == seed and observer.mode.session, BEGIN_S)
+    except TimeoutError:
+        if fault.ends != "lossy":
+            raise
+        return str(policy.wait_for("ended")["reason"])
     observer.forget()
     if fault.leads:
         policy.wait_for("listening")
         policy.ask(key="\t")
         scene.leader.ask(sweep=True)
-    try:
-        observer.wait_moving(MOVING_RAD)
-    except TimeoutError:
-        if fault.ends != "lossy":
-            raise
+    if fault.ends == "lossy":
+        observer.wait_for("motion or its end", lambda: observer.moved(MOVING_RAD) or observer.mode.mode in LATCHED)
+    else:
+        observer.wait_for("motion", lambda: observer.moved(MOVING_RAD))
     return ""
 
 
@@ -264,6 +269,9 @@ def run_trial(scene: Scene, fault: Fault, seed: int, generator: random.Random) -
         observer.wait_for("the end of motion", lambda: observer.mode.mode is not Mode.ACTIVE)
     observer.wait_rest()
     motion = observer.motion_after(fault_ns) if stopped_by_itself else None
+    if motion is not None and fault.ends:
+        # Counted from when the arm node said so: there is no moment at which the fault came.
+        motion = motion._replace(said_ms=None, braked_ms=None)
     arm_said = f"{observer.mode.mode}: {observer.mode.reason}"
     fault.relieve(scene)
     later_rad = moved_unasked(observer)

@@ -11,12 +11,13 @@ import time
 
 import pytest
 
-from benchmarks.ros_fault_bench import joint_arm_settings
+from benchmarks.ros_fault_bench import environment, joint_arm_settings
 from benchmarks.ros_fault_scene import Scene
 from data.recovery import recover
 from data.store import DatasetStore
 from data.verify import verify_dataset
 from hardware.arm_state import Mode
+from hardware.ros.client import BACKEND
 from tests.hardware.ros.conftest import loopback_profile
 
 pytestmark = pytest.mark.ros
@@ -35,7 +36,9 @@ PATIENT = (
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory, ros_domain_id):
     place = tmp_path_factory.mktemp("faults")
-    with Scene("intruder", place, ros_domain_id, joint_arm_settings(*PATIENT), loopback_profile()) as running:
+    middleware = {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"} if BACKEND == "rclpy" else {}
+    settings = joint_arm_settings(*PATIENT)
+    with environment(middleware), Scene("intruder", place, ros_domain_id, settings, loopback_profile()) as running:
         yield running
         running.end_policies()
         recover(str(running.dataset), wait_s=60.0)
@@ -65,7 +68,7 @@ def moving(scene, **request):
     scene.policy.wait_for("connected")
     observer.wait_for("the episode", lambda: observer.mode.seed == seed and observer.mode.session)
     observer.forget()
-    observer.wait_moving(0.1)
+    observer.wait_for("motion", lambda: observer.moved(0.1))
     return observer
 
 
