@@ -422,7 +422,7 @@ def reasons(trials: Sequence[dict[str, Any]]) -> str:
             words[1] = ""
         text = "; ".join(word for word in words if word)
         text = re.sub(r"joint_arm_[0-9a-f]{8}", "the session", text)
-        said[re.sub(r"\d+(\.\d+)? (ms|s)( old| older|:| in)", r"... \2\3", text).replace("|", "/")] += 1
+        said[re.sub(r"\d+(\.\d+)? (ms|s)( old| older|:| in|; is it)", r"... \2\3", text).replace("|", "/")] += 1
     return "<br>".join(f"{count}x {text}" for text, count in said.most_common(3))
 
 
