@@ -16,6 +16,8 @@ from hardware.arm_state import Mode
 from hardware.sim.joint_arm import NAMES
 
 LOST_THOUSANDTHS = 200
+LOSSY_CONNECT_S = 15.0
+"""Everybody takes longer to find everybody; within the usual 5 s it is refused about every second time."""
 HOSTS = {"here": "10.77.0.1", "far": "10.77.0.2"}
 
 
@@ -49,6 +51,7 @@ class Scene:
         if kind == "vendor":
             settings["arm"]["driver"] = vendor_driver(settings)
         if kind == "lossy":
+            settings["robot"]["connect_s"] = LOSSY_CONNECT_S
             lossy = {"CYCLONEDDS_URI": profile(lost_thousandths=LOST_THOUSANDTHS)}
             environments |= {"arm_node": lossy, "policy": lossy}
         if kind == "two hosts":

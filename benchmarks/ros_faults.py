@@ -58,6 +58,7 @@ QUIET_S = 0.2
 BEGIN_S = 15.0
 LATER_RAD = 8e-3
 """One command of the stream may be under way when a process is stopped: 0.75 rad/s for 10 ms."""
+LONGEST_REASON = 200
 LONGEST_S = 3.0
 """How long a session goes on under a fault that need not end it."""
 
@@ -421,6 +422,7 @@ def reasons(trials: Sequence[dict[str, Any]]) -> str:
         if each["arm_said"].startswith(("stopped", "fault")) and each["note"] != "never began":
             words[1] = ""
         text = "; ".join(word for word in words if word)
+        text = " ".join(text.split())[:LONGEST_REASON]
         text = re.sub(r"joint_arm_[0-9a-f]{8}", "the session", text)
         said[re.sub(r"\d+(\.\d+)? (ms|s)( old| older|:| in|; is it)", r"... \2\3", text).replace("|", "/")] += 1
     return "<br>".join(f"{count}x {text}" for text, count in said.most_common(3))
