@@ -207,9 +207,16 @@ with contextlib.suppress(KeyboardInterrupt), up.stopped_at_the_end(supervisor):
 """
 
 
+def obey_ctrl_c() -> None:
+    """A test-suite that a script started in the background ignores SIGINT, and its children would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_let_the_arm_ramp_down(number):
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, preexec_fn=obey_ctrl_c
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "[arm] ready\n"
     os.kill(process.pid, number)

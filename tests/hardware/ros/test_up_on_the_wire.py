@@ -18,6 +18,11 @@ ROBOT_RL = (sys.executable, "-m", "robot_rl.cli")
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def obey_ctrl_c() -> None:
+    """A test-suite that a script started in the background ignores SIGINT, and its children would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Up:
     """A running `robot-rl up`, read line by line."""
 
@@ -31,6 +36,7 @@ class Up:
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=obey_ctrl_c,
         )
         assert self.process.stdout is not None
         self._pipe = self.process.stdout
