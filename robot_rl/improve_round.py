@@ -160,7 +160,8 @@ class Round:
     def _take_back(self, before: Path, after: OwnRollouts) -> None:
         """Undoes what the gate accepted if the rollouts of it say that it was wrong."""
         own = self.arm.own
-        if own is not None and self.arm.policy != before:
+        # A round that accepted nothing has written the same policy to another place.
+        if own is not None and any(each.accept for each in self.decisions):
             chance = chance_of_so_few(own, after)
             if chance < self.settings.veto_level:
                 self._remark(

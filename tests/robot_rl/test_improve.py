@@ -187,6 +187,14 @@ def test_an_accepted_update_is_taken_back_if_its_rollouts_fail(place, dataset, i
     assert "taken back what the gate accepted:" in report
 
 
+def test_a_round_that_accepted_nothing_has_nothing_to_take_back(place, dataset, imitation, monkeypatch):
+    monkeypatch.setattr(improve_round.Gate, "judge", never)
+    run = place / "nothing-accepted"
+    improve(short(imitation, dataset, run, first_rollouts=True, gate_reimitation=True, veto_level=1.0), QUIET)
+    assert_same_weights(run, Path(imitation))
+    assert "taken back" not in (run / "report.html").read_text()
+
+
 def never(self, reference, candidate, seed, step=0):
     return GateDecision(False, "never", "paired", 0.5, 0.5, 0.0, 0.0, 0.0, {}, step)
 
