@@ -63,12 +63,7 @@ def status_message(condition: StatusCondition) -> Any:
     from hardware.ros import client
 
     if client.BACKEND == "pip" and condition.fields:
-        from rosbags.typesys import get_types_from_msg
+        from hardware.ros.pip_client.messages import define_message
 
-        from hardware.ros.pip_client.messages import LOCK, STORE
-
-        with LOCK:
-            STORE.fielddefs.setdefault(
-                condition.type, get_types_from_msg(condition.fields, condition.type)[condition.type]
-            )
+        return define_message(condition.type, condition.fields)
     return client.message(condition.type)
