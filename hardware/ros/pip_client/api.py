@@ -45,11 +45,6 @@ def init(
         install_signal_handlers(signal_handler_options)
 
 
-def get_default_context() -> Context:
-    """The context that `init` starts."""
-    return default_context()
-
-
 def ok(*, context: Context | None = None) -> bool:
     """Whether the context runs."""
     return (context or default_context()).ok()

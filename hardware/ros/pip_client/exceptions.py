@@ -14,14 +14,6 @@ class ExternalShutdownException(Exception):
         super().__init__("The context was shut down")
 
 
-class ShutdownException(Exception):
-    """The executor was shut down."""
-
-
-class TimeoutException(Exception):
-    """Nothing became ready in time."""
-
-
 class InvalidNodeNameException(Exception):
     """A node's name has forbidden characters."""
 

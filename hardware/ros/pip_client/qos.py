@@ -120,7 +120,6 @@ class QoSProfile:
 
 qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 qos_profile_services_default = QoSProfile(depth=10)
-qos_profile_parameters = QoSProfile(depth=1000)
 qos_profile_system_default = QoSProfile(
     history=HistoryPolicy.SYSTEM_DEFAULT,
     reliability=ReliabilityPolicy.SYSTEM_DEFAULT,
