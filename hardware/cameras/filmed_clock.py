@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardware.cameras.frame_source import Picture
-from hardware.cameras.pattern import COLUMNS, ROWS, STRIP, NoStamp, decode_stamp, write_stamp
+from hardware.cameras.pattern import COLUMNS, ROWS, STRIP, NoStamp, decode_stamp
 from robot_rl.types import AnyArray
 
 EDGE_CELLS = 2
@@ -41,17 +41,6 @@ def shown_time(image: AnyArray) -> int | None:
         except NoStamp:
             continue
     return None
-
-
-def draw_card(stamp_ns: int, cell_px: int) -> Picture:
-    """The card of a moment as the clock shows it. Shape (CARD_ROWS * cell_px, CARD_COLUMNS * cell_px, 3)."""
-    card = np.full((CARD_ROWS * cell_px, CARD_COLUMNS * cell_px, 3), 255, np.uint8)
-    card[cell_px:-cell_px, cell_px:-cell_px] = 0
-    edge = EDGE_CELLS * cell_px
-    stamped = np.zeros((round(ROWS * cell_px / STRIP), COLUMNS * cell_px, 3), np.uint8)
-    write_stamp(stamped, stamp_ns)
-    card[edge:-edge, edge:-edge] = stamped[: ROWS * cell_px]
-    return card
 
 
 def _cards(image: AnyArray) -> list[Picture]:

@@ -6,10 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.cameras.filmed_clock import CARD_COLUMNS, CARD_ROWS, draw_card, shown_time
-from hardware.cameras.pattern import write_stamp
+from hardware.cameras.filmed_clock import CARD_COLUMNS, CARD_ROWS, EDGE_CELLS, shown_time
+from hardware.cameras.pattern import COLUMNS, ROWS, STRIP, write_stamp
 
 STAMP_NS = 1_700_000_123_456_789_012
+
+
+def draw_card(stamp_ns, cell_px):
+    """The card of a moment as the clock's page paints it. Shape (CARD_ROWS * cell_px, CARD_COLUMNS * cell_px, 3)."""
+    card = np.full((CARD_ROWS * cell_px, CARD_COLUMNS * cell_px, 3), 255, np.uint8)
+    card[cell_px:-cell_px, cell_px:-cell_px] = 0
+    edge = EDGE_CELLS * cell_px
+    stamped = np.zeros((round(ROWS * cell_px / STRIP), COLUMNS * cell_px, 3), np.uint8)
+    write_stamp(stamped, stamp_ns)
+    card[edge:-edge, edge:-edge] = stamped[: ROWS * cell_px]
+    return card
 
 
 def filmed(stamp_ns, size=(480, 640), *, corners, seed=0, noise=4.0, blur=0.8, gain=0.7, offset=30, jpeg=85):
