@@ -272,20 +272,41 @@ def fuzz_round(seed: int, count: FuzzCount, command_filter: Filter = filter_comm
     return []
 
 
-def main() -> None:
-    """Runs the fuzz and prints what it saw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_rounds(fuzz_round: Callable[[int, Any], list[str]], count: Any, description: str | None) -> float:
+    """Fuzzes as the command line says; ends the program with what was broken.
+
+    Args:
+        fuzz_round: From a seed and `count` to what was broken, [] if nothing was.
+        count: What the rounds have seen.
+        description: Of the program.
+
+    Returns:
+        Seconds that it took.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    count, begun = FuzzCount(), time.monotonic()
+    begun = time.monotonic()
     for seed in range(arguments.seed, arguments.seed + -(-arguments.steps // TICKS_PER_ROUND)):
         broken = fuzz_round(seed, count)
         if broken:
             raise SystemExit("\n".join(broken))
-    print(f"{count.ticks:,} ticks, {count.changed:,} changed, no limit broken, {time.monotonic() - begun:.0f} s")
-    for name, times in count.reasons.most_common():
+    return time.monotonic() - begun
+
+
+def print_reasons(reasons: collections.Counter[str]) -> None:
+    """How often each reason was given."""
+    for name, times in reasons.most_common():
         print(f"  {name.lower():<14} {times:>9,}")
+
+
+def main() -> None:
+    """Runs the fuzz and prints what it saw."""
+    count = FuzzCount()
+    seconds = run_rounds(fuzz_round, count, __doc__)
+    print(f"{count.ticks:,} ticks, {count.changed:,} changed, no limit broken, {seconds:.0f} s")
+    print_reasons(count.reasons)
 
 
 if __name__ == "__main__":

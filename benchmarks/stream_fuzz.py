@@ -1,6 +1,6 @@
 """Drives the command stream with everything that can go wrong, and checks every command against every limit.
 
-    python benchmarks/stream_fuzz.py --steps 1000000
+    python -m benchmarks.stream_fuzz --steps 1000000
 
 Each round draws a robot as `filter_fuzz.py` does, a stream one to eleven times as fast as its rows, and 500 stream
 ticks. Rows come on time, late, early, in bursts, twice, out of order, or not at all, with stamps that jitter, stand
@@ -13,21 +13,27 @@ and only if it has no reason. Checked of every answer to a row: each limit at th
 
 from __future__ import annotations
 
-import argparse
 import collections
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.filter_fuzz import WALL_ROUNDINGS, Adversary, LimitCheck, random_limits, same_command
+from benchmarks.filter_fuzz import (
+    TICKS_PER_ROUND,
+    WALL_ROUNDINGS,
+    Adversary,
+    LimitCheck,
+    print_reasons,
+    random_limits,
+    run_rounds,
+    same_command,
+)
 from hardware.command_stream import UNUSABLE, CommandStream, Streamed, Taken
 from hardware.limits import CommandLimits
 from hardware.safety import FilterReason, OperatorState
 from robot_rl.types import NS_PER_S, ActionKind, AnyArray, Observation
 
-TICKS_PER_ROUND = 500
 LONGEST_SILENCE = 20
 """Periods; beyond them the clock has jumped, and a sender starts afresh."""
 RATIOS = (1.0, 2.0, 3.3, 5.0, 11.0)
@@ -193,21 +199,13 @@ def fuzz_round(seed: int, count: StreamCount) -> list[str]:
 
 def main() -> None:
     """Runs the fuzz and prints what it saw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    count, begun = StreamCount(), time.monotonic()
-    for seed in range(arguments.seed, arguments.seed + -(-arguments.steps // TICKS_PER_ROUND)):
-        broken = fuzz_round(seed, count)
-        if broken:
-            raise SystemExit("\n".join(broken))
+    count = StreamCount()
+    seconds = run_rounds(fuzz_round, count, __doc__)
     print(
         f"{count.ticks:,} stream ticks, {count.changed:,} changed; {count.rows:,} rows, {count.held:,} held; "
-        f"no limit broken, {time.monotonic() - begun:.0f} s"
+        f"no limit broken, {seconds:.0f} s"
     )
-    for name, times in count.reasons.most_common():
-        print(f"  {name.lower():<14} {times:>9,}")
+    print_reasons(count.reasons)
 
 
 if __name__ == "__main__":
