@@ -120,3 +120,14 @@ class Holder:
     def poll_as_it_is(self):
         self.now_ns += self.spec.tick_ns
         return self.operator.poll(Observation(self.now_ns, {self.stream: self.place.copy()}, {self.stream: 0}))
+
+
+def play(recording, socket, person):
+    """Commands of a person, tick by tick, while the recorded device says what it said."""
+    left, commands = list(recording.records), []
+    while left:
+        while left and left[0].elapsed_ns <= person.now_ns:
+            socket.stream.say(left.pop(0).data)
+            person.operator.pump()
+        commands.append(person.poll())
+    return commands

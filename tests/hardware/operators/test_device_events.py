@@ -17,6 +17,17 @@ class Letters:
         return [Change(letter.lower(), float(letter.isupper())) for letter in data.decode() if letter.isalpha()]
 
 
+def deflected():
+    """A plugged device whose control a is held, and who hears it."""
+    socket = Socket(Letters)
+    reader = DeviceReader(socket)
+    stream = socket.plug()
+    reader.connect()
+    stream.say(b"A")
+    reader.pump()
+    return socket, reader, stream
+
+
 def test_what_a_device_says_is_what_is_read():
     socket = Socket(Letters)
     reader = DeviceReader(socket)
@@ -32,23 +43,13 @@ def test_what_a_device_says_is_what_is_read():
 
 
 def test_a_silent_device_says_the_same_as_before():
-    socket = Socket(Letters)
-    reader = DeviceReader(socket)
-    stream = socket.plug()
-    reader.connect()
-    stream.say(b"A")
-    reader.pump()
+    _, reader, _ = deflected()
     reader.pump()
     assert reader.reading().values == {"a": 1.0}
 
 
 def test_an_unplugged_device_holds_nothing_and_says_so():
-    socket = Socket(Letters)
-    reader = DeviceReader(socket)
-    stream = socket.plug()
-    reader.connect()
-    stream.say(b"A")
-    reader.pump()
+    _, reader, stream = deflected()
     stream.pull()
     reader.pump()
     assert reader.reading() == ({}, ("a",), 1, "Fake pad is gone (No such device): plug it in again")
@@ -57,12 +58,7 @@ def test_an_unplugged_device_holds_nothing_and_says_so():
 
 
 def test_a_device_plugged_in_again_is_picked_up_at_rest():
-    socket = Socket(Letters)
-    reader = DeviceReader(socket)
-    stream = socket.plug()
-    reader.connect()
-    stream.say(b"A")
-    reader.pump()
+    socket, reader, stream = deflected()
     stream.pull()
     reader.pump()
     socket.plug("Another pad").say(b"B")

@@ -16,7 +16,7 @@ from hardware.operators.event_recording import EventRecording
 from hardware.operators.gamepad import GamepadDecoder, about_gamepad, connect_gamepad, gamepad_operator
 from hardware.operators.layout import Layout, LayoutError
 from robot_rl.types import OperatorEvent, Outcome
-from tests.hardware.operators.device_fakes import METAWORLD, Holder, Socket
+from tests.hardware.operators.device_fakes import METAWORLD, Holder, Socket, play
 from tests.hardware.operators.test_evdev import KEYBOARD_KEYS, XBOX_AXES, XBOX_KEYS, Kernel, device
 
 RECORDING = EventRecording.load(Path(__file__).parent / "recordings" / "gamepad.events", "gamepad")
@@ -140,13 +140,7 @@ def drive(recording, make_decoder):
         return operator
 
     person = Holder(METAWORLD, make, (0, 0, 0, 1.0))
-    left, commands = list(recording.records), []
-    while left:
-        while left and left[0].elapsed_ns <= person.now_ns:
-            socket.stream.say(left.pop(0).data)
-            person.operator.pump()
-        commands.append(person.poll())
-    return commands, socket.stream, person
+    return play(recording, socket, person), socket.stream, person
 
 
 def test_a_recorded_gamepad_moves_the_arm_as_the_person_did():

@@ -22,7 +22,7 @@ from hardware.operators.spacemouse import (
     hid_nodes,
     spacemouse_operator,
 )
-from tests.hardware.operators.device_fakes import METAWORLD, Holder, Socket
+from tests.hardware.operators.device_fakes import METAWORLD, Holder, Socket, play
 
 RECORDINGS = Path(__file__).parent / "recordings"
 CONFIG = yaml.safe_load((Path(__file__).parents[3] / "configs/operator/spacemouse.yaml").read_text())["operator"]
@@ -116,13 +116,7 @@ def drive(recording):
         return operator
 
     person = Holder(METAWORLD, make, (0, 0, 0, 1.0))
-    left, commands = list(recording.records), []
-    while left:
-        while left and left[0].elapsed_ns <= person.now_ns:
-            socket.stream.say(left.pop(0).data)
-            person.operator.pump()
-        commands.append(person.poll())
-    return commands, person
+    return play(recording, socket, person), person
 
 
 @pytest.mark.parametrize("file", ["spacemouse.events", "spacemouse_wireless.events"])
