@@ -34,8 +34,10 @@ IDLE_HZ = 20.0
 """How often a driver in lockstep is looked at while nobody commands it."""
 SWITCH_INTERVAL_S = 5e-4
 """Python's default of 5 ms lets a busy thread delay a tick by 12-14 ms; this brings it below 1 ms (measured)."""
-HEARTBEATS = 100
-"""Kept until they are heard, so that a neighbour who floods the topic does not push the session's own out."""
+WAITING = 100
+"""Heartbeats and rows that are kept until heard, so that a neighbour's do not push a session's own out unseen."""
+SAYS_STOP = (arm_topics.STOP, arm_topics.ENABLE, arm_topics.CLEAR, arm_topics.RESET)
+"""A `false` right behind the `true` of a stop made it unheard where only the last was kept: 52 of 52."""
 WATCH_S = 0.2
 
 
@@ -148,15 +150,15 @@ class ArmNode(Node):
 
     def _listen(self) -> None:
         handlers: list[tuple[Topic, Callable[[Any], None]]] = [
-            (arm_topics.COMMAND, self._heard_command),
+            (arm_topics.COMMAND._replace(depth=WAITING), self._heard_command),
             (arm_topics.ENABLE, lambda heard: self._put(Enable(bool(heard.data)))),
-            (arm_topics.DEADMAN._replace(depth=HEARTBEATS), self._heard_heartbeat),
+            (arm_topics.DEADMAN._replace(depth=WAITING), self._heard_heartbeat),
             (arm_topics.STOP, self._heard_stop),
             (arm_topics.CLEAR, lambda heard: self._put(Clear(heard.data), urgent=True)),
             (arm_topics.RESET, self._heard_reset),
         ]
         for topic, handler in handlers:
-            qos = topic.qos(volatile=topic is arm_topics.ENABLE)
+            qos = topic.qos(volatile=topic is arm_topics.ENABLE, everything=topic in SAYS_STOP)
             self.create_subscription(topic.message(), self._absolute(topic), handler, qos)
 
     def _put(self, mail: Mail, *, urgent: bool = False) -> None:
@@ -167,21 +169,22 @@ class ArmNode(Node):
             self._put(Stop("the stop was pressed; clear to go on"), urgent=True)
 
     def _heard_heartbeat(self, heard: Any) -> None:
-        session = self._told.session
+        session, number = arm_topics.session_and_number(heard.frame_id)
         # Whoever else beats, however fast, must not keep the arm's thread busy.
-        if not session or heard.frame_id == session:
-            self._put(Heartbeat(heard.frame_id))
+        if self._told.session in ("", session):
+            self._put(Heartbeat(session, number))
 
     def _heard_command(self, heard: Any) -> None:
         try:
             row = arm_topics.decode_row(heard, self._names)
         except BadMessage as error:
-            stamp_ns, session = decode_header(heard.header)
-            self._put(RowMail(stamp_ns, session, None, f"command of {session} is malformed: {error}"))
+            stamp_ns, sender = decode_header(heard.header)
+            session, number = arm_topics.session_and_number(sender)
+            self._put(RowMail(stamp_ns, session, None, f"command of {session} is malformed: {error}", number))
             return
         with np.errstate(over="ignore"):
             values = row.values.astype(self._driver.spec.action.dtype)
-        self._put(RowMail(row.stamp_ns, row.session, values))
+        self._put(RowMail(row.stamp_ns, row.session, values, number=row.number))
 
     def _heard_reset(self, heard: Any) -> None:
         try:
@@ -222,6 +225,7 @@ class ArmNode(Node):
             "commands": str(counters.commands),
             "ticks without a row": str(counters.dry),
             "observations missing": str(counters.stale),
+            "commands that waited for the arm": str(counters.waits),
             "stalls of the stream": str(counters.stalls),
             "mail lost": str(self._mailbox.lost),
         }

@@ -48,6 +48,7 @@ CONFIG = {
         "fault_after_s": 2.0,
         "start": {"gripper": 1.0},
         "measured": {name: {"stream": "joint_position", "index": index} for index, name in enumerate(JOINTS)},
+        "following": {"lag_s": 0.05, "wait": 0.057, "fault": 1.0},
     },
 }
 
