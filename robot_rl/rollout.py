@@ -29,7 +29,9 @@ from robot_rl.types import (
     Operator,
     Policy,
     Robot,
+    RobotRLError,
     RobotSpec,
+    stands_still,
 )
 
 __all__ = ["CommandFilter", "Ending", "RolloutOptions", "ending_of", "run_episode"]
@@ -74,7 +76,9 @@ def run_episode(
 
     Raises:
         SpecMismatch: The policy is for another robot.
+        RobotRLError: Simulated time for a robot that moves by itself.
     """
+    _require_clock(clock, robot)
     if policy is not None:
         policy.spec.require(robot.spec, "the policy")
     cadence = CadenceRecorder(robot.spec.tick_ns, command_filter.reason_names)
@@ -89,6 +93,14 @@ def run_episode(
         else:
             sink.end(result)
     return result
+
+
+def _require_clock(clock: Clock, robot: Robot) -> None:
+    """Refuses simulated time for a robot that has not declared it: commands would come as fast as they are computed."""
+    if isinstance(clock, SimulatedClock) and not stands_still(robot):
+        raise RobotRLError(
+            f"robot '{robot.spec.name}' declares no simulated_time, so it moves by itself: run it in real time"
+        )
 
 
 def _run_and_stop(loop: EpisodeLoop, policy: Policy | None, seed: int, header: EpisodeHeader) -> End:

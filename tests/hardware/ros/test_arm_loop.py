@@ -65,6 +65,7 @@ class WatchedArm(JointArm):
 class StepRobot:
     """Time stands still; x moves by what is commanded; it judges itself."""
 
+    simulated_time = True
     spec = RobotSpec(
         "step",
         {"x": ArraySpec((1,), "float32", "m")},
