@@ -30,6 +30,8 @@ from robot_rl.types import (
     RobotRLError,
     RobotSpec,
     Step,
+    is_person,
+    stands_still,
 )
 
 BUNDLE_MODEL = "model.onnx"
@@ -200,9 +202,40 @@ def judge_of(robot: Robot) -> Judge | None:
     return cast(Judge, robot) if hasattr(robot, "judge") else None
 
 
-def needs_real_time(whom: Robot | Operator) -> bool:
-    """Whether simulated time makes no sense: a person drives, or the robot moves on by itself."""
-    return bool(getattr(whom, "needs_real_time", False))
+def runs_in_real_time(robot: Robot, operator: Operator, wanted: bool | None = None) -> bool:
+    """Whether episodes run at the robot's own rate.
+
+    Args:
+        robot: One that moves by itself must.
+        operator: A person must.
+        wanted: What the user says; None is only if they must.
+
+    Raises:
+        RobotRLError: The user says no although they must.
+    """
+    if stands_still(robot) and not is_person(operator):
+        return bool(wanted)
+    if wanted is False:
+        raise RobotRLError(f"realtime=false, but {_why_real_time(robot, operator)}: leave realtime out")
+    return True
+
+
+def require_one_process(robot: Robot, operator: Operator, workers: int) -> None:
+    """Refuses several processes where there can be but one.
+
+    Raises:
+        RobotRLError: A robot that moves by itself, or a person, cannot be in several processes.
+    """
+    if workers > 1 and runs_in_real_time(robot, operator):
+        raise RobotRLError(
+            f"workers={workers}, but {_why_real_time(robot, operator)} and is there only once: workers=1"
+        )
+
+
+def _why_real_time(robot: Robot, operator: Operator) -> str:
+    if is_person(operator):
+        return f"operator '{operator.name}' is a person"
+    return f"robot '{robot.spec.name}' moves by itself (it declares no simulated_time)"
 
 
 def load_acting_policy(path: str, device: str = "cpu") -> Policy:

@@ -125,11 +125,13 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
 
 
 def require_parameters(settings: dict[str, Any]) -> None:
-    """Refuses a key that the class does not take, naming those that it does."""
+    """Refuses a key that the class does not take, naming those that it does; `**settings` takes everything."""
     try:
         parameters = inspect.signature(get_object(settings["_target_"])).parameters
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"_target_ {settings['_target_']} cannot be imported: {error}") from error
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
     for key in settings:
         if key not in parameters and key not in {"_target_", "_partial_", "_convert_"}:
             near = difflib.get_close_matches(key, parameters, n=1)

@@ -18,6 +18,7 @@ from tests.hardware.ros.arm_bench import LIMITS, MS, SEEN_TICKS, Bench, WatchedA
 class StepRobot:
     """Time stands still; x moves by what is commanded; it judges itself."""
 
+    simulated_time = True
     spec = RobotSpec(
         "step",
         {"x": ArraySpec((1,), "float32", "m")},
