@@ -6,8 +6,8 @@ what is left to make good when the arm is let go is made good within its own vel
 meanwhile is measured too: beyond the second limit the arm has a fault that only a person ends.
 
 A command that waits may stop at once: an arm that has not moved is not hurt by not being told to. One whose arm was
-pushed away goes after it, so that nothing is left to spring back, though only because of samples that can be true: those
-of a stream whose speed is bounded, or several that say the same.
+pushed away goes after it, so that nothing is left to spring back. It does so because of samples that can be true: those
+of a stream whose speed is bounded, else several that say the same.
 """
 
 from __future__ import annotations
