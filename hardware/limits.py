@@ -222,11 +222,11 @@ class CommandLimits:
             fault_after_s=mapping["fault_after_s"],
             measured={
                 dimension_index(spec, f"measured.{key}", key): _measured(key, value)
-                for key, value in (mapping.get("measured") or {}).items()
+                for key, value in _section(mapping, "measured").items()
             },
             start={
-                dimension_index(spec, f"start.{key}", key): float(value)
-                for key, value in (mapping.get("start") or {}).items()
+                dimension_index(spec, f"start.{key}", key): _number(value, f"start.{key}")
+                for key, value in _section(mapping, "start").items()
             },
         )
 
@@ -338,12 +338,37 @@ def _per_dimension(spec: RobotSpec, field: str, value: object) -> tuple[Any, ...
     raise LimitError(f"limits.{field} is {value!r}, wanted a list of {spec.action.shape[0]}, one per action dimension")
 
 
-def _measured(key: str | int, document: Mapping[str, Any]) -> MeasuredAxis:
+def _section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = mapping.get(key)
+    if section is not None and not isinstance(section, Mapping):
+        raise LimitError(f"limits.{key} is {section!r}, wanted a mapping from action dimension to what it is about")
+    return section or {}
+
+
+def _number(value: object, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise LimitError(f"limits.{field} is {value!r}, wanted a finite number")
+    return float(value)
+
+
+def _measured(key: str | int, document: object) -> MeasuredAxis:
+    known = ", ".join(MeasuredAxis.__dataclass_fields__)
+    if not isinstance(document, Mapping):
+        raise LimitError(f"limits.measured.{key} is {document!r}, wanted a mapping; it takes {known}")
+    for name, value in document.items():
+        if name == "stream" and not isinstance(value, str):
+            raise LimitError(f"limits.measured.{key}.stream is {value!r}, wanted the name of a stream")
+        if name == "index" and type(value) is not int:
+            raise LimitError(f"limits.measured.{key}.index is {value!r}, wanted a whole number")
+        if name in ("scale", "low", "high", "lag_s") and value is not None:
+            _number(value, f"measured.{key}.{name}")
     try:
-        return MeasuredAxis(**document)
+        axis = MeasuredAxis(**document)
     except TypeError as error:
-        known = ", ".join(MeasuredAxis.__dataclass_fields__)
         raise LimitError(f"limits.measured.{key} is {dict(document)}; it takes {known}") from error
+    if axis.lag_s < 0.0:
+        raise LimitError(f"limits.measured.{key}.lag_s is {axis.lag_s}, wanted seconds >= 0")
+    return axis
 
 
 def _inward(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float]:

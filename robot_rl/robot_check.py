@@ -1,7 +1,7 @@
 """A robot's yaml put together as its nodes would, without connecting, opening or moving anything.
 
-Whatever `robot-rl up` would make is made here: the robot, its limits, the arm node's driver and loop with limits at the
-rate of the rows and of the stream, the cameras. A robot that passes may still not be there; what its yaml says is sound.
+Whatever `robot-rl up` would make is made here: the robot, its limits, the arm node's driver and its loop with limits at
+the rate of the rows and of the stream, the cameras. A robot that passes may still be absent; what its yaml says is sound.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from hardware.cameras.calibration import read_calibration
 from hardware.cameras.frame_source import HostClock
-from hardware.limits import CommandLimits
+from hardware.limits import CommandLimits, dimension_name
 from hardware.ros import node_config
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Outlet
@@ -33,9 +33,10 @@ from robot_rl.node_plan import plan_nodes
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import TaskSettings, build_robot
 from robot_rl.settings import ConfigError, require_parameters, to_dataclass
-from robot_rl.types import Judgement, Observation, Robot, RobotRLError, RobotSpec
+from robot_rl.types import ActionKind, Judgement, Observation, Robot, RobotRLError, RobotSpec
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 CAMERA_METHODS = ("read", "set_control", "describe", "__enter__", "__exit__")
 
 
@@ -51,15 +52,47 @@ def check_document(document: Mapping[str, Any]) -> None:
     with in_words("the settings"):
         document = json.loads(json.dumps(document))
     plan_nodes(document, Path())
+    _require_finite("", document)
     robot = _made_robot("robot", document["robot"], build_robot)
     with in_words("limits"):
-        CommandLimits.for_spec(robot.spec, document["limits"])
+        _require_places(CommandLimits.for_spec(robot.spec, document["limits"]))
     if document["arm"]:
         _check_arm(document, robot)
     for name in document["cameras"]:
         with in_words(f"cameras.{name}"):
             _check_camera(document, name)
     _check_usage(document)
+
+
+def _require_finite(where: str, value: object) -> None:
+    """Refuses NaN, and infinity too but in the limits, where `.inf` is a binary dimension's."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _require_finite(f"{where}.{key}" if where else str(key), each)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            _require_finite(f"{where}[{index}]", each)
+    elif isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not where.startswith("limits."))):
+        raise ConfigError(f"{where} is {value}, wanted a finite number")
+
+
+def _require_places(limits: CommandLimits) -> None:
+    """Refuses an arm that would not know where it stands, or would take one joint's place for another's."""
+    for index, kind in enumerate(limits.spec.action_kinds):
+        where, axis = dimension_name(limits.spec, index), limits.measured.get(index)
+        if kind is not ActionKind.RATE and axis is None and index not in limits.start:
+            raise ConfigError(
+                f"{where} starts nowhere: write limits.measured (stream, index, scale) or, where nothing measures it, "
+                "limits.start"
+            )
+        if axis is None or index >= len(limits.spec.action.names):
+            continue
+        name, shown = limits.spec.action.names[index], limits.spec.observations[axis.stream].names
+        if name in shown and shown.index(name) != axis.index:
+            raise ConfigError(
+                f"limits.measured of {where}: index {axis.index} of '{axis.stream}' is '{shown[axis.index]}'; "
+                f"'{name}' is {shown.index(name)}"
+            )
 
 
 @contextlib.contextmanager
@@ -95,6 +128,11 @@ def _required_target(where: str, settings: object, methods: tuple[str, ...]) -> 
     target = str(settings["_target_"])
     if not inspect.isclass(made) and not inspect.isfunction(made):
         raise ConfigError(f"{where}: {target} is {type(made).__name__}, wanted a class")
+    for name, parameter in inspect.signature(made).parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind not in VARIADIC
+        if required and name not in settings and name != "clock":
+            raise ConfigError(f"{where}.{name} is missing; {target} needs it")
+    node_config.require_types(f"{where} ({target})", made, settings)
     # Before anything of it runs: a typing mistake in a yaml must not call what is no robot at all.
     if inspect.isclass(made):
         _require_methods(where, target, made, methods)

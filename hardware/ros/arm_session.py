@@ -21,7 +21,7 @@ from hardware.ros import arm_topics
 from hardware.ros.arm_topics import ArmMode, BadMessage, Topic, absolute
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError, number, refuse_unknown
+from hardware.ros.streams import RobotYamlError, flag, number, refuse_unknown
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
 from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, RobotSpec, StaleSensor
 
@@ -70,7 +70,7 @@ class ArmSessionOptions:
         times = {
             key: number(settings[key], f"{where}.{key}") for key in ("ack_timeout_s", "silent_s") if key in settings
         }
-        return cls(lockstep=bool(settings.get("lockstep", False)), **times)
+        return cls(lockstep=flag(settings.get("lockstep", False), f"{where}.lockstep"), **times)
 
 
 class ArmSession:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hardware.ros.decode import quoted, seconds_and_nanoseconds
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between, turned
-from hardware.ros.streams import RobotYamlError, number, refuse_twice, refuse_unknown, strings, topic_name
+from hardware.ros.streams import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
 from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotRLError
 
 Row = npt.NDArray[np.float64]
@@ -246,10 +246,10 @@ def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
             return JointForward(outlet, names, messages)
         return JointTrajectory(outlet, names, messages, _positive(settings, "horizon_s"))
     names = _displacements(config)
-    frame_id = str(settings.get("frame_id", ""))
+    frame_id = text(settings.get("frame_id", ""), f"{where}.frame_id")
     if kind == "servo_twist":
         return ServoTwist(outlet, names, messages, frame_id, config.spec.control_hz)
-    stream = config.streams.get(settings["pose_stream"])
+    stream = config.streams.get(text(settings["pose_stream"], f"{where}.pose_stream"))
     if stream is None or stream.kind != "pose":
         poses = [each.name for each in config.streams.values() if each.kind == "pose"]
         raise RobotYamlError(

@@ -57,8 +57,9 @@ def build(target_settings: Mapping[str, Any]) -> Any:
     target = target_settings.get(TARGET)
     if not isinstance(target, str):
         raise BadConfig(f"settings {sorted(target_settings)} have no {TARGET}: name the class to build")
-    make = _find(target)
+    make = find(target)
     arguments = {key: _built(value) for key, value in target_settings.items() if key != TARGET}
+    require_types(target, make, arguments)
     try:
         return make(**arguments)
     except RobotRLError:
@@ -67,6 +68,31 @@ def build(target_settings: Mapping[str, Any]) -> Any:
         raise BadConfig(f"{target} does not take {', '.join(arguments) or 'no settings'}: {error}") from error
     except Exception as error:  # a driver is anybody's code, and whoever starts it is told in words
         raise BadConfig(f"{target} cannot be made of these settings: {type(error).__name__}: {error}") from error
+
+
+def require_types(target: str, make: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuses text for a number and the like, where a class says what it takes; NaN and infinity are no numbers.
+
+    Args:
+        target: Its name.
+        make: The class, or a function that makes one.
+        arguments: To be given to it.
+
+    Raises:
+        BadConfig: Names the argument.
+    """
+    try:
+        hints = typing.get_type_hints(make.__init__ if isinstance(make, type) else make)
+    except (NameError, TypeError, AttributeError):
+        return  # annotations that exist for type checkers only
+    for key, value in arguments.items():
+        wanted = _unlike(value, hints[key]) if _is_plain(hints.get(key)) else ""
+        if wanted:
+            raise BadConfig(f"{target}: {key} is {value!r}, wanted {wanted}")
+
+
+def _is_plain(hint: Any) -> bool:
+    return all(each in (bool, int, float, str, type(None)) for each in (typing.get_args(hint) or (hint,)))
 
 
 def read_section(what: str, section: Mapping[str, Any] | None, kind: type[Settings]) -> Settings:
@@ -122,7 +148,12 @@ def _built(value: Any) -> Any:
     return [_built(each) for each in value] if isinstance(value, list) else value
 
 
-def _find(target: str) -> Any:
+def find(target: str) -> Any:
+    """What a `_target_` names.
+
+    Raises:
+        BadConfig: There is no such thing.
+    """
     module_name, _, name = target.rpartition(".")
     try:
         module = importlib.import_module(module_name)

@@ -20,11 +20,13 @@ from hardware.ros.streams import (
     refuse_unknown,
     require_mapping,
     strings,
+    text,
     topic_name,
 )
 from robot_rl.types import ActionKind, ArraySpec, RobotSpec
 
 ADAPTERS = ("arm_node", "joint_forward", "joint_trajectory", "cartesian_pose", "servo_twist")
+LONGEST_NAME = 100
 _ACTION_KEYS = {"names", "unit", "kinds", "low", "high", "dtype"}
 _STATUS_KEYS = {"topic", "type", "field", "one_of", "remedy", "latched", "fields"}
 
@@ -136,7 +138,7 @@ class RobotConfig:
         hz = number(control_hz, "robot.control_hz")
         kinds = tuple(_kind(each) for each in require_mapping(plain(action), "robot.action")["kinds"])
         config = cls(
-            spec=RobotSpec(name, {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
+            spec=RobotSpec(_name(name), {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
             namespace=_namespace(namespace),
             streams=parsed,
             command=settings,
@@ -195,20 +197,28 @@ def parse_action(document: object) -> ArraySpec:
             raise RobotYamlError(f"{where}.{key} is missing")
     names = strings(keys["names"], f"{where}.names")
     refuse_twice(names, f"{where}.names")
-    units = strings(keys["unit"], f"{where}.unit")
-    for key, count in (("unit", len(units)), ("kinds", len(keys["kinds"]))):
+    units, kinds = (strings(keys[key], f"{where}.{key}") for key in ("unit", "kinds"))
+    for key, count in (("unit", len(units)), ("kinds", len(kinds))):
         if count != len(names):
             raise RobotYamlError(f"{where}.{key} has {count} entries for {len(names)} names; give one each")
-    for each in keys["kinds"]:
+    for each in kinds:
         _kind(each)
     low, high = (_bound(keys.get(key), len(names), f"{where}.{key}") for key in ("low", "high"))
     for name, one, other in zip(names, low or (), high or (), strict=False):
         if one > other:
             raise RobotYamlError(f"{where}.low of '{name}' is {one}, above its high {other}")
-    dtype = str(keys.get("dtype", "float32"))
+    dtype = text(keys.get("dtype", "float32"), f"{where}.dtype")
     if dtype not in ("float32", "float64"):
         raise RobotYamlError(f"{where}.dtype is '{dtype}', wanted float32 or float64")
     return ArraySpec((len(names),), dtype, ",".join(units), _shared(low), _shared(high), names)
+
+
+def _name(value: object) -> str:
+    """What a robot is called, in data sets and policies too."""
+    name = text(value, "robot.name")
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise RobotYamlError(f"robot.name is {name!r}, wanted 1 to {LONGEST_NAME} printable characters")
+    return name
 
 
 def _namespace(value: object) -> str:
@@ -218,10 +228,10 @@ def _namespace(value: object) -> str:
 
 def message_type(value: object, where: str) -> str:
     """A message type as ROS spells one."""
-    text = value if isinstance(value, str) else ""
-    if text.count("/") != 2 or text.split("/")[1] != "msg":
+    name = value if isinstance(value, str) else ""
+    if name.count("/") != 2 or name.split("/")[1] != "msg":
         raise RobotYamlError(f"{where} is {value!r}, wanted a message type such as std_msgs/msg/Bool")
-    return text
+    return name
 
 
 def _shared(bound: tuple[float, ...] | None) -> float | tuple[float, ...] | None:

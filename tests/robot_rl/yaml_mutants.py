@@ -54,10 +54,54 @@ VALUES: list[Any] = [
     *([], {}, [[]], [{}], [None], [1, "a", None], {"a": 1}, {"_target_": "os.system"}, {1: 2}, {None: 1}, {True: 1}),
     *(list(range(3000)), [0.0], ["a", "a"], [float("nan")], {"_target_": "builtins.print"}, {"_partial_": True}),
 ]
-PLAIN = ["no", "on", "Yes", "OFF", "~", "1_0", "12:30", "0x1F", "010", "1e5", "1e999", "2020-01-01", "<<", "=", "*a", "&a"]
-LINES = ["\tx: 1", "x: [", "x: }", "---", "...", "%YAML 1.1", "? [a]: 1", "!!python/object/apply:os.abort []", "x: !!binary aGk=",
-         "no: 1", "1: 2", "x: &a [*a]", "x: *nothing", "<<: 5", "<<: {robot: 1}", "defaults: 5", "defaults: [[]]",
-         "defaults: [/robot/ros/ur5e]", "defaults: [{robot: nothing}]", "- 1", "x", ": :", "@", "'", '"', "{}", "robot:", "${x}: 1"]
+PLAIN = [
+    "no",
+    "on",
+    "Yes",
+    "OFF",
+    "~",
+    "1_0",
+    "12:30",
+    "0x1F",
+    "010",
+    "1e5",
+    "1e999",
+    "2020-01-01",
+    "<<",
+    "=",
+    "*a",
+    "&a",
+]
+LINES = [
+    "\tx: 1",
+    "x: [",
+    "x: }",
+    "---",
+    "...",
+    "%YAML 1.1",
+    "? [a]: 1",
+    "!!python/object/apply:os.abort []",
+    "x: !!binary aGk=",
+    "no: 1",
+    "1: 2",
+    "x: &a [*a]",
+    "x: *nothing",
+    "<<: 5",
+    "<<: {robot: 1}",
+    "defaults: 5",
+    "defaults: [[]]",
+    "defaults: [/robot/ros/ur5e]",
+    "defaults: [{robot: nothing}]",
+    "- 1",
+    "x",
+    ": :",
+    "@",
+    "'",
+    '"',
+    "{}",
+    "robot:",
+    "${x}: 1",
+]
 
 
 def mutants(seed: int, count: int) -> Iterator[Mutant]:
@@ -68,11 +112,17 @@ def mutants(seed: int, count: int) -> Iterator[Mutant]:
         text = (ROBOTS / f"{robot}.yaml").read_text()
         how = draw.choice(KINDS)
         data = how(text, draw)
-        yield Mutant(robot, f"{seed}/{index} {how.__name__}", data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+        yield Mutant(
+            robot,
+            f"{seed}/{index} {how.__name__}",
+            data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"),
+        )
 
 
 def _places(document: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    items = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else []
+    items = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else []
+    )
     return [place for key, each in items for place in ((*way, key), *_places(each, (*way, key)))]
 
 
@@ -96,7 +146,9 @@ def replaced(text: str, draw: Draw) -> str:
 
 
 def wrapped(text: str, draw: Draw) -> str:
-    return _changed(text, draw, lambda parent, key: parent.__setitem__(key, draw.choice([[parent[key]], {"a": parent[key]}])))
+    return _changed(
+        text, draw, lambda parent, key: parent.__setitem__(key, draw.choice([[parent[key]], {"a": parent[key]}]))
+    )
 
 
 def as_text(text: str, draw: Draw) -> str:
@@ -151,7 +203,11 @@ def odd_line(text: str, draw: Draw) -> str:
 
 def plain_value(text: str, draw: Draw) -> str:
     """A scalar replaced by something that yaml 1.1 reads as something else."""
-    marks = [(event.start_mark.index, event.end_mark.index) for event in yaml.parse(text) if isinstance(event, yaml.ScalarEvent)]
+    marks = [
+        (event.start_mark.index, event.end_mark.index)
+        for event in yaml.parse(text)
+        if isinstance(event, yaml.ScalarEvent)
+    ]
     start, end = draw.choice(marks)
     return text[:start] + draw.choice(PLAIN) + text[end:]
 
@@ -160,7 +216,7 @@ def bytes_spoilt(text: str, draw: Draw) -> bytes:
     data = bytearray(text.encode())
     for _ in range(draw.choice([1, 1, 2, 20])):
         at = draw.randrange(len(data))
-        draw.choice([lambda: data.__setitem__(at, draw.randrange(256)), lambda: data.__delitem__(at), lambda: data.insert(at, draw.randrange(256))])()
+        data[at : at + draw.randrange(2)] = bytes(draw.randrange(256) for _ in range(draw.randrange(2)))
     return bytes(data)
 
 
@@ -187,29 +243,93 @@ def bomb(text: str, draw: Draw) -> str:
     if kind == "alias":
         lines = ["b0: &b0 [1]", *(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]" for i in generations)]
     elif kind == "merge":
-        lines = ["b0: &b0 {a: 1}", *(f"b{i}: &b{i} {{<<: *b{i - 1}, k{i}: *b{i - 1}, l{i}: *b{i - 1}}}" for i in generations)]
+        lines = [
+            "b0: &b0 {a: 1}",
+            *(f"b{i}: &b{i} {{<<: *b{i - 1}, k{i}: *b{i - 1}, l{i}: *b{i - 1}}}" for i in generations),
+        ]
     elif kind == "chain":
         lines = [*(f"b{i}: '${{b{i + 1}}}'" for i in range(2000)), "b2000: 1"]
     elif kind == "circle":
         lines = ["b0: ${b1}", "b1: ${b2}", "b2: {a: '${b0}'}"]
     elif kind == "middle":
-        lines = ["b0: {a: [1]}", *(f"b{i}: {{a: ['${{c{i}.a}}', '${{c{i}.a}}']}}\nc{i}: ${{b{i - 1}}}" for i in generations)]
+        lines = [
+            "b0: {a: [1]}",
+            *(f"b{i}: {{a: ['${{c{i}.a}}', '${{c{i}.a}}']}}\nc{i}: ${{b{i - 1}}}" for i in generations),
+        ]
     else:
         one, many = ("[1]", "[{}]") if kind == "lists" else ("ha", "{}")
-        lines = [f"b0: {one}", *(f"b{i}: " + many.format((", " if kind == "lists" else "").join([f"'${{b{i - 1}}}'" if kind == "lists" else f"${{b{i - 1}}}"] * 9)) for i in generations)]
-    indented = ["task:", *("  " + line.replace("${b", "${task.b").replace("${c", "${task.c") for each in lines for line in each.splitlines())]
-    kept = [line for line in text.splitlines() if not line.startswith(("task:", "  name: reach", "  max_ticks", "  instruction", "  name: peg"))]
+        lines = [
+            f"b0: {one}",
+            *(
+                f"b{i}: "
+                + many.format(
+                    (", " if kind == "lists" else "").join(
+                        [f"'${{b{i - 1}}}'" if kind == "lists" else f"${{b{i - 1}}}"] * 9
+                    )
+                )
+                for i in generations
+            ),
+        ]
+    indented = [
+        "task:",
+        *(
+            "  " + line.replace("${b", "${task.b").replace("${c", "${task.c")
+            for each in lines
+            for line in each.splitlines()
+        ),
+    ]
+    kept = [
+        line
+        for line in text.splitlines()
+        if not line.startswith(("task:", "  name: reach", "  max_ticks", "  instruction", "  name: peg"))
+    ]
     return "\n".join([*kept, *draw.choice([indented, lines])])
 
 
 def long(text: str, draw: Draw) -> str:
-    return text + draw.choice(["# " + "x" * 300_000, "x: " + "9" * 20_000, "x: '" + "y" * 90_000 + "'", "\n".join(f"k{i}: {i}" for i in range(9000)),
-                               "x: [" + "1, " * 40_000 + "1]", "x: " + "[]\n  - " * 3])
+    return text + draw.choice(
+        [
+            "# " + "x" * 300_000,
+            "x: " + "9" * 20_000,
+            "x: '" + "y" * 90_000 + "'",
+            "\n".join(f"k{i}: {i}" for i in range(9000)),
+            "x: [" + "1, " * 40_000 + "1]",
+            "x: " + "[]\n  - " * 3,
+        ]
+    )
 
 
 KINDS: list[Callable[[str, Draw], str | bytes]] = [
-    *(deleted, deleted, replaced, replaced, replaced, replaced, wrapped, as_text, negated, negated, renamed, renamed, swapped),
-    *(twice, without_line, odd_line, odd_line, plain_value, plain_value, bytes_spoilt, bytes_spoilt, cut, encoded, nested, bomb, long),
+    *(
+        deleted,
+        deleted,
+        replaced,
+        replaced,
+        replaced,
+        replaced,
+        wrapped,
+        as_text,
+        negated,
+        negated,
+        renamed,
+        renamed,
+        swapped,
+    ),
+    *(
+        twice,
+        without_line,
+        odd_line,
+        odd_line,
+        plain_value,
+        plain_value,
+        bytes_spoilt,
+        bytes_spoilt,
+        cut,
+        encoded,
+        nested,
+        bomb,
+        long,
+    ),
 ]
 
 
