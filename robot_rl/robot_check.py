@@ -1,7 +1,7 @@
 """A robot's yaml put together as its nodes would, without connecting, opening or moving anything.
 
 Whatever `robot-rl up` would make is made here: the robot, its limits, the arm node's driver and its loop with limits at
-the rate of the rows and of the stream, the cameras. A robot that passes may still be absent; what its yaml says is sound.
+the rate of the rows and of the stream, the cameras. A robot that passes may be absent still; its yaml is sound.
 """
 
 from __future__ import annotations

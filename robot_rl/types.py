@@ -13,7 +13,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -472,7 +472,18 @@ class Robot(Protocol):
         """Sends an action and returns what was really executed. Shapes (A,)."""
 
     def stop(self) -> None:
-        """Brings the robot to rest; safe to call at any time and more than once."""
+        """Brings the robot to rest; safe to call at any time and more than once.
+
+        It may be called from another thread while `reset` runs, and makes `reset` return soon.
+        """
+
+
+@runtime_checkable
+class KeepsTarget(Protocol):
+    """What a robot also is whose actions are displacements that it adds up to a target of its own."""
+
+    def ahead(self) -> FloatArray:
+        """How far the target is ahead of what is measured, action units; NaN where it keeps none. Shape (A,)."""
 
 
 class Policy(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import cast
 
@@ -16,6 +17,7 @@ from robot_rl.types import (
     FloatArray,
     Judge,
     Judgement,
+    KeepsTarget,
     Observation,
     Robot,
     RobotRLError,
@@ -73,6 +75,13 @@ class GuardedDriver:
         """Counts blindness anew."""
         self._blind_since_ns = None
 
+    def ahead(self) -> FloatArray | None:
+        """How far the target that it keeps is ahead of it, action units; None if it keeps none. Shape (A,)."""
+        if not isinstance(self._driver, KeepsTarget):
+            return None
+        with _named("say how far it is behind"):
+            return self._driver.ahead()
+
     def reset(self, seed: int) -> None:
         """Brings it to the start of an episode."""
         with _named("reset"):
@@ -100,6 +109,42 @@ class GuardedDriver:
         """Brings it to rest."""
         with _named("stop"):
             self._driver.stop()
+
+
+class RunningReset:
+    """A driver's reset in a thread of its own, so that a stop is heard while it drives its arm home.
+
+    Args:
+        driver: Not used by anybody else meanwhile, but for its `stop`.
+        seed: Of the episode.
+    """
+
+    def __init__(self, driver: GuardedDriver, seed: int) -> None:
+        self.seed = seed
+        self._driver = driver
+        self._failure: DriverFailed | None = None
+        self._thread = threading.Thread(target=self._run, name="reset", daemon=True)
+        self._thread.start()
+
+    def done(self, wait_s: float = 0.0) -> bool:
+        """Whether it has ended, after waiting for a short time."""
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
+
+    def result(self) -> None:
+        """Called once it has ended.
+
+        Raises:
+            DriverFailed: It failed.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            self._driver.reset(self.seed)
+        except DriverFailed as failure:
+            self._failure = failure
 
 
 @contextlib.contextmanager

@@ -2,6 +2,10 @@
 
 One thread owns an `ArmLoop` and with it the driver. Times are arguments: monotonic for durations, the robot's clock for
 stamps [ns]. Whatever the driver raises becomes a fault here.
+
+Where time goes on by itself the loop is closed: motion begins only where several fresh samples agree that the arm is,
+and goes on only while the arm follows (`hardware/following.py`). Wherever it was moved to in between, by its driver or
+by hand, that is where the next motion begins.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hardware.arm.anchor import Anchor
 from hardware.arm_state import (
     LATCHED,
     ArmState,
+    Begun,
     ClockJump,
     Command,
+    Enable,
     Event,
     Failure,
     Heartbeat,
@@ -26,11 +33,12 @@ from hardware.arm_state import (
     Observed,
     Passed,
     Reset,
+    Unseen,
     advance,
 )
 from hardware.command_stream import CommandStream, RowFilter, Taken
 from hardware.limits import CommandLimits
-from hardware.ros.arm_driver import DriverFailed, GuardedDriver
+from hardware.ros.arm_driver import DriverFailed, GuardedDriver, RunningReset
 from hardware.ros.arm_mail import ArmCounters, BadMail, Mail, Outlet, ResetMail, RowMail
 from hardware.ros.arm_settings import ArmSettings, at_rate
 from hardware.ros.arm_topics import ArmMode, Row, limits_hash
@@ -42,6 +50,12 @@ OLDEST_COMMAND_S = 0.5
 EARLIEST_COMMAND_S = 0.2
 RESET_PATIENCE_S = 1.0
 """Topics keep no order among each other: a reset may come before the enabling that it belongs to."""
+ENABLE_PATIENCE_S = 1.0
+"""How long a wish for motion waits until samples agree on where the arm is."""
+ANCHOR_PATIENCE_S = 5.0
+"""How long after a driver's own reset they may take."""
+QUICK_RESET_S = 0.005
+"""Most drivers have nothing to do in a reset, which is then over at once."""
 REFUSED_ROWS_EVERY_S = 1.0
 """Refused rows are told at most this often; all are counted."""
 
@@ -86,6 +100,9 @@ class ArmLoop:
         self._rules = settings.rules(row_hz)
         self._limits = CommandLimits.for_spec(self.spec, limits)
         stream_hz = row_hz if settings.lockstep else settings.stream_hz
+        if not settings.lockstep:
+            self._limits.require_following(stream_hz)
+        self._anchor = None if settings.lockstep else Anchor(self._limits)
         self._rows, self._stream = RowFilter(self._limits), CommandStream(self._limits, stream_hz)
         self._driver = GuardedDriver(driver, self._limits, stream_hz)
         self._state = ArmState()
@@ -97,12 +114,15 @@ class ArmLoop:
         )
         self._told: ArmMode | None = None
         self._row_refused_at_ns: int | None = None
+        self._enable_until_ns: int | None = None
         self._pending: _PendingReset | None = None
+        self._resetting: RunningReset | None = None
+        self._begin_until_ns: int | None = None
         self._seen: Observation | None = None
         self._stands_at_ns = 0
         self._clock_offset_ns: int | None = None
         self._ticked_at_ns: int | None = None
-        self._commanding = self._broken = False
+        self._commanding = self._broken = self._shown = False
 
     @property
     def state(self) -> ArmState:
@@ -143,8 +163,11 @@ class ArmLoop:
                 self._ask_reset(mail, now_ns)
             case BadMail():
                 self._refuse(mail.problem)
+            case Enable():
+                self._ask_enable(mail, now_ns)
             case _:
                 self._happened(mail, now_ns)
+        self._enable_when_possible(now_ns)
         self._reset_when_possible(now_ns, robot_ns)
         self._tell()
 
@@ -158,6 +181,7 @@ class ArmLoop:
         """
         self._watch_clock(now_ns, robot_ns)
         observation = self._look(now_ns, robot_ns)
+        self._enable_when_possible(now_ns)
         self._reset_when_possible(now_ns, robot_ns)
         if self._settings.lockstep or self._broken:
             self._rest_unless(self._state.active, now_ns)
@@ -190,6 +214,8 @@ class ArmLoop:
             self._stream.clear_fault()
             self._driver.forgive()
             self._broken = False
+        if not self._state.active:
+            self._abandon_reset(now_ns)
         if self._state.active:
             self._about = dataclasses.replace(self._about, refusal="")
             self._restart(now_ns)
@@ -199,14 +225,43 @@ class ArmLoop:
         if self._commanding or self._seen is None:
             self._stream.forget()
             return
-        try:
-            pose = self._limits.start_pose(self._seen)
-        except RobotRLError as error:
-            self._happened(Failure(str(error)), now_ns)
+        pose = self._start_pose(now_ns)
+        if pose is None:
             return
         self._stream.restart(pose)
         self._rows.restart(pose)
         self._ticked_at_ns = None
+
+    def _start_pose(self, now_ns: int) -> FloatArray | None:
+        """Where the arm is; None with a fault if that is not known."""
+        if self._anchor is not None:
+            if self._anchor.pose is None:
+                self._happened(Failure(f"nobody knows where the arm is: {self._anchor.problem}"), now_ns)
+            return self._anchor.pose
+        assert self._seen is not None
+        try:
+            return self._limits.start_pose(self._seen)
+        except RobotRLError as error:
+            self._happened(Failure(str(error)), now_ns)
+            return None
+
+    def _ask_enable(self, wish: Enable, now_ns: int) -> None:
+        """A wish for motion waits a moment for an arm that was seen, but not yet where it is at rest."""
+        waits = wish.on and self._anchor is not None and self._seen is not None and not self._state.ready
+        if waits and self._state.mode is Mode.INACTIVE:
+            self._enable_until_ns = now_ns + round(ENABLE_PATIENCE_S * NS_PER_S)
+            return
+        self._enable_until_ns = None
+        self._happened(wish, now_ns)
+
+    def _enable_when_possible(self, now_ns: int) -> None:
+        if self._enable_until_ns is None:
+            return
+        if self._state.mode is not Mode.INACTIVE:
+            self._enable_until_ns = None
+        elif self._state.ready or now_ns > self._enable_until_ns:
+            self._enable_until_ns = None
+            self._happened(Enable(True), now_ns)
 
     def _refuse(self, why: str) -> None:
         self.counters.refused[why.split(":")[0]] += 1
@@ -236,8 +291,11 @@ class ArmLoop:
         problem, reasons = self._problem_with(mail, robot_ns)
         if problem:
             self._refuse_row(problem, now_ns)
-        if not self._happened(Command(mail.session, usable=not reasons), now_ns):
+        if not self._happened(Command(mail.session, usable=not reasons, number=mail.number), now_ns):
             reasons |= self._why_refused()
+        elif self._beginning:
+            self._refuse_row(f"command of {mail.session} refused: the arm is being reset", now_ns)
+            reasons |= FilterReason.DISABLED
         if reasons:
             held = self._rows.held(reasons) if self._settings.lockstep else self._stream.held(reasons)
             self._outlet.acknowledge(Row(mail.stamp_ns, mail.session, held.applied, int(reasons)))
@@ -301,18 +359,36 @@ class ArmLoop:
         In lockstep the time is that of the last row or reset, so that whoever sent it knows what belongs to it.
         """
         observation, robot_ns = None, self._stands_at_ns if self._settings.lockstep else robot_ns
+        if self._resetting is not None:
+            self._happened(Passed(), now_ns)
+            return None
         with self._faults(now_ns):
             observation = self._driver.observe(now_ns, robot_ns)
         if observation is not None:
-            self._seen = observation
-            self._happened(Observed(), now_ns)
+            self._saw(observation, now_ns)
             return observation
         self.counters.stale += 1
-        self._happened(Passed(), now_ns)
+        self._unseen(self._driver.stale or self._state.unready, now_ns)
         blind_s = self._driver.blind_s(now_ns)
-        if self._state.ready and blind_s > self._limits.fault_after_s:
+        if self._shown and blind_s > self._limits.fault_after_s:
+            self._shown = False
             self._happened(Failure(f"nothing fresh from the driver for {blind_s:.2f} s: {self._driver.stale}"), now_ns)
         return None
+
+    def _saw(self, observation: Observation, now_ns: int) -> None:
+        self._seen, self._shown = observation, True
+        if self._anchor is not None:
+            self._anchor.saw(observation)
+        if self._anchor is None or self._anchor.pose is not None:
+            self._happened(Observed(), now_ns)
+        else:
+            self._happened(Unseen(self._anchor.problem), now_ns)
+
+    def _unseen(self, why: str, now_ns: int) -> None:
+        """While nothing is seen the arm may go anywhere: what was seen before is no place to begin."""
+        if self._anchor is not None:
+            self._anchor.forget()
+        self._happened(Unseen(why) if self._anchor is not None and self._shown else Passed(), now_ns)
 
     def _command(self, deadline_ns: int, now_ns: int, observation: Observation | None) -> None:
         """The stream's command at this tick; after the last one at rest the driver is told to stop."""
@@ -325,7 +401,10 @@ class ArmLoop:
             self.counters.stalls += 1
             self._stream.restart_in_place()
         active = self._state.active and self._pending is None
-        streamed = self._stream.tick(deadline_ns, dt_s, observation, OperatorState(enabled=active))
+        ahead = None
+        with self._faults(now_ns):
+            ahead = self._driver.ahead()
+        streamed = self._stream.tick(deadline_ns, dt_s, observation, OperatorState(enabled=active), ahead)
         with self._faults(now_ns):
             self._driver.apply_streamed(streamed.command)
         self.counters.commands += 1
@@ -335,8 +414,11 @@ class ArmLoop:
         if self._stream.fault:
             names = " and ".join(reason_names(self._stream.fault))
             self._happened(Failure(f"the driver's streams were too old for too long: {names}"), now_ns)
+        if self._stream.not_following:
+            self._happened(Failure(self._stream.not_following), now_ns)
+        self.counters.waits = self._stream.waits
         if self._stream.at_rest:
-            self._rest_unless(active, now_ns)
+            self._rest_unless(self._state.active and active, now_ns)
 
     def _rest_unless(self, active: bool, now_ns: int) -> None:
         if self._commanding and not active:
@@ -352,29 +434,73 @@ class ArmLoop:
         if allowed or not self._state.active:
             self._pending = _PendingReset(mail, until_ns, allowed)
 
+    @property
+    def _beginning(self) -> bool:
+        """Whether a reset is under way."""
+        return self._resetting is not None or self._begin_until_ns is not None
+
     def _reset_when_possible(self, now_ns: int, robot_ns: int) -> None:
         """Begins an episode once the arm is enabled and at rest."""
+        if self._beginning:
+            self._begin_when_reset(now_ns)
         if self._pending is None:
             return
         mail, until_ns, allowed = self._pending
         if not self._state.active:
-            if now_ns > until_ns or self._state.mode in LATCHED:
+            waits = self._enable_until_ns is not None and self._state.mode not in LATCHED
+            if not waits and (now_ns > until_ns or self._state.mode in LATCHED):
                 self._pending = None
                 self._refuse(f"reset refused: {self._state.mode}, {self._state.reason}")
             return
         if not allowed:
             allowed = self._happened(Reset(mail.session), now_ns)
             self._pending = _PendingReset(mail, until_ns, allowed) if allowed else None
-        if not allowed or (self._commanding and not self._settings.lockstep):
+        if not allowed or self._beginning or (self._commanding and not self._settings.lockstep):
             return
         self._pending = None
+        self._commanding, self._stands_at_ns = False, mail.stamp_ns
+        self._about = dataclasses.replace(self._about, seed=mail.seed)
+        if not self._settings.lockstep:
+            self._begin_until_ns, self._resetting = None, RunningReset(self._driver, mail.seed)
+            self._resetting.done(QUICK_RESET_S)
+            self._begin_when_reset(now_ns)
+            return
         with self._faults(now_ns):
             self._driver.reset(mail.seed)
-            episode = self._about.episode + 1
-            self._about = dataclasses.replace(self._about, episode=episode, seed=mail.seed, refusal="")
-            self._commanding, self._stands_at_ns = False, mail.stamp_ns
             self._observe(now_ns, robot_ns)
-            self._restart(now_ns)
+            self._begin_episode(now_ns)
+
+    def _begin_when_reset(self, now_ns: int) -> None:
+        """Once the driver has done what it does for a reset, waits until samples agree on where that left the arm."""
+        assert self._anchor is not None
+        if self._resetting is not None:
+            if not self._resetting.done():
+                return
+            ended, self._resetting = self._resetting, None
+            self._anchor.forget()
+            self._begin_until_ns = now_ns + round(ANCHOR_PATIENCE_S * NS_PER_S)
+            with self._faults(now_ns):
+                ended.result()
+        if not self._state.active:
+            self._begin_until_ns = None
+        elif self._anchor.pose is not None:
+            self._begin_until_ns = None
+            self._begin_episode(now_ns)
+        elif self._begin_until_ns is not None and now_ns > self._begin_until_ns:
+            self._begin_until_ns = None
+            self._happened(Failure(f"after the reset nobody knows where the arm is: {self._anchor.problem}"), now_ns)
+
+    def _begin_episode(self, now_ns: int) -> None:
+        self._about = dataclasses.replace(self._about, episode=self._about.episode + 1, refusal="")
+        self._restart(now_ns)
+        self._happened(Begun(), now_ns)
+
+    def _abandon_reset(self, now_ns: int) -> None:
+        """A driver that still drives its arm to the start is told to stop there."""
+        self._begin_until_ns = None
+        if self._resetting is not None and not self._resetting.done():
+            with self._faults(now_ns):
+                self._driver.stop()
 
     def _watch_clock(self, now_ns: int, robot_ns: int) -> None:
         offset_ns, before_ns = robot_ns - now_ns, self._clock_offset_ns
