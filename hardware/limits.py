@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -389,6 +389,18 @@ class CommandLimits:
                     f"{where} starts nowhere: {reason}; write limits.measured (stream, index, scale) or limits.start"
                 )
         return pose
+
+
+@runtime_checkable
+class KeepsWithin(Protocol):
+    """What a robot also is that adds actions up by itself, so that the limits of single actions do not bound it."""
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Takes the limits of its actions before any is sent.
+
+        Raises:
+            LimitError: They leave open where it may go.
+        """
 
 
 def dimension_name(spec: RobotSpec, index: int) -> str:

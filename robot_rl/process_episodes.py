@@ -60,7 +60,7 @@ class ProcessEpisodes:
             self._operator,
             judge_of(self.robot),
             MonotonicClock() if realtime else SimulatedClock(),
-            build_filter(self.robot.spec, settings.limits),
+            build_filter(self.robot.spec, settings.limits, self.robot),
             sink,
             options_for(policy, settings.task, settings.rollout),
             seed,

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from hardware.cameras.calibration import read_calibration
 from hardware.cameras.frame_source import HostClock
-from hardware.limits import CommandLimits, dimension_name
+from hardware.limits import CommandLimits, KeepsWithin, dimension_name
 from hardware.ros import node_config
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Outlet
@@ -55,7 +55,10 @@ def check_document(document: Mapping[str, Any]) -> None:
     _require_finite("", document)
     robot = _made_robot("robot", document["robot"], build_robot)
     with in_words("limits"):
-        _require_places(CommandLimits.for_spec(robot.spec, document["limits"]))
+        limits = CommandLimits.for_spec(robot.spec, document["limits"])
+        _require_places(limits)
+        if isinstance(robot, KeepsWithin):
+            robot.keep_within(limits)
     if document["arm"]:
         _check_arm(document, robot)
     for name in document["cameras"]:

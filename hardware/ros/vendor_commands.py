@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hardware.limits import CommandLimits
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.command_adapters import Messages, make_adapter, picked
 from hardware.ros.gripper import ActionGripper, GripperConfig
@@ -124,6 +125,22 @@ class VendorCommands:
         if self._gripper is not None:
             self._send_gripper(float(row[names.index(self._gripper.action)]))
         return applied
+
+    def ahead(self) -> FloatArray:
+        """See `KeepsTarget`. Shape (A,)."""
+        names = self._config.spec.action.names
+        ahead = np.full(len(names), np.nan)
+        if self._anchored:
+            ahead[[names.index(name) for name in self.adapter.names]] = self.adapter.ahead(self._newest())
+        return ahead
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Takes the limits that rows keep, for what the adapter adds up itself.
+
+        Raises:
+            LimitError: They leave open where the tool may go.
+        """
+        self.adapter.keep_within(limits)
 
     def _send_gripper(self, value: float) -> None:
         assert self._gripper is not None
