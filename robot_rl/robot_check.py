@@ -103,8 +103,10 @@ def in_words(where: str) -> Iterator[None]:
     """Whatever anybody's class raises becomes an error that names the part of the yaml."""
     try:
         yield
-    except RobotRLError:
-        raise
+    except RobotRLError as error:
+        if where in str(error):
+            raise
+        raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # classes of a yaml are anybody's code
         what = "too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"{where} cannot be used ({what}): compare with configs/robot/ros/sim_joint.yaml") from error
@@ -131,14 +133,14 @@ def _required_target(where: str, settings: object, methods: tuple[str, ...]) -> 
     target = str(settings["_target_"])
     if not inspect.isclass(made) and not inspect.isfunction(made):
         raise ConfigError(f"{where}: {target} is {type(made).__name__}, wanted a class")
+    # Before anything of it runs: a typing mistake in a yaml must not call what is no robot at all.
+    if inspect.isclass(made):
+        _require_methods(where, target, made, methods)
     for name, parameter in inspect.signature(made).parameters.items():
         required = parameter.default is parameter.empty and parameter.kind not in VARIADIC
         if required and name not in settings and name != "clock":
             raise ConfigError(f"{where}.{name} is missing; {target} needs it")
     node_config.require_types(f"{where} ({target})", made, settings)
-    # Before anything of it runs: a typing mistake in a yaml must not call what is no robot at all.
-    if inspect.isclass(made):
-        _require_methods(where, target, made, methods)
     return target
 
 

@@ -27,6 +27,8 @@ MAX_DIGITS = 40
 NUMBER_KEY = re.compile(r"0|[1-9][0-9]{0,3}")
 """`limits.measured` and `limits.start` may have an action's index as key."""
 PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
+"""A number to OmegaConf, though not to PyYAML."""
 REFERENCE = re.compile(r"\$\{([^${}]*)\}")
 _KINDS = {
     "tag:yaml.org,2002:bool": "true or false",
@@ -161,6 +163,7 @@ class _Walk:
             raise YamlRefused(f"line {line}: the file is {_short(event.value)}, wanted sections such as robot:")
         if event.implicit[0] and event.tag is None:
             kind = self._resolver.resolve(yaml.ScalarNode, event.value, (True, False))
+            kind = "tag:yaml.org,2002:float" if EXPONENT.fullmatch(event.value) else kind
             (_check_key if self._is_key() else _check_value)(event.value, kind, line)
         if self._is_key() and event.value != "<<":
             keys = self._open[-1].keys
