@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import cast
 
@@ -12,7 +11,6 @@ import numpy as np
 from hardware.limits import CommandLimits
 from hardware.ros.arm_settings import unit_scales
 from robot_rl.types import (
-    NS_PER_S,
     ActionKind,
     FloatArray,
     Judge,
@@ -38,42 +36,25 @@ class GuardedDriver:
         stream_hz: Rate of these commands [Hz].
 
     Attributes:
-        stale: Why the last observation failed; empty if it did not.
+        spec: Its own.
+        judges: It is a `Judge`.
     """
 
     def __init__(self, driver: Robot, limits: CommandLimits, stream_hz: float) -> None:
         self._driver = driver
         self._limits = limits
         self._scale = unit_scales(driver.spec, stream_hz)
-        self._blind_since_ns: int | None = None
-        self.stale = ""
+        self.spec = driver.spec
         self.judges = hasattr(driver, "judge")
 
-    def observe(self, now_ns: int, robot_ns: int) -> Observation | None:
-        """What it sees; None if something is stale.
+    def observe(self, robot_ns: int) -> Observation:
+        """What it sees at a time on the robot's clock [ns].
 
-        Args:
-            now_ns: Monotonic time [ns].
-            robot_ns: Time on the robot's clock [ns].
+        Raises:
+            StaleSensor: Something is too old.
         """
-        try:
-            with _named("observe"):
-                observation = self._driver.observe(robot_ns)
-        except StaleSensor as error:
-            self.stale = str(error)
-            if self._blind_since_ns is None:
-                self._blind_since_ns = now_ns
-            return None
-        self.stale, self._blind_since_ns = "", None
-        return observation
-
-    def blind_s(self, now_ns: int) -> float:
-        """For how long something has been stale [s]."""
-        return 0.0 if self._blind_since_ns is None else (now_ns - self._blind_since_ns) / NS_PER_S
-
-    def forgive(self) -> None:
-        """Counts blindness anew."""
-        self._blind_since_ns = None
+        with _named("observe"):
+            return self._driver.observe(robot_ns)
 
     def ahead(self) -> FloatArray | None:
         """How far the target that it keeps is ahead of it, action units; None if it keeps none. Shape (A,)."""
@@ -109,42 +90,6 @@ class GuardedDriver:
         """Brings it to rest."""
         with _named("stop"):
             self._driver.stop()
-
-
-class RunningReset:
-    """A driver's reset in a thread of its own, so that a stop is heard while it drives its arm home.
-
-    Args:
-        driver: Not used by anybody else meanwhile, but for its `stop`.
-        seed: Of the episode.
-    """
-
-    def __init__(self, driver: GuardedDriver, seed: int) -> None:
-        self.seed = seed
-        self._driver = driver
-        self._failure: DriverFailed | None = None
-        self._thread = threading.Thread(target=self._run, name="reset", daemon=True)
-        self._thread.start()
-
-    def done(self, wait_s: float = 0.0) -> bool:
-        """Whether it has ended, after waiting for a short time."""
-        self._thread.join(wait_s)
-        return not self._thread.is_alive()
-
-    def result(self) -> None:
-        """Called once it has ended.
-
-        Raises:
-            DriverFailed: It failed.
-        """
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            self._driver.reset(self.seed)
-        except DriverFailed as failure:
-            self._failure = failure
 
 
 @contextlib.contextmanager

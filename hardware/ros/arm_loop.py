@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.arm.anchor import Anchor
 from hardware.arm_state import (
     LATCHED,
     ArmState,
@@ -30,7 +29,6 @@ from hardware.arm_state import (
     Failure,
     Heartbeat,
     Mode,
-    Observed,
     Passed,
     Reset,
     Unseen,
@@ -38,9 +36,11 @@ from hardware.arm_state import (
 )
 from hardware.command_stream import CommandStream, RowFilter, Taken
 from hardware.limits import CommandLimits, KeepsWithin
-from hardware.ros.arm_driver import DriverFailed, GuardedDriver, RunningReset
+from hardware.ros.arm_driver import DriverFailed, GuardedDriver
 from hardware.ros.arm_mail import ArmCounters, BadMail, Mail, Outlet, ResetMail, RowMail
+from hardware.ros.arm_reset import Beginning
 from hardware.ros.arm_settings import ArmSettings, at_rate
+from hardware.ros.arm_sight import Sight
 from hardware.ros.arm_topics import ArmMode, Row, limits_hash
 from hardware.ros.node_config import BadConfig
 from hardware.safety import FilterReason, OperatorState, reason_names
@@ -52,10 +52,6 @@ RESET_PATIENCE_S = 1.0
 """Topics keep no order among each other: a reset may come before the enabling that it belongs to."""
 ENABLE_PATIENCE_S = 1.0
 """How long a wish for motion waits until samples agree on where the arm is."""
-ANCHOR_PATIENCE_S = 5.0
-"""How long after a driver's own reset they may take."""
-QUICK_RESET_S = 0.005
-"""Most drivers have nothing to do in a reset, which is then over at once."""
 REFUSED_ROWS_EVERY_S = 1.0
 """Refused rows are told at most this often; all are counted."""
 
@@ -104,9 +100,9 @@ class ArmLoop:
         stream_hz = row_hz if settings.lockstep else settings.stream_hz
         if not settings.lockstep:
             self._limits.require_following(stream_hz)
-        self._anchor = None if settings.lockstep else Anchor(self._limits)
         self._rows, self._stream = RowFilter(self._limits), CommandStream(self._limits, stream_hz)
         self._driver = GuardedDriver(driver, self._limits, stream_hz)
+        self._sight = Sight(self._driver, self._limits, settings.lockstep)
         self._state = ArmState()
         self._about = ArmMode(
             Mode.INACTIVE,
@@ -118,13 +114,12 @@ class ArmLoop:
         self._row_refused_at_ns: int | None = None
         self._enable_until_ns: int | None = None
         self._pending: _PendingReset | None = None
-        self._resetting: RunningReset | None = None
-        self._begin_until_ns: int | None = None
+        self._beginning: Beginning | None = None
         self._seen: Observation | None = None
         self._stands_at_ns = 0
         self._clock_offset_ns: int | None = None
         self._ticked_at_ns: int | None = None
-        self._commanding = self._broken = self._shown = False
+        self._commanding = self._broken = False
 
     @property
     def state(self) -> ArmState:
@@ -214,10 +209,11 @@ class ArmLoop:
             self.counters.stops[re.split(r" from | for | by |:", self._state.reason)[0]] += 1
         elif before in LATCHED:
             self._stream.clear_fault()
-            self._driver.forgive()
             self._broken = False
-        if not self._state.active:
-            self._abandon_reset(now_ns)
+            self._forget(now_ns)
+        if self._beginning is not None and not self._state.active:
+            with self._faults(now_ns):
+                self._beginning.abandon()
         if self._state.active:
             self._about = dataclasses.replace(self._about, refusal="")
             self._restart(now_ns)
@@ -234,12 +230,18 @@ class ArmLoop:
         self._rows.restart(pose)
         self._ticked_at_ns = None
 
+    def _forget(self, now_ns: int) -> None:
+        """The arm may have been moved: it is looked at anew before it may be."""
+        self._sight.forget()
+        if not self._settings.lockstep:
+            self._happened(Unseen(self._sight.doubt), now_ns)
+
     def _start_pose(self, now_ns: int) -> FloatArray | None:
         """Where the arm is; None with a fault if that is not known."""
-        if self._anchor is not None:
-            if self._anchor.pose is None:
-                self._happened(Failure(f"nobody knows where the arm is: {self._anchor.problem}"), now_ns)
-            return self._anchor.pose
+        if not self._settings.lockstep:
+            if self._sight.pose is None:
+                self._happened(Failure(f"nobody knows where the arm is: {self._sight.doubt}"), now_ns)
+            return self._sight.pose
         assert self._seen is not None
         try:
             return self._limits.start_pose(self._seen)
@@ -249,7 +251,7 @@ class ArmLoop:
 
     def _ask_enable(self, wish: Enable, now_ns: int) -> None:
         """A wish for motion waits a moment for an arm that was seen, but not yet where it is at rest."""
-        waits = wish.on and self._anchor is not None and self._seen is not None and not self._state.ready
+        waits = wish.on and not self._settings.lockstep and self._seen is not None and not self._state.ready
         if waits and self._state.mode is Mode.INACTIVE:
             self._enable_until_ns = now_ns + round(ENABLE_PATIENCE_S * NS_PER_S)
             return
@@ -295,7 +297,7 @@ class ArmLoop:
             self._refuse_row(problem, now_ns)
         if not self._happened(Command(mail.session, usable=not reasons, number=mail.number), now_ns):
             reasons |= self._why_refused()
-        elif self._beginning:
+        elif self._beginning is not None:
             self._refuse_row(f"command of {mail.session} refused: the arm is being reset", now_ns)
             reasons |= FilterReason.DISABLED
         if reasons:
@@ -360,37 +362,18 @@ class ArmLoop:
 
         In lockstep the time is that of the last row or reset, so that whoever sent it knows what belongs to it.
         """
+        event: Event = Passed()
         observation, robot_ns = None, self._stands_at_ns if self._settings.lockstep else robot_ns
-        if self._resetting is not None:
-            self._happened(Passed(), now_ns)
+        if self._beginning is not None and self._beginning.running:
+            self._happened(Unseen("the driver is being reset"), now_ns)
             return None
         with self._faults(now_ns):
-            observation = self._driver.observe(now_ns, robot_ns)
-        if observation is not None:
-            self._saw(observation, now_ns)
-            return observation
-        self.counters.stale += 1
-        self._unseen(self._driver.stale or self._state.unready, now_ns)
-        blind_s = self._driver.blind_s(now_ns)
-        if self._shown and blind_s > self._limits.fault_after_s:
-            self._shown = False
-            self._happened(Failure(f"nothing fresh from the driver for {blind_s:.2f} s: {self._driver.stale}"), now_ns)
-        return None
-
-    def _saw(self, observation: Observation, now_ns: int) -> None:
-        self._seen, self._shown = observation, True
-        if self._anchor is not None:
-            self._anchor.saw(observation)
-        if self._anchor is None or self._anchor.pose is not None:
-            self._happened(Observed(), now_ns)
-        else:
-            self._happened(Unseen(self._anchor.problem), now_ns)
-
-    def _unseen(self, why: str, now_ns: int) -> None:
-        """While nothing is seen the arm may go anywhere: what was seen before is no place to begin."""
-        if self._anchor is not None:
-            self._anchor.forget()
-        self._happened(Unseen(why) if self._anchor is not None and self._shown else Passed(), now_ns)
+            observation, event = self._sight.look(now_ns, robot_ns)
+        self._seen = self._seen if observation is None else observation
+        self.counters.stale += observation is None
+        self.counters.rejected = self._sight.rejected
+        self._happened(event, now_ns)
+        return observation
 
     def _command(self, deadline_ns: int, now_ns: int, observation: Observation | None) -> None:
         """The stream's command at this tick; after the last one at rest the driver is told to stop."""
@@ -436,73 +419,56 @@ class ArmLoop:
         if allowed or not self._state.active:
             self._pending = _PendingReset(mail, until_ns, allowed)
 
-    @property
-    def _beginning(self) -> bool:
-        """Whether a reset is under way."""
-        return self._resetting is not None or self._begin_until_ns is not None
-
     def _reset_when_possible(self, now_ns: int, robot_ns: int) -> None:
         """Begins an episode once the arm is enabled and at rest."""
-        if self._beginning:
-            self._begin_when_reset(now_ns)
+        self._begin_when_reset(now_ns)
         if self._pending is None:
             return
         mail, until_ns, allowed = self._pending
         if not self._state.active:
-            waits = self._enable_until_ns is not None and self._state.mode not in LATCHED
-            if not waits and (now_ns > until_ns or self._state.mode in LATCHED):
+            waits = self._enable_until_ns is not None or now_ns <= until_ns
+            if self._state.mode in LATCHED or not waits:
                 self._pending = None
                 self._refuse(f"reset refused: {self._state.mode}, {self._state.reason}")
             return
         if not allowed:
             allowed = self._happened(Reset(mail.session), now_ns)
             self._pending = _PendingReset(mail, until_ns, allowed) if allowed else None
-        if not allowed or self._beginning or (self._commanding and not self._settings.lockstep):
-            return
-        self._pending = None
+        if allowed and self._beginning is None and (self._settings.lockstep or not self._commanding):
+            self._pending = None
+            self._reset(mail, now_ns, robot_ns)
+
+    def _reset(self, mail: ResetMail, now_ns: int, robot_ns: int) -> None:
         self._commanding, self._stands_at_ns = False, mail.stamp_ns
-        self._about = dataclasses.replace(self._about, seed=mail.seed)
         if not self._settings.lockstep:
-            self._begin_until_ns, self._resetting = None, RunningReset(self._driver, mail.seed)
-            self._resetting.done(QUICK_RESET_S)
+            self._beginning = Beginning(self._driver, self._sight, mail.seed)
             self._begin_when_reset(now_ns)
             return
         with self._faults(now_ns):
             self._driver.reset(mail.seed)
+            self._begun(mail.seed)
             self._observe(now_ns, robot_ns)
-            self._begin_episode(now_ns)
+            self._restart(now_ns)
 
     def _begin_when_reset(self, now_ns: int) -> None:
-        """Once the driver has done what it does for a reset, waits until samples agree on where that left the arm."""
-        assert self._anchor is not None
-        if self._resetting is not None:
-            if not self._resetting.done():
-                return
-            ended, self._resetting = self._resetting, None
-            self._anchor.forget()
-            self._begin_until_ns = now_ns + round(ANCHOR_PATIENCE_S * NS_PER_S)
-            with self._faults(now_ns):
-                ended.result()
-        if not self._state.active:
-            self._begin_until_ns = None
-        elif self._anchor.pose is not None:
-            self._begin_until_ns = None
-            self._begin_episode(now_ns)
-        elif self._begin_until_ns is not None and now_ns > self._begin_until_ns:
-            self._begin_until_ns = None
-            self._happened(Failure(f"after the reset nobody knows where the arm is: {self._anchor.problem}"), now_ns)
+        """The episode begins once the driver was reset and samples agree on where that left the arm."""
+        beginning, over = self._beginning, False
+        if beginning is None or beginning.running:
+            return
+        if beginning.abandoned:
+            self._beginning = None
+            self._forget(now_ns)
+            return
+        with self._faults(now_ns):
+            over = beginning.over(now_ns)
+        if over:
+            self._beginning = None
+            self._begun(beginning.seed)
+            self._restart(now_ns)
+            self._happened(Begun(), now_ns)
 
-    def _begin_episode(self, now_ns: int) -> None:
-        self._about = dataclasses.replace(self._about, episode=self._about.episode + 1, refusal="")
-        self._restart(now_ns)
-        self._happened(Begun(), now_ns)
-
-    def _abandon_reset(self, now_ns: int) -> None:
-        """A driver that still drives its arm to the start is told to stop there."""
-        self._begin_until_ns = None
-        if self._resetting is not None and not self._resetting.done():
-            with self._faults(now_ns):
-                self._driver.stop()
+    def _begun(self, seed: int) -> None:
+        self._about = dataclasses.replace(self._about, episode=self._about.episode + 1, seed=seed, refusal="")
 
     def _watch_clock(self, now_ns: int, robot_ns: int) -> None:
         offset_ns, before_ns = robot_ns - now_ns, self._clock_offset_ns
