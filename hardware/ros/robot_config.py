@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.streams import (
     RobotYamlError,
     StreamConfig,
@@ -28,54 +29,6 @@ from robot_rl.types import ActionKind, ArraySpec, RobotSpec
 ADAPTERS = ("arm_node", "joint_forward", "joint_trajectory", "cartesian_pose", "servo_twist")
 LONGEST_NAME = 100
 _ACTION_KEYS = {"names", "unit", "kinds", "low", "high", "dtype"}
-_STATUS_KEYS = {"topic", "type", "field", "one_of", "remedy", "latched", "fields"}
-
-
-@dataclass(frozen=True)
-class StatusCondition:
-    """What a vendor's driver must say before the arm may be moved.
-
-    Attributes:
-        name: For errors.
-        topic: For example `/io_and_status_controller/robot_program_running`.
-        type: Its message type, `std_msgs/msg/Bool`.
-        field: Of the message.
-        one_of: Values of the field that allow motion.
-        remedy: What a person has to do otherwise.
-        latched: Whether the driver publishes it once and keeps it for late subscribers.
-        fields: The message's definition, for a type outside the standard packages: `uint8 mode`.
-    """
-
-    name: str
-    topic: str
-    type: str
-    field: str
-    one_of: tuple[Any, ...]
-    remedy: str
-    latched: bool = True
-    fields: str = ""
-
-    @classmethod
-    def parse(cls, name: str, document: object) -> StatusCondition:
-        """A condition from its yaml."""
-        where = f"robot.status.{name}"
-        keys = require_mapping(document, where)
-        refuse_unknown(keys, _STATUS_KEYS, where)
-        for key in ("topic", "type", "one_of", "remedy"):
-            if keys.get(key) is None:
-                raise RobotYamlError(f"{where}.{key} is missing")
-        if not isinstance(keys["one_of"], list) or not keys["one_of"]:
-            raise RobotYamlError(f"{where}.one_of is {keys['one_of']!r}, wanted a list of the values that allow motion")
-        return cls(
-            name=name,
-            topic=topic_name(keys["topic"], f"{where}.topic"),
-            type=message_type(keys["type"], f"{where}.type"),
-            field=str(keys.get("field", "data")),
-            one_of=tuple(keys["one_of"]),
-            remedy=str(keys["remedy"]),
-            latched=bool(keys.get("latched", True)),
-            fields=str(keys.get("fields", "")),
-        )
 
 
 @dataclass(frozen=True)
@@ -224,14 +177,6 @@ def _name(value: object) -> str:
 def _namespace(value: object) -> str:
     """With one slash in front; `/` alone is the root."""
     return "/" if value == "/" else f"/{topic_name(value, 'robot.namespace').removeprefix('/')}"
-
-
-def message_type(value: object, where: str) -> str:
-    """A message type as ROS spells one."""
-    name = value if isinstance(value, str) else ""
-    if name.count("/") != 2 or name.split("/")[1] != "msg":
-        raise RobotYamlError(f"{where} is {value!r}, wanted a message type such as std_msgs/msg/Bool")
-    return name
 
 
 def _shared(bound: tuple[float, ...] | None) -> float | tuple[float, ...] | None:

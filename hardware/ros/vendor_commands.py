@@ -13,6 +13,7 @@ from hardware.ros.command_adapters import Messages, make_adapter, picked
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status import StatusMonitor, status_message
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
 from robot_rl.types import AnyArray, FloatArray
 
@@ -63,11 +64,17 @@ class VendorCommands:
         for condition, topic in self._status.conditions:
             self._subscribe_status(condition, topic)
 
-    def _subscribe_status(self, condition: Any, topic: str) -> None:
+    def _subscribe_status(self, condition: StatusCondition, topic: str) -> None:
         from hardware.ros import client
 
-        durability = client.DurabilityPolicy.TRANSIENT_LOCAL if condition.latched else client.DurabilityPolicy.VOLATILE
-        qos = client.QoSProfile(history=client.HistoryPolicy.KEEP_LAST, depth=1, durability=durability)
+        # Latched needs reliable delivery; what is said again and again is taken from publishers of either kind.
+        durable, reliable = client.DurabilityPolicy, client.ReliabilityPolicy
+        qos = client.QoSProfile(
+            history=client.HistoryPolicy.KEEP_LAST,
+            depth=1,
+            durability=durable.TRANSIENT_LOCAL if condition.latched else durable.VOLATILE,
+            reliability=reliable.RELIABLE if condition.latched else reliable.BEST_EFFORT,
+        )
         assert self._link is not None
         status_class = status_message(condition)
         self._link.node.create_subscription(
@@ -85,7 +92,7 @@ class VendorCommands:
         topics = {condition.name: topic for condition, topic in self._status.conditions}
         for condition in self._status.unheard:
             where = f"robot.status.{condition.name}"
-            wanted = Wanted(where, topics[condition.name], condition.type, True, condition.latched)
+            wanted = Wanted(where, topics[condition.name], condition.type, condition.latched, condition.latched)
             silent = f"{where}: {topics[condition.name]} has said nothing; restart the vendor's driver"
             found.append(missing_publishers(node, wanted) or silent)
         return [each for each in found if each]
