@@ -37,13 +37,13 @@ class FollowingLimits:
     """How far an arm may be behind its command, one value per action dimension, in action units.
 
     Attributes:
-        lag_s: How long the arm and its driver take to show a command [s].
+        lag_s: How long the arm and its driver take to show a command [s]. Shape (A,).
         wait: Beyond it the command waits for the arm: about `max_velocity * lag_s`, so that an arm that is let go
             makes good within its velocity limit. Infinite for BINARY dimensions. Shape (A,).
         fault: Beyond it the arm has a fault. Shape (A,).
     """
 
-    lag_s: float
+    lag_s: tuple[float, ...]
     wait: tuple[float, ...]
     fault: tuple[float, ...]
 
@@ -63,15 +63,13 @@ class FollowingLimits:
         for key in known:
             if document.get(key) is None:
                 raise LimitError(f"limits.following.{key} is missing for robot '{spec.name}'; write it down")
-        lag_s = document["lag_s"]
-        if isinstance(lag_s, bool) or not isinstance(lag_s, int | float) or not 0.0 < lag_s < math.inf:
-            raise LimitError(f"limits.following.lag_s is {lag_s!r}, wanted seconds above 0")
+        lag_s = _lags(spec, document["lag_s"])
         wait, fault = (_distances(spec, f"following.{key}", document[key]) for key in ("wait", "fault"))
         for index, (one, other) in enumerate(zip(wait, fault, strict=True)):
             if spec.action_kinds[index] is not ActionKind.BINARY and not one < other:
                 where = dimension_name(spec, index)
                 raise LimitError(f"limits.following.fault of {where} is {other}, wanted more than its wait {one}")
-        return cls(float(lag_s), wait, fault)
+        return cls(lag_s, wait, fault)
 
 
 @dataclass(frozen=True)
@@ -302,7 +300,7 @@ class CommandLimits:
 
     def _check_wait(self, where: str, index: int, hz: float) -> None:
         assert self.following is not None
-        axis, wait, lag_s = self.axes[index], self.following.wait[index], self.following.lag_s
+        axis, wait, lag_s = self.axes[index], self.following.wait[index], self.following.lag_s[index]
         speed = min(axis.max_step, axis.max_velocity_step) * self.spec.control_hz
         if speed == 0.0:
             return
@@ -449,6 +447,19 @@ def _distances(spec: RobotSpec, field: str, value: object) -> tuple[float, ...]:
             raise LimitError(f"limits.{field} of {where} is {each!r}, wanted a distance of at least 0")
         if each == math.inf and spec.action_kinds[index] is not ActionKind.BINARY:
             raise LimitError(f"limits.{field} of {where} is infinite; only a binary dimension's may be")
+    return tuple(map(float, values))
+
+
+def _lags(spec: RobotSpec, value: object) -> tuple[float, ...]:
+    """One time per dimension; one number stands for all."""
+    if isinstance(value, int | float):
+        value = [value] * spec.action.shape[0]
+    values = _per_dimension(spec, "following.lag_s", value)
+    if len(values) != spec.action.shape[0]:
+        raise LimitError(f"limits.following.lag_s has {len(values)} values, wanted one, or {spec.action.shape[0]}")
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not 0.0 < each < math.inf:
+            raise LimitError(f"limits.following.lag_s is {each!r}, wanted seconds above 0")
     return tuple(map(float, values))
 
 
