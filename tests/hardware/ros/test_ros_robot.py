@@ -13,8 +13,8 @@ pytest.importorskip("hardware.ros.client")
 from hardware.contract import check_robot
 from hardware.ros.client import message
 from hardware.ros.node_config import build
-from hardware.ros.robot_config import StatusCondition
 from hardware.ros.status import MotionRefused, status_message
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.tick_clock import NotRealTime
 from robot_rl.clock import MonotonicClock
 from robot_rl.operate import CollectSettings
