@@ -158,7 +158,7 @@ class LiveCollector:
         self._recover, self._codecs = recover, codecs
         self._robot, self._operator = scene.robot, scene.operator
         # One filter for the whole session: a latched fault is for a person to clear.
-        self._filter = build_filter(scene.robot.spec, settings.limits)
+        self._filter = build_filter(scene.robot.spec, settings.limits, scene.robot)
         self._entered = ExitStack()
         self._update = ""
 

@@ -185,7 +185,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
         RobotRLError: See the rooms it visits; nothing has moved when the settings are wrong.
     """
     robot = build_robot(settings.robot)
-    command_filter = build_filter(robot.spec, settings.limits)
+    command_filter = build_filter(robot.spec, settings.limits, robot)
     operator, seed, episodes = _who_drives(settings, robot)
     realtime = runs_in_real_time(robot, operator, settings.realtime)
     offer_recovery(settings.dataset, settings.recover, console)
@@ -215,7 +215,7 @@ def deploy(overrides: Sequence[str]) -> int:
     settings = load(DeploySettings, "deploy", overrides)
     console = Console()
     robot = build_robot(settings.robot)
-    command_filter = build_filter(robot.spec, settings.limits)
+    command_filter = build_filter(robot.spec, settings.limits, robot)
     policy = load_acting_policy(settings.policy, settings.device)
     policy.spec.require(robot.spec, f"policy {settings.policy}")
     operator = build_operator(correcting(settings.operator), robot.spec)

@@ -71,7 +71,7 @@ class ProcessEpisodes:
             self._operator,
             judge_of(self.robot),
             MonotonicClock() if self.in_real_time else SimulatedClock(),
-            build_filter(self.robot.spec, settings.limits),
+            build_filter(self.robot.spec, settings.limits, self.robot),
             sink,
             options_for(policy, settings.task, settings.rollout),
             seed,

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from hardware.limits import CommandLimits
+from hardware.limits import CommandLimits, KeepsWithin
 from hardware.safety import FilterReason, FilterState, OperatorState, filter_command
 from robot_rl.config_files import find_option, search_directories
 from robot_rl.rollout import RolloutOptions
@@ -184,9 +184,18 @@ def build_robot(settings: dict[str, Any]) -> Robot:
     return cast(Robot, build(settings))
 
 
-def build_filter(spec: RobotSpec, limits: Mapping[str, Any]) -> FilteredCommands:
-    """The robot's command filter; every limit must be in its yaml."""
-    return FilteredCommands(CommandLimits.for_spec(spec, limits))
+def build_filter(spec: RobotSpec, limits: Mapping[str, Any], robot: Robot | None = None) -> FilteredCommands:
+    """The command filter of a robot with this spec; every limit must be in its yaml.
+
+    Args:
+        spec: The robot's.
+        limits: As in its yaml.
+        robot: Who must know them too, where its actions add up.
+    """
+    checked = CommandLimits.for_spec(spec, limits)
+    if isinstance(robot, KeepsWithin):
+        robot.keep_within(checked)
+    return FilteredCommands(checked)
 
 
 def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:

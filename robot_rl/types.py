@@ -136,6 +136,11 @@ class ArraySpec:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    def unit_of(self, index: int) -> str:
+        """The unit of one element, in C order."""
+        units = self.unit.split(",")
+        return units[index] if len(units) == self.size else self.unit
+
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest legal values, each of this spec's shape; unbounded is infinite."""
         low = -np.inf if self.low is None else self.low
