@@ -166,7 +166,11 @@ FR3 = (Path(__file__).parents[2] / "configs/robot/ros/fr3.yaml").read_text()
         ),
         ("index: 2, low: 0.02, high: 0.6", "index: 2", r"limits\.measured\.z has no low and high"),
         ("    z: {stream: tool_pose, index: 2", "    z: {stream: tool_pose, index: 1", "index 1 of 'tool_pose' is 'y'"),
-        ("  namespace: /fr3\n", "  namespace: /other\n", r"arm\.namespace is /other|wanted one"),
+        (
+            "namespace: ${robot.namespace}",
+            "namespace: /other",
+            r"arm\.namespace is /other, but robot\.namespace is /fr3",
+        ),
         ("leash_m: 0.", "leash_m: -0.", "leash_m is -0"),
         ("command: {adapter: arm_node}", "command: {adapter: arm_node, lockstep: true}", "wanted the same"),
         ("joints: [fr3_joint1", "joints: [no, fr3_joint1", "no is read as false: write false, or a name in quotes"),
