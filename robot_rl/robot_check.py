@@ -36,6 +36,7 @@ from robot_rl.settings import ConfigError, require_parameters, to_dataclass
 from robot_rl.types import ActionKind, Judgement, Observation, Robot, RobotRLError, RobotSpec
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
+LONGEST_WORDS = 1000
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 CAMERA_METHODS = ("read", "set_control", "describe", "__enter__", "__exit__")
 
@@ -49,6 +50,17 @@ def check_document(document: Mapping[str, Any]) -> None:
     Raises:
         RobotRLError: Names the setting, what it is and what was wanted.
     """
+    try:
+        _check_parts(document)
+    except RobotRLError as error:
+        words = str(error)
+        if len(words) <= LONGEST_WORDS:
+            raise
+        # A setting may be a list of thousands; what was wanted stands at the end.
+        raise ConfigError(f"{words[: LONGEST_WORDS // 2]} ... {words[-LONGEST_WORDS // 2 :]}") from error
+
+
+def _check_parts(document: Mapping[str, Any]) -> None:
     with in_words("the settings"):
         document = json.loads(json.dumps(document))
     plan_nodes(document, Path())
