@@ -117,9 +117,14 @@ class RosRobot:
         self._entered = ExitStack()
 
     @property
-    def needs_real_time(self) -> bool:
-        """Whether it moves on by itself, so that simulated time makes no sense."""
-        return not self._commands.lockstep
+    def watched(self) -> bool:
+        """Whether an arm node stands between it and its driver."""
+        return self.config.adapter == "arm_node"
+
+    @property
+    def simulated_time(self) -> bool:
+        """Whether time stands still between rows: only in lockstep."""
+        return self._commands.lockstep
 
     @property
     def counters(self) -> dict[str, int]:
