@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from hardware.cameras.calibration import read_calibration
 from hardware.cameras.frame_source import HostClock
-from hardware.limits import CommandLimits, KeepsWithin, dimension_name
+from hardware.limits import CommandLimits, dimension_name
 from hardware.ros import node_config
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Outlet
@@ -31,7 +31,7 @@ from hardware.ros.robot import RosRobot
 from hardware.ros.streams import topic_name
 from robot_rl.node_plan import plan_nodes
 from robot_rl.rollout import RolloutOptions
-from robot_rl.session import TaskSettings, build_robot
+from robot_rl.session import TaskSettings, build_filter, build_robot
 from robot_rl.settings import ConfigError, require_parameters, to_dataclass
 from robot_rl.types import ActionKind, Judgement, Observation, Robot, RobotRLError, RobotSpec
 
@@ -67,10 +67,8 @@ def _check_parts(document: Mapping[str, Any]) -> None:
     _require_finite("", document)
     robot = _made_robot("robot", document["robot"], build_robot)
     with in_words("limits"):
-        limits = CommandLimits.for_spec(robot.spec, document["limits"])
-        _require_places(limits)
-        if isinstance(robot, KeepsWithin):
-            robot.keep_within(limits)
+        _require_places(CommandLimits.for_spec(robot.spec, document["limits"]))
+        build_filter(robot.spec, document["limits"], robot)
     if document["arm"]:
         _check_arm(document, robot)
     for name in document["cameras"]:

@@ -134,6 +134,11 @@ def test_checking_writes_the_whole_resolved_robot_and_starts_nothing(place, caps
             "driver: {_target_: hardware.sim.joint_arm.JointArm}",
             "wanted 7, one per action dimension",
         ),
+        (
+            "stream_hz: 100.0, driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "lockstep: true, driver: {_target_: hardware.sim.joint_arm.JointArm}",
+            r"arm\.lockstep is true, but the driver 'joint_arm' moves by itself",
+        ),
         ("fps: 30", "fps: -1", r"cameras\.wrist\.source: fps is -1"),
         ("fps: 30", "fps: .inf", r"cameras\.wrist\.source\.fps is inf, wanted a finite number"),
         ("  wrist:", "  my wrist:", "name of cameras.my wrist is 'my wrist', wanted a ROS topic"),
