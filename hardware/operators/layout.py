@@ -30,7 +30,7 @@ class Moving:
         meaning: For the legend, for example `left / right`.
         stream: For a POSITION dimension, the state stream that shows where it is.
         index: Element of that stream, in C order.
-        leash: For a POSITION dimension, how far the target may run ahead of what is seen, action units.
+        leash: For a POSITION dimension, how far ahead of what is seen the controls may move the target, action units.
     """
 
     dimension: str | int
