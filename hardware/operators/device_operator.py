@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol, Self
@@ -161,6 +161,7 @@ class _Episode:
         in_control: The operator drives.
         paused: The operator, or a lost device, asked for a pause.
         settled: The device was seen at rest, so that what it says is meant for this robot now.
+        told: The person was told that it is not.
         applied: The last command that was executed. Shape (A,).
         moved: The robot may have been moved since, as in a pause.
     """
@@ -168,6 +169,7 @@ class _Episode:
     in_control: bool = False
     paused: bool = False
     settled: bool = False
+    told: bool = False
     applied: FloatArray | None = None
     moved: bool = False
 
@@ -178,8 +180,8 @@ class DeviceOperator:
     Nothing moves unless the dead-man button is held, where there is one; released, the robot holds still. Without a
     policy the person is in control from the first motion on; with one (`correcting`) a button takes control over from
     where the robot is seen to be, and gives it back. After a reset, a pause or a reconnection the device must first be
-    at rest, so that a stick that happens to be held moves nothing. A device that is lost gives no action and pauses the
-    robot; plugged in again, it goes on when the pause button or the space bar is pressed.
+    at rest, dead-man button or not, so that a stick that happens to be held moves nothing. A device that is lost gives
+    no action and pauses the robot; plugged in again, it goes on when the pause button or the space bar is pressed.
 
     Args:
         spec: The robot's.
@@ -272,11 +274,11 @@ class DeviceOperator:
 
     def _notice(self, reading: Reading) -> None:
         """Losing and finding the device."""
-        if reading.problem and not self._problem:
+        if reading.problem and reading.problem != self._problem:
             self._say(f"{self.name}: {reading.problem}")
-            self._episode.settled = False
+            self._unsettle()
         if reading.connections != self._connections and self._connections:
-            self._episode.settled = False
+            self._unsettle()
             goes_on = f"; {self._meanings.pause or 'Space'} goes on" if self._episode.paused else ""
             self._say(f"{self.name}: {self._reader.name} is back{goes_on}")
         self._problem, self._connections = reading.problem, reading.connections
@@ -308,10 +310,21 @@ class DeviceOperator:
 
     def _pause(self, observation: Observation) -> None:
         self._episode.paused = not self._episode.paused
-        self._episode.settled = False
+        self._unsettle()
         self._episode.moved = True
         if self._episode.in_control and not self._episode.paused:
             self._drive.anchor(observation, self._episode.applied, moved=True)
+
+    def _unsettle(self) -> None:
+        """The device must be seen at rest before it moves anything."""
+        self._episode.settled = self._episode.told = False
+
+    def _tell_unsettled(self, reading: Reading, controls: Sequence[str]) -> None:
+        """Says once what must be let go of."""
+        if not self._episode.told:
+            self._episode.told = True
+            where = ", ".join(f"{control} ({reading.values[control]:+.2f})" for control in controls)
+            self._say(f"{self.name}: let go of {where} first; nothing moves until the device was at rest")
 
     def _action(self, reading: Reading, allowed: bool, observation: Observation) -> FloatArray | None:
         """The action while in control, else None; the first motion takes control where there is no policy."""
@@ -320,9 +333,12 @@ class DeviceOperator:
             for each in self.layout.moving
             for control in each.controls
         }
-        moving = allowed and any(wanted.values())
+        moving = any(wanted.values())
         self._episode.settled = self._episode.settled or not moving
-        moving = moving and self._episode.settled and not self._episode.paused
+        moving = moving and allowed and not self._episode.paused
+        if moving and not self._episode.settled:
+            self._tell_unsettled(reading, [control for control, value in wanted.items() if value])
+        moving = moving and self._episode.settled
         if moving and not self._episode.in_control and not self._correcting:
             self._begin(observation)
         if not self._episode.in_control:

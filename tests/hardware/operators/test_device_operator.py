@@ -141,6 +141,15 @@ def test_a_stick_that_is_held_when_an_episode_begins_moves_nothing_until_it_was_
     assert person.poll(left_x=1.0).action[0] > 0
 
 
+def test_a_stick_held_since_before_the_dead_man_button_moves_nothing_and_the_person_is_told_once():
+    person = holder(METAWORLD)
+    person.poll(left_x=0.6)
+    assert all(person.poll(lb=1.0).action is None for _ in range(5))
+    assert person.told == ["pad: let go of left_x (+0.60) first; nothing moves until the device was at rest"]
+    person.poll(left_x=0.0)
+    assert person.poll(left_x=1.0).action[0] > 0
+
+
 @given(value=st.floats(-1, 1), dead_zone=st.floats(0, 0.9), expo=st.floats(0, 1))
 def test_the_stick_shape_is_odd_bounded_and_dead_in_its_zone(value, dead_zone, expo):
     stick = StickShape(dead_zone, expo)

@@ -1,0 +1,429 @@
+"""Which axis and which button of a gamepad is which control: as its driver reports them, or as a person wrote it down.
+
+Three conventions are in use for triggers and right sticks, besides pads that follow none (Documentation/input/
+gamepad.rst, Android's, and what Xbox and PlayStation drivers have always done). Codes alone do not tell them apart:
+ABS_Z is a trigger on one pad and half a stick on another. Where an axis rests does: a trigger at its end, a stick in
+its middle. The kernel tells it on opening.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from hardware.operators import evdev
+from hardware.operators.device_events import Change, DeviceUnfit
+from hardware.operators.evdev import AXIS_NAMES, KEY_NAMES, AxisRange, DeviceState, axes_in_words, keys_in_words
+from hardware.operators.layout import LayoutError
+
+STICKS = ("left_x", "left_y", "right_x", "right_y")
+"""-1 to 1; right and down (towards the person) are positive, as the kernel has it."""
+TRIGGERS = ("left_trigger", "right_trigger")
+"""0 to 1."""
+DPAD = {evdev.ABS_HAT0X: ("dpad_left", "dpad_right"), evdev.ABS_HAT0Y: ("dpad_up", "dpad_down")}
+BUTTONS = {
+    0x130: "a",
+    0x131: "b",
+    0x133: "x",
+    0x134: "y",
+    0x136: "left_bumper",
+    0x137: "right_bumper",
+    0x13A: "select",
+    0x13B: "start",
+    0x13C: "mode",
+    0x13D: "left_stick",
+    0x13E: "right_stick",
+    0x220: "dpad_up",
+    0x221: "dpad_down",
+    0x222: "dpad_left",
+    0x223: "dpad_right",
+}
+ALL_BUTTONS = tuple(dict.fromkeys([*BUTTONS.values(), *TRIGGERS]))
+
+RIGHT_STICKS = ((evdev.ABS_RX, evdev.ABS_RY), (evdev.ABS_Z, evdev.ABS_RZ))
+"""By the kernel's document, and by Android's convention; across and along."""
+OWN_TRIGGERS = ((evdev.ABS_HAT2Y, evdev.ABS_HAT2X), (evdev.ABS_BRAKE, evdev.ABS_GAS))
+"""Left and right by the same two; nothing else bears these codes."""
+SHARED_TRIGGERS = ((evdev.ABS_Z, evdev.ABS_RZ), (evdev.ABS_RX, evdev.ABS_RY))
+"""Left and right where they are no stick: Xbox and PlayStation; a PlayStation pad without its own driver."""
+DIGITAL = {
+    "left_trigger": evdev.BTN_TL2,
+    "right_trigger": evdev.BTN_TR2,
+    "left_bumper": evdev.BTN_TL,
+    "right_bumper": evdev.BTN_TR,
+}
+"""Buttons that also exist as axes; pads that have both send both."""
+ANALOG_BUMPERS = {"left_bumper": evdev.ABS_HAT1Y, "right_bumper": evdev.ABS_HAT1X}
+
+AT_END = 0.8
+"""An axis that rests this far out, of the way from its middle to its end, rests at the end."""
+LARGEST_DRIFT = 0.25
+"""A stick that rests further out, likewise, is held or broken rather than worn."""
+DRIFT_WORTH_SAYING = 0.1
+
+
+class Way(enum.Enum):
+    """How an axis deflects its control."""
+
+    BOTH = enum.auto()
+    """A stick: from its middle either way, -1 to 1."""
+    OUT = enum.auto()
+    """A trigger: from where it rests to the far end, 0 to 1."""
+    MINUS = enum.auto()
+    """Half an axis, such as a hat's: from its middle to the lower end, 0 to 1."""
+    PLUS = enum.auto()
+    """To the upper end."""
+
+
+class Slot(NamedTuple):
+    """A control that an axis deflects.
+
+    Attributes:
+        control: Its name.
+        way: See there.
+        rest: Between these places the control is at rest; a place is -1 at the axis' lower end and 1 at the upper one.
+            A trigger rests at the first.
+    """
+
+    control: str
+    way: Way
+    rest: tuple[float, float] = (0.0, 0.0)
+
+    def deflection(self, place: float) -> float:
+        """The control's deflection with its axis at a place."""
+        low, high = self.rest
+        if self.way is Way.OUT:
+            far = 1.0 if low <= 0.0 else -1.0
+            return min(1.0, max(0.0, (place - low) / (far - low)))
+        beyond = 0.0
+        if place > high:
+            beyond = (place - high) / (1.0 - high)
+        elif place < low:
+            beyond = (place - low) / (1.0 + low)
+        if self.way is Way.BOTH:
+            return beyond
+        return max(0.0, beyond if self.way is Way.PLUS else -beyond)
+
+
+def place_of(value: int, axis: AxisRange) -> float:
+    """Where in its range a value is, -1 to 1; of an axis without a range only the sign counts."""
+    if axis.maximum <= axis.minimum:
+        return float((value > 0) - (value < 0))
+    share = (value - axis.minimum) / (axis.maximum - axis.minimum)
+    return min(1.0, max(-1.0, 2.0 * share - 1.0))
+
+
+@dataclass(frozen=True)
+class PadMap:
+    """The controls of one gamepad.
+
+    Attributes:
+        ranges: Of its axes, by code.
+        axes: Controls that each axis deflects, by code.
+        keys: Control of each button, by code.
+        notes: What a person should know about it.
+    """
+
+    ranges: Mapping[int, AxisRange]
+    axes: Mapping[int, tuple[Slot, ...]]
+    keys: Mapping[int, str]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def controls(self) -> frozenset[str]:
+        """Every control that something can deflect."""
+        return frozenset([*self.keys.values(), *(slot.control for slots in self.axes.values() for slot in slots)])
+
+    def axis_changes(self, code: int, value: int) -> list[Change]:
+        """What an axis at a value means; nothing if it has no control."""
+        if code not in self.axes:
+            return []
+        place = place_of(value, self.ranges[code])
+        return [Change(slot.control, slot.deflection(place)) for slot in self.axes[code]]
+
+    def all_changes(self, state: DeviceState) -> list[Change]:
+        """What every axis and button of a device in a state means; the larger where two have one control."""
+        found: dict[str, float] = {}
+        pressed = [Change(control, float(code in state.down)) for code, control in self.keys.items()]
+        turned = [change for code, value in state.values.items() for change in self.axis_changes(code, value)]
+        for control, value in (*pressed, *turned):
+            if abs(value) >= abs(found.get(control, 0.0)):
+                found[control] = value
+        return [Change(control, value) for control, value in found.items()]
+
+
+def guessed_map(
+    ranges: Mapping[int, AxisRange], values: Mapping[int, int], keys: Collection[int] | None = None
+) -> PadMap:
+    """The controls of a pad, from the codes that its driver gave them and from where its axes rest.
+
+    Args:
+        ranges: Of its axes, by code.
+        values: Where they are now; without them, codes alone decide.
+        keys: Codes of its buttons; None if they are not known.
+    """
+    places = {code: place_of(value, ranges[code]) for code, value in values.items() if code in ranges}
+    right = _right_stick(ranges, places)
+    sticks = dict(zip(STICKS, (evdev.ABS_X, evdev.ABS_Y, *right), strict=False))
+    axes: dict[int, tuple[Slot, ...]] = {
+        code: (Slot(control, Way.BOTH, _drift(places.get(code))),) for control, code in sticks.items() if code in ranges
+    }
+    triggers, notes = _trigger_slots(ranges, places, right)
+    axes |= {code: (slot,) for code, slot in triggers.items()}
+    for code, (minus, plus) in DPAD.items():
+        if code in ranges:
+            axes[code] = (Slot(minus, Way.MINUS), Slot(plus, Way.PLUS))
+    for control, code in ANALOG_BUMPERS.items():
+        if keys is not None and DIGITAL[control] not in keys and code in ranges and ranges[code].minimum >= 0:
+            axes[code] = (Slot(control, Way.OUT, (-1.0, -1.0)),)
+    known = dict(BUTTONS)
+    analog = {slot.control for slot in triggers.values()}
+    known |= {DIGITAL[control]: control for control in TRIGGERS if control not in analog}
+    buttons = {code: control for code, control in known.items() if keys is None or code in keys}
+    return PadMap(ranges, axes, buttons, (*_drift_notes(axes, places), *notes, *_numbering_notes(keys)))
+
+
+def _right_stick(ranges: Mapping[int, AxisRange], places: Mapping[int, float]) -> tuple[int, ...]:
+    """Codes of the right stick: the first pair that does not rest at its end; empty if there is none."""
+    pairs = [pair for pair in RIGHT_STICKS if set(pair) <= ranges.keys()]
+    for pair in pairs:
+        if not all(abs(places.get(code, 0.0)) >= AT_END for code in pair):
+            return pair
+    # All rest at their ends. One of two pairs, or a pair beside triggers, is a stick that is held there.
+    has_triggers = any(set(pair) & _analog(ranges) for pair in OWN_TRIGGERS)
+    return pairs[0] if pairs and (len(pairs) > 1 or has_triggers) else ()
+
+
+def _analog(ranges: Mapping[int, AxisRange]) -> set[int]:
+    """Axes that can be a trigger's by their range; a hat that turns has values below 0."""
+    hats = {evdev.ABS_HAT1X, evdev.ABS_HAT1Y, evdev.ABS_HAT2X, evdev.ABS_HAT2Y}
+    return {code for code, each in ranges.items() if code not in hats or each.minimum >= 0}
+
+
+def _trigger_slots(
+    ranges: Mapping[int, AxisRange], places: Mapping[int, float], right: Collection[int]
+) -> tuple[dict[int, Slot], list[str]]:
+    """The axes of the two triggers, and what is odd about them."""
+    codes = _trigger_codes(ranges, places, right)
+    # A trigger that is held looks like one that rests at its upper end. Two that agree are turned round.
+    upper = len(codes) == len(TRIGGERS) and all(places.get(code, 0.0) >= AT_END for code in codes.values())
+    slots = {}
+    for control, code in codes.items():
+        place = places.get(code, -1.0)
+        at_rest = upper or place <= -AT_END
+        slots[code] = Slot(control, Way.OUT, (place, place) if at_rest else (-1.0, -1.0))
+    notes = ["both triggers rest at the upper end of their axes: taken as turned round"] if upper else []
+    return slots, notes
+
+
+def _trigger_codes(
+    ranges: Mapping[int, AxisRange], places: Mapping[int, float], right: Collection[int]
+) -> dict[str, int]:
+    """Codes of the triggers' axes, by control."""
+    codes: dict[str, int] = {}
+    usable = _analog(ranges) - set(right)
+    for pair in (*OWN_TRIGGERS, *SHARED_TRIGGERS):
+        for control, code in zip(TRIGGERS, pair, strict=True):
+            # Where there is no right stick, an axis that rests in its middle may be a twist, a rudder or half a stick.
+            is_one = pair in OWN_TRIGGERS or bool(right) or abs(places.get(code, 0.0)) >= AT_END
+            if code in usable and is_one:
+                codes.setdefault(control, code)
+    return codes
+
+
+def _drift(place: float | None) -> tuple[float, float]:
+    """Where a stick counts as at rest: from its middle to where it rests, so that it may return to either."""
+    if place is None or abs(place) > LARGEST_DRIFT:
+        return 0.0, 0.0
+    return min(0.0, place), max(0.0, place)
+
+
+def _drift_notes(axes: Mapping[int, Iterable[Slot]], places: Mapping[int, float]) -> list[str]:
+    return [
+        f"{slot.control} rests at {place:+.2f} of its way: counted as at rest up to there"
+        for code, slots in axes.items()
+        for slot in slots
+        if slot.way is Way.BOTH and DRIFT_WORTH_SAYING < abs(place := places.get(code, 0.0)) <= LARGEST_DRIFT
+    ]
+
+
+def _numbering_notes(keys: Collection[int] | None) -> list[str]:
+    if keys is None or not {evdev.BTN_C, evdev.BTN_Z} <= set(keys):
+        return []
+    return [
+        "its driver counts its buttons rather than names them: what is printed on them may differ; if so, write "
+        "operator.pad_map"
+    ]
+
+
+@dataclass(frozen=True)
+class WrittenAxis:
+    """An axis of `operator.pad_map.axes`.
+
+    Attributes:
+        code: Of the axis.
+        way: How it deflects its control.
+        rest: Its value at rest; None is where the kernel says it is.
+    """
+
+    code: int
+    way: Way
+    rest: int | None = None
+
+    @property
+    def sides(self) -> list[str]:
+        """The halves of the axis that it uses."""
+        signs = {Way.PLUS: "+", Way.MINUS: "-"}.get(self.way, "+-")
+        return [sign + AXIS_NAMES[self.code] for sign in signs]
+
+    def slot(self, control: str, axis: AxisRange, value: int | None) -> Slot:
+        """What it does on a pad.
+
+        Args:
+            control: Its control.
+            axis: Its range.
+            value: Where it is now; None if that is not known.
+        """
+        if self.rest is not None:
+            place = place_of(self.rest, axis)
+            return Slot(control, self.way, (place, place))
+        here = None if value is None else place_of(value, axis)
+        if self.way is Way.OUT:
+            low = here if here is not None and here <= -AT_END else -1.0
+            return Slot(control, self.way, (low, low))
+        return Slot(control, self.way, _drift(here))
+
+
+@dataclass(frozen=True)
+class WrittenMap:
+    """`operator.pad_map`: what a person wrote down for a pad that follows no convention.
+
+    Attributes:
+        axes: By control; empty leaves the axes to be guessed.
+        keys: Button code by control; empty leaves the buttons to be guessed.
+    """
+
+    axes: Mapping[str, WrittenAxis] = field(default_factory=dict)
+    keys: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any] | None) -> WrittenMap:
+        """The map written in `operator.pad_map`.
+
+        Args:
+            written: `axes` and `keys`: control to the kernel's name of an axis or key. An axis may be
+                `{axis: ABS_Z, rest: 128}`, and half of one is `+ABS_HAT1X` or `-ABS_HAT1X`.
+
+        Raises:
+            LayoutError: A control, an axis or a key that does not exist, or something used twice.
+        """
+        given = _mapping("operator.pad_map", written)
+        unknown = [each for each in given if each not in ("axes", "keys")]
+        if unknown:
+            raise LayoutError(f"operator.pad_map has no '{unknown[0]}'; there is axes, keys")
+        parts = {part: _mapping(f"operator.pad_map.{part}", given.get(part)) for part in ("axes", "keys")}
+        axes = {control: _written_axis(control, each) for control, each in parts["axes"].items()}
+        keys = {control: _written_key(control, each) for control, each in parts["keys"].items()}
+        sides = [side for each in axes.values() for side in each.sides]
+        twice = [each for each, count in Counter([*sides, *map(_key_name, keys.values())]).items() if count > 1]
+        if twice:
+            raise LayoutError(f"operator.pad_map gives {twice[0]} to two controls; keep one")
+        return cls(axes, keys)
+
+    def fitted(
+        self, ranges: Mapping[int, AxisRange], values: Mapping[int, int], keys: Collection[int] | None = None
+    ) -> PadMap:
+        """The controls of a pad by this map; see `guessed_map`.
+
+        Raises:
+            DeviceUnfit: An axis or key that the pad does not have, or a rest outside an axis; names what there is.
+        """
+        for control, each in self.axes.items():
+            self._check_axis(control, each, ranges, values)
+        for control, code in self.keys.items():
+            if keys is not None and code not in keys:
+                raise DeviceUnfit(
+                    f"operator.pad_map.keys.{control}: the device has no {_key_name(code)}; it has "
+                    f"{keys_in_words(keys)}"
+                )
+        guessed = guessed_map(ranges, values, keys)
+        buttons = {code: control for control, code in self.keys.items()} or guessed.keys
+        if not self.axes:
+            return PadMap(ranges, guessed.axes, buttons, guessed.notes)
+        axes: dict[int, tuple[Slot, ...]] = {}
+        for control, each in self.axes.items():
+            slot = each.slot(control, ranges[each.code], values.get(each.code))
+            axes[each.code] = (*axes.get(each.code, ()), slot)
+        if not self.keys:
+            # A trigger's button beside its axis says the same thing more coarsely.
+            named = {slot.control for slots in axes.values() for slot in slots}
+            buttons = {code: control for code, control in buttons.items() if control not in named}
+        places = {code: place_of(values[code], ranges[code]) for code in axes if code in values}
+        return PadMap(ranges, axes, buttons, tuple(_drift_notes(axes, places)))
+
+    @staticmethod
+    def _check_axis(
+        control: str, each: WrittenAxis, ranges: Mapping[int, AxisRange], values: Mapping[int, int]
+    ) -> None:
+        where, name = f"operator.pad_map.axes.{control}", AXIS_NAMES[each.code]
+        axis = ranges.get(each.code)
+        if axis is None:
+            raise DeviceUnfit(f"{where}: the device has no {name}; it has {axes_in_words(ranges, values)}")
+        if axis.maximum <= axis.minimum:
+            raise DeviceUnfit(
+                f"{where}: {name} goes from {axis.minimum} to {axis.maximum}, wanted an axis with a range"
+            )
+        if each.rest is not None and not axis.minimum <= each.rest <= axis.maximum:
+            raise DeviceUnfit(
+                f"{where}: rest is {each.rest}, wanted a value of {axes_in_words({each.code: axis}, values)}"
+            )
+
+
+def _mapping(where: str, written: Any) -> Mapping[Any, Any]:
+    if written is not None and not isinstance(written, Mapping):
+        raise LayoutError(f"{where} is {written!r}, wanted a mapping from controls to the kernel's names")
+    return written or {}
+
+
+def _written_axis(control: str, written: Any) -> WrittenAxis:
+    """One entry of `operator.pad_map.axes`."""
+    where = f"operator.pad_map.axes.{control}"
+    if control not in (*STICKS, *ALL_BUTTONS):
+        raise LayoutError(f"{where}: no such control; there is {', '.join((*STICKS, *ALL_BUTTONS))}")
+    entry = dict(written) if isinstance(written, Mapping) else {"axis": written}
+    if not entry.keys() <= {"axis", "rest"} or "axis" not in entry:
+        raise LayoutError(f"{where} is {written}, wanted an axis, or axis and rest")
+    rest = entry.get("rest")
+    if rest is not None and (isinstance(rest, bool) or not isinstance(rest, int)):
+        raise LayoutError(f"{where}: rest is {rest!r}, wanted a whole number, as the axis reports it")
+    name = str(entry["axis"])
+    way = {"+": Way.PLUS, "-": Way.MINUS}.get(name[:1], Way.BOTH if control in STICKS else Way.OUT)
+    if control in STICKS and way is not Way.BOTH:
+        raise LayoutError(f"{where} is {name}, half an axis, but a stick goes both ways; give a whole one")
+    codes = {known: code for code, known in AXIS_NAMES.items()}
+    if name.lstrip("+-") not in codes:
+        raise LayoutError(f"{where}: no axis {name}; the kernel's names are {', '.join(codes)}")
+    return WrittenAxis(codes[name.lstrip("+-")], way, rest)
+
+
+def _key_name(code: int) -> str:
+    return KEY_NAMES.get(code, hex(code))
+
+
+def _written_key(control: str, written: Any) -> int:
+    """One entry of `operator.pad_map.keys`: the code of a key."""
+    where = f"operator.pad_map.keys.{control}"
+    if control not in ALL_BUTTONS:
+        raise LayoutError(f"{where}: no such button; there is {', '.join(ALL_BUTTONS)}")
+    if isinstance(written, int) and not isinstance(written, bool) and 0 <= written < evdev.KEY_COUNT:
+        return written
+    codes = {known: code for code, known in KEY_NAMES.items()}
+    if written not in codes:
+        raise LayoutError(
+            f"{where}: no key {written!r}; wanted a code below {evdev.KEY_COUNT:#x} or a name such as BTN_SOUTH, "
+            "BTN_TRIGGER, BTN_TRIGGER_HAPPY1"
+        )
+    return codes[written]
