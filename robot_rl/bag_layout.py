@@ -79,7 +79,7 @@ class BagView:
     def __init__(self, config: RobotConfig) -> None:
         self._lockstep = _lockstep(config)
         self._readers = {
-            name: StreamReader(stream, config.topic(stream.topic), threading.Condition())
+            name: StreamReader(stream, config.topic(stream.topic), threading.Condition(), checked=not self._lockstep)
             for name, stream in config.streams.items()
         }
 

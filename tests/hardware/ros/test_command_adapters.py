@@ -25,7 +25,16 @@ def joint_robot(command, gripper=None, names=("pan", "lift")):
         name="arm",
         namespace="/arm",
         control_hz=20.0,
-        streams={"q": {"kind": "joints", "topic": "joint_states", "joints": ["pan", "lift"], "max_age_s": 0.05}},
+        streams={
+            "q": {
+                "kind": "joints",
+                "topic": "joint_states",
+                "joints": ["pan", "lift"],
+                "max_age_s": 0.05,
+                "max_speed": 3.0,
+                "margin": 0.05,
+            }
+        },
         action={
             "names": [*names, *(["gripper"] if gripper else [])],
             "unit": ["rad"] * (len(names) + bool(gripper)),
@@ -43,7 +52,15 @@ def tool_robot(command):
         name="arm",
         namespace="/arm",
         control_hz=50.0,
-        streams={"tool": {"kind": "pose", "topic": "tool_pose", "max_age_s": 0.05}},
+        streams={
+            "tool": {
+                "kind": "pose",
+                "topic": "tool_pose",
+                "max_age_s": 0.05,
+                "max_speed": [2.0, 4.0],
+                "margin": [0.02, 0.05],
+            }
+        },
         action={"names": AXES, "unit": ["1"] * 6, "kinds": ["rate"] * 6},
         command=command,
     )

@@ -40,11 +40,17 @@ def _driver(name):
     return settings.arm["driver"]
 
 
+def at_once(stream):
+    """The bound of a body that is where it is told to be at once, as the fake arms are."""
+    speed = [1000.0, 1000.0] if stream["kind"] == "pose" else 1000.0
+    return {} if stream["kind"] == "image" else {"max_speed": speed}
+
+
 def driver_of(name, **changes):
     """Settings of a yaml's driver, ours to change; patient, because a test machine is no robot's computer."""
     settings = copy.deepcopy(_driver(name))
     for stream in settings["streams"].values():
-        stream["max_age_s"] = PATIENCE_S
+        stream |= {"max_age_s": PATIENCE_S, **at_once(stream)}
     for path, value in changes.items():
         *way, last = path.split("__")
         section = settings
@@ -234,7 +240,7 @@ def behind_an_arm_node(name, driver):
     robot, arm = copy.deepcopy(settings.robot), copy.deepcopy(settings.arm)
     robot["streams"].pop("image_wrist", None)
     for stream in robot["streams"].values():
-        stream["max_age_s"] = PATIENCE_S
+        stream |= {"max_age_s": PATIENCE_S, **at_once(stream)}
     robot |= {"connect_s": 10.0, "command": {"adapter": "arm_node", "ack_timeout_s": 2.0, "silent_s": 3.0}}
     arm |= {"driver": driver, "stream_hz": driver["control_hz"], "watchdog_s": 5.0, "deadman_timeout_s": 5.0}
     limits = settings.limits | {"max_age_s": dict.fromkeys(settings.limits["max_age_s"], PATIENCE_S)}
