@@ -13,7 +13,7 @@ from typing import Protocol, Self
 from hardware.operators.device_events import PRESSED, Reading
 from hardware.operators.drive import Drive
 from hardware.operators.key_events import KeyEvents
-from hardware.operators.layout import Layout, LayoutError
+from hardware.operators.layout import Layout, LayoutError, is_finite
 from hardware.operators.meanings import SHORT_LEGEND, Meaning, while_lost
 from robot_rl.types import FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
 
@@ -103,6 +103,21 @@ class StickShape:
 
     dead_zone: float = 0.1
     expo: float = 0.3
+
+    @classmethod
+    def of(cls, written: Mapping[str, float] | None) -> StickShape:
+        """The shape written in `operator.stick`.
+
+        Raises:
+            LayoutError: A field that there is not, or one that is no number.
+        """
+        known = [each.name for each in fields(cls)]
+        for name, value in (written or {}).items():
+            if name not in known:
+                raise LayoutError(f"operator.stick has no '{name}'; there is {', '.join(known)}")
+            if not is_finite(value):
+                raise LayoutError(f"operator.stick.{name} is {value!r}, wanted a number")
+        return cls(**(written or {}))
 
     def __post_init__(self) -> None:
         """Refuses shapes that would not move, or move backwards."""

@@ -110,11 +110,18 @@ class GamepadDecoder:
         return [change for code, value in values.items() for change in self.pad_map.axis_changes(code, value)]
 
     def _asked(self) -> list[Change]:
+        """Where everything is now; at rest if the device does not answer, or has not been understood yet."""
         let_go = [Change(control, 0.0) for control in (*STICKS, *ALL_BUTTONS)]
+        if self._ask is None:
+            return let_go
         try:
-            return self.pad_map.all_changes(self._ask()) if self._ask is not None else let_go
+            state = self._ask()
         except OSError:
             return let_go
+        if self._unheard is None:
+            return self.pad_map.all_changes(state)
+        self._unheard, self._has_spoken = dict(state.values), True
+        return let_go
 
     def _changes(self, event: evdev.Event) -> list[Change]:
         if event.type == EV_KEY and event.code in self.pad_map.keys:
@@ -304,7 +311,7 @@ def gamepad_operator(
     if not deadman:
         known = ", ".join(ALL_BUTTONS)
         raise LayoutError(f"operator.deadman is empty; name the button that must be held to move, one of {known}")
-    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape(**(stick or {})), correcting)
+    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape.of(stick), correcting)
     settings.meanings.check(ALL_BUTTONS, deadman)
     layout = Layout.for_spec(spec, layouts)
     layout.check_controls(spec.name, STICKS, ALL_BUTTONS, used=[*settings.meanings.used, deadman])

@@ -108,9 +108,14 @@ class Slot(NamedTuple):
         return max(0.0, beyond if self.way is Way.PLUS else -beyond)
 
 
+def has_range(axis: AxisRange) -> bool:
+    """Whether an axis says between what its values lie; what they mean cannot be known otherwise."""
+    return axis.maximum > axis.minimum
+
+
 def place_of(value: int, axis: AxisRange) -> float:
     """Where in its range a value is, -1 to 1; of an axis without a range only the sign counts."""
-    if axis.maximum <= axis.minimum:
+    if not has_range(axis):
         return float((value > 0) - (value < 0))
     share = (value - axis.minimum) / (axis.maximum - axis.minimum)
     return min(1.0, max(-1.0, 2.0 * share - 1.0))
@@ -165,19 +170,20 @@ def guessed_map(
         values: Where they are now; without them, codes alone decide.
         keys: Codes of its buttons; None if they are not known.
     """
-    places = {code: place_of(value, ranges[code]) for code, value in values.items() if code in ranges}
-    right = _right_stick(ranges, places)
+    ranged = {code: each for code, each in ranges.items() if has_range(each)}
+    places = {code: place_of(value, ranged[code]) for code, value in values.items() if code in ranged}
+    right = _right_stick(ranged, places)
     sticks = dict(zip(STICKS, (evdev.ABS_X, evdev.ABS_Y, *right), strict=False))
     axes: dict[int, tuple[Slot, ...]] = {
-        code: (Slot(control, Way.BOTH, _drift(places.get(code))),) for control, code in sticks.items() if code in ranges
+        code: (Slot(control, Way.BOTH, _drift(places.get(code))),) for control, code in sticks.items() if code in ranged
     }
-    triggers, notes = _trigger_slots(ranges, places, right)
+    triggers, notes = _trigger_slots(ranged, places, right)
     axes |= {code: (slot,) for code, slot in triggers.items()}
     for code, (minus, plus) in DPAD.items():
         if code in ranges:
             axes[code] = (Slot(minus, Way.MINUS), Slot(plus, Way.PLUS))
     for control, code in ANALOG_BUMPERS.items():
-        if keys is not None and DIGITAL[control] not in keys and code in ranges and ranges[code].minimum >= 0:
+        if keys is not None and DIGITAL[control] not in keys and code in ranged and ranged[code].minimum >= 0:
             axes[code] = (Slot(control, Way.OUT, (-1.0, -1.0)),)
     known = dict(BUTTONS)
     analog = {slot.control for slot in triggers.values()}
@@ -372,7 +378,7 @@ class WrittenMap:
         axis = ranges.get(each.code)
         if axis is None:
             raise DeviceUnfit(f"{where}: the device has no {name}; it has {axes_in_words(ranges, values)}")
-        if axis.maximum <= axis.minimum:
+        if not has_range(axis):
             raise DeviceUnfit(
                 f"{where}: {name} goes from {axis.minimum} to {axis.maximum}, wanted an axis with a range"
             )

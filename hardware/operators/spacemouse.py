@@ -271,7 +271,7 @@ def spacemouse_operator(
     Raises:
         LayoutError: The layout does not fit the robot, or names a control that a SpaceMouse does not have.
     """
-    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape(**(stick or {})), correcting)
+    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape.of(stick), correcting)
     settings.meanings.check(BUTTON_NAMES, deadman)
     layout = Layout.for_spec(spec, layouts)
     used = [*settings.meanings.used, *([deadman] if deadman else [])]

@@ -426,3 +426,16 @@ def test_buttons_that_cannot_be_are_refused_in_words(buttons, message):
 def test_a_stick_that_would_not_move_is_refused(wrong):
     with pytest.raises(LayoutError, match=next(iter(wrong))):
         StickShape(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"deadzone": 0.1}, "operator.stick has no 'deadzone'; there is dead_zone, expo"),
+        ({"expo": "much"}, "operator.stick.expo is 'much', wanted a number"),
+        ({"dead_zone": float("nan")}, "operator.stick.dead_zone is nan, wanted a number"),
+    ],
+)
+def test_a_shape_that_is_none_is_refused_in_words(written, message):
+    with pytest.raises(LayoutError, match=message):
+        StickShape.of(written)

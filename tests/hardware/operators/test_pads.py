@@ -4,10 +4,13 @@ Which axis is what is judged by Documentation/input/gamepad.rst and by the order
 """
 
 import functools
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hardware.operators import evdev, gamepad
 from hardware.operators.device_events import DeviceMissing, DeviceReader, DeviceUnfit
@@ -15,7 +18,7 @@ from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, D
 from hardware.operators.event_recording import EventRecording
 from hardware.operators.gamepad import about_gamepad, connect_gamepad, gamepad_operator, play_gamepad
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.pad_map import WrittenMap
+from hardware.operators.pad_map import BUTTONS, WrittenMap
 from robot_rl.types import OperatorEvent, RobotRLError
 from tests.hardware.operators.device_fakes import METAWORLD, Holder
 from tests.hardware.operators.kernel_fakes import InputKernel
@@ -184,6 +187,74 @@ def test_a_pad_that_has_not_said_where_it_is_is_understood_once_it_has(kernel):
     assert deflections(reader) == {}
     device.move({RZ: 0, GAS: 255})
     assert deflections(reader) == {"right_y": -1.0, "right_trigger": 1.0}
+
+
+def test_an_axis_that_does_not_say_its_range_is_none(kernel):
+    axes, keys, _ = PADS["Xbox 360 by cable"]
+    device = kernel.plug(3, axes | {RX: (0, 0, 0), RY: (5, 5, 5)}, keys)
+    reader, _ = opened(kernel)
+    device.move({RX: 5, RY: -5})
+    assert deflections(reader) == {}
+    assert not {"right_x", "right_y"} & connect_gamepad(root=kernel.root).controls
+
+
+MOVES = st.one_of(
+    st.tuples(st.just("axis"), st.sampled_from([X, Y, RX, RY]), st.integers(-32768, 32767), st.booleans()),
+    st.tuples(st.just("axis"), st.sampled_from([Z, RZ]), st.integers(0, 255), st.booleans()),
+    st.tuples(st.just("key"), st.sampled_from(XBOX_KEYS), st.booleans(), st.booleans()),
+    st.tuples(st.just("replug"), st.none(), st.none(), st.booleans()),
+)
+
+
+@given(st.lists(MOVES, max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_whatever_is_moved_lost_or_replugged_only_what_was_at_rest_since_opening_is_heard_and_truly(moves):
+    axes, keys, wanted = PADS["Xbox 360 by cable"]
+    controls = {"left_x": X, "left_y": Y, **wanted}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        kernel = InputKernel(Path(folder), patch)
+        device = kernel.plug(3, {code: (0, *span) for code, (_, *span) in axes.items()}, keys)
+        reader, _ = opened(kernel)
+        held = set()
+        for what, code, value, is_lost in moves:
+            if what == "axis":
+                device.move({code: value}, lost=is_lost)
+            elif what == "key":
+                device.move(down=[code] if value else (), up=() if value else [code], lost=is_lost)
+            else:
+                device.pull()
+                reader.pump()
+                assert reader.reading().values == {}
+                device, held = replugged_with_the_left_stick_and_keys_as_they_were(kernel, device)
+            if is_lost and what != "replug":
+                device.overrun()
+            reader.pump()
+            held = {code for code in held if code in device.down or abs(deflection(device, code)) > 0.1}
+            values = reader.reading().values
+            for control, each in controls.items():
+                true = 0.0 if each in held else deflection(device, each)
+                assert values.get(control, 0.0) == pytest.approx(true, abs=1e-3)
+            for each in keys:
+                true = float(each in device.down and each not in held)
+                assert values.get(BUTTONS[each], 0.0) == true
+
+
+def replugged_with_the_left_stick_and_keys_as_they_were(kernel, device):
+    """The device, everything else at rest, and the codes of what is held."""
+    axes = {code: (0, *span) for code, (_, *span) in device.axes.items()}
+    is_held = abs(deflection(device, X)) > 0.25
+    if is_held:
+        axes[X] = tuple(device.axes[X])
+    return kernel.plug(3, axes, device.keys, device.down), {*device.down, *([X] if is_held else [])}
+
+
+def deflection(device, code):
+    """How far an axis is deflected, from what the kernel knows; 0 for a key."""
+    if code not in device.axes:
+        return 0.0
+    value, minimum, maximum = device.axes[code]
+    share = (value - minimum) / (maximum - minimum)
+    return share if code in (Z, RZ) else 2 * share - 1
 
 
 # At rest or not
