@@ -80,6 +80,12 @@ class GamepadDecoder:
         self._has_spoken = False
 
     @property
+    def notes(self) -> list[str]:
+        """What a person should know about it."""
+        silent = ["it has not said yet where it is, and so reads as deflected: move a stick"]
+        return [*(silent if self._unheard is not None else []), *self.pad_map.notes]
+
+    @property
     def opening(self) -> list[Change]:
         """How far every control was deflected at the start."""
         return self.pad_map.all_changes(self._state)
@@ -217,7 +223,7 @@ def connection_of(
     values = {} if state is None else state.values
     buttons = "unknown buttons" if keys is None else keys_in_words(keys)
     about = f"axes {axes_in_words(ranges, values)}; buttons {buttons}"
-    return Connection(stream, decoder, decoder.opening, decoder.pad_map.controls, about, decoder.pad_map.notes)
+    return Connection(stream, decoder, decoder.opening, decoder.pad_map.controls, about, decoder.notes)
 
 
 def about_gamepad(connection: Connection) -> dict[str, Any]:

@@ -181,7 +181,8 @@ def test_a_pad_that_has_not_said_where_it_is_is_understood_once_it_has(kernel):
     axes, keys, _ = PADS["Android pad without a driver"]
     silent = {code: (0, minimum, maximum) for code, (_, minimum, maximum) in axes.items()}
     device = kernel.plug(3, silent, keys)
-    reader, _ = opened(kernel)
+    reader, told = opened(kernel)
+    assert "it has not said yet where it is" in told[0]
     assert deflections(reader) == {}
     device.move({code: value for code, (value, _, _) in axes.items()})
     assert deflections(reader) == {}
