@@ -176,7 +176,8 @@ class _Episode:
         in_control: The operator drives.
         paused: The operator, or a lost device, asked for a pause.
         settled: The device was seen at rest, so that what it says is meant for this robot now.
-        told: The person was told that it is not.
+        allowed: The dead-man button was held at the last tick, or there is none.
+        told: The person was told that it is not at rest.
         applied: The last command that was executed. Shape (A,).
         moved: The robot may have been moved since, as in a pause.
     """
@@ -184,6 +185,7 @@ class _Episode:
     in_control: bool = False
     paused: bool = False
     settled: bool = False
+    allowed: bool = False
     told: bool = False
     applied: FloatArray | None = None
     moved: bool = False
@@ -194,9 +196,10 @@ class DeviceOperator:
 
     Nothing moves unless the dead-man button is held, where there is one; released, the robot holds still. Without a
     policy the person is in control from the first motion on; with one (`correcting`) a button takes control over from
-    where the robot is seen to be, and gives it back. After a reset, a pause or a reconnection the device must first be
-    at rest, dead-man button or not, so that a stick that happens to be held moves nothing. A device that is lost gives
-    no action and pauses the robot; plugged in again, it goes on when the pause button or the space bar is pressed.
+    where the robot is seen to be, and gives it back. After a reset, a pause or a reconnection, and when the dead-man
+    button is pressed, the device must be at rest, so that a stick that happens to be held moves nothing. A device that
+    is lost gives no action and pauses the robot; plugged in again, it goes on when the pause button or the space bar is
+    pressed.
 
     Args:
         spec: The robot's.
@@ -349,7 +352,11 @@ class DeviceOperator:
             for control in each.controls
         }
         moving = any(wanted.values())
-        self._episode.settled = self._episode.settled or not moving
+        # What is deflected when the dead-man button is pressed was not meant for this: a stick that is held or worn, a
+        # trigger that rests elsewhere than was thought.
+        self._episode.settled = not moving or (allowed and self._episode.allowed and self._episode.settled)
+        self._episode.allowed = allowed
+        self._episode.told = self._episode.told and not self._episode.settled
         moving = moving and allowed and not self._episode.paused
         if moving and not self._episode.settled:
             self._tell_unsettled(reading, [control for control, value in wanted.items() if value])

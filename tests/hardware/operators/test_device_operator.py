@@ -150,6 +150,20 @@ def test_a_stick_held_since_before_the_dead_man_button_moves_nothing_and_the_per
     assert person.poll(left_x=1.0).action[0] > 0
 
 
+def test_pressing_the_dead_man_button_again_with_a_stick_deflected_moves_nothing_until_it_was_let_go():
+    person = holder(METAWORLD)
+    person.poll(lb=1.0)
+    assert person.poll(left_x=1.0).action[0] > 0
+    person.poll(lb=0.0)
+    assert person.poll(lb=1.0).action[0] == 0
+    assert person.told == ["pad: let go of left_x (+1.00) first; nothing moves until the device was at rest"]
+    person.poll(left_x=0.0)
+    assert person.poll(left_x=1.0).action[0] > 0
+    person.poll(lb=0.0)
+    person.poll(lb=1.0)
+    assert len(person.told) == 2
+
+
 @given(value=st.floats(-1, 1), dead_zone=st.floats(0, 0.9), expo=st.floats(0, 1))
 def test_the_stick_shape_is_odd_bounded_and_dead_in_its_zone(value, dead_zone, expo):
     stick = StickShape(dead_zone, expo)

@@ -384,7 +384,13 @@ def test_a_pad_of_the_same_name_is_named_with_the_one_that_was_chosen(kernel):
 # From the pad to the arm
 
 
-def person(kernel, spec=METAWORLD):
+TRIGGER_LAYOUT = {
+    "moving": [{"dimension": "z", "minus": "left_trigger", "plus": "x", "speed": 10.0}],
+    "switching": [{"dimension": "gripper", "key": "a", "first": -1.0, "second": 1.0}],
+}
+
+
+def person(kernel, spec=METAWORLD, layouts=WRITTEN["layouts"]):
     """Somebody with the first pad and the configured settings."""
     find = functools.partial(connect_gamepad, root=kernel.root)
 
@@ -393,7 +399,7 @@ def person(kernel, spec=METAWORLD):
         reader.connect()
         meanings = ButtonMeanings.of(WRITTEN["buttons"])
         settings = DeviceSettings("pad", meanings, WRITTEN["deadman"], StickShape(**WRITTEN["stick"]))
-        operator = DeviceOperator(spec, Layout.for_spec(spec, WRITTEN["layouts"]), reader, settings, say=say)
+        operator = DeviceOperator(spec, Layout.for_spec(spec, layouts), reader, settings, say=say)
         operator.pump = reader.pump
         return operator
 
@@ -414,6 +420,20 @@ def test_an_arm_stays_while_the_stick_that_was_held_on_plugging_in_is_not_let_go
     device.move({X: 32767})
     somebody.operator.pump()
     assert somebody.poll().action[0] == pytest.approx(10 / 80)
+
+
+def test_triggers_held_on_plugging_in_that_look_turned_round_move_nothing_when_they_are_let_go(kernel):
+    axes, keys, _ = PADS["Xbox 360 by cable"]
+    device = kernel.plug(3, axes | {Z: byte(255), RZ: byte(255)}, keys)
+    somebody = person(kernel, layouts={"metaworld": TRIGGER_LAYOUT})
+    somebody.poll()
+    device.move({Z: 0, RZ: 0})
+    for down, up in ([TL], []), ([], [TL]), ([TL], []):
+        device.move(down=down, up=up)
+        somebody.operator.pump()
+        somebody.operator.pump()
+        assert [somebody.poll().action for _ in range(5)] == [None] * 5
+    assert "let go of left_trigger (+1.00)" in somebody.told[-1]
 
 
 def test_a_recording_carries_where_the_pad_was_and_what_was_down(kernel):
