@@ -105,12 +105,14 @@ class InputNode(NamedTuple):
         name: Its own name.
         keys: Codes of its keys and buttons.
         axes: Codes of its absolute axes.
+        plugged: Names this device until it is unplugged; file names are used again.
     """
 
     path: Path
     name: str
     keys: frozenset[int]
     axes: frozenset[int]
+    plugged: str = ""
 
     @property
     def is_gamepad(self) -> bool:
@@ -142,6 +144,7 @@ def input_nodes(root: Path = Path("/")) -> Iterator[InputNode]:
             _text(about / "name"),
             _bits(_text(about / "capabilities/key")),
             _bits(_text(about / "capabilities/abs")),
+            str(about.resolve()),
         )
 
 

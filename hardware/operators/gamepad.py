@@ -153,7 +153,10 @@ def is_unheard(ranges: Mapping[int, AxisRange], values: Mapping[int, int]) -> bo
 
 
 def connect_gamepad(
-    device: str | None = None, root: Path = Path("/"), written: WrittenMap = NOTHING_WRITTEN
+    device: str | None = None,
+    root: Path = Path("/"),
+    written: WrittenMap = NOTHING_WRITTEN,
+    passed_over: set[str] | None = None,
 ) -> Connection:
     """Opens a gamepad, and asks the kernel where it is.
 
@@ -161,6 +164,8 @@ def connect_gamepad(
         device: Its device file; None is the first gamepad there is.
         root: File system to read.
         written: `operator.pad_map`.
+        passed_over: Gamepads that lay beside the chosen one when it was opened, and so are not it when it is looked for
+            again; added to.
 
     Raises:
         DeviceMissing: There is none, this user may not read it, or the written map does not fit it.
@@ -168,7 +173,9 @@ def connect_gamepad(
     nodes = list(evdev.input_nodes(root))
     # A name under /dev/input/by-id stays the same from one boot to the next.
     wanted = Path(device).resolve() if device else None
+    passed_over = set() if passed_over is None else passed_over
     found = [node for node in nodes if (node.is_gamepad if wanted is None else node.path == wanted)]
+    found = [node for node in found if node.plugged not in passed_over]
     if not found:
         there = ", ".join(_named(node) for node in nodes) or "no input device at all"
         raise DeviceMissing(f"no gamepad {device or 'under /dev/input'}: plug one in; there is {there}")
@@ -187,6 +194,7 @@ def connect_gamepad(
     except DeviceUnfit as error:
         stream.close()
         raise DeviceUnfit(f"{_named(node)} does not fit: {error}") from None
+    passed_over.update(each.plugged for each in found if each != node)
     return connection._replace(notes=(*connection.notes, *_others(node, found)))
 
 
@@ -322,7 +330,8 @@ def gamepad_operator(
     layout = Layout.for_spec(spec, layouts)
     layout.check_controls(spec.name, STICKS, ALL_BUTTONS, used=[*settings.meanings.used, deadman])
     written = WrittenMap.of(pad_map)
-    connect, play = (functools.partial(each, written=written) for each in (connect_gamepad, play_gamepad))
+    connect = functools.partial(connect_gamepad, written=written, passed_over=set())
+    play = functools.partial(play_gamepad, written=written)
     needed = {control: f"operator.layouts.{spec.name}" for control in layout.controls} | {deadman: "operator.deadman"}
     wished = {button: f"operator.buttons.{meaning}" for meaning, button in vars(settings.meanings).items() if button}
     find = fitting(device_source("gamepad", device, connect, play), needed, wished)

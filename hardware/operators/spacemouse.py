@@ -12,6 +12,7 @@ are turned into REP-103's: x forward, y to the left, z up.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import struct
@@ -76,6 +77,7 @@ class HidNode(NamedTuple):
         product: The maker's number for it.
         descriptor: Its report descriptor.
         where: What it is plugged into, the same for every file of one device; empty if that is not known.
+        plugged: Names this file's device until it is unplugged; file names are used again.
     """
 
     path: Path
@@ -84,6 +86,7 @@ class HidNode(NamedTuple):
     product: int
     descriptor: bytes
     where: str = ""
+    plugged: str = ""
 
     @property
     def is_spacemouse(self) -> bool:
@@ -121,7 +124,8 @@ def hid_nodes(root: Path = Path("/")) -> Iterator[HidNode]:
             continue
         # `usb-0000:00:14.0-2/input1` is the second file of what is plugged in there; by Bluetooth only the last counts.
         where = facts.get("HID_PHYS", "").rpartition("/input")[0] + facts.get("HID_UNIQ", "")
-        yield HidNode(root / "dev" / entry.name, facts.get("HID_NAME", entry.name), vendor, product, described, where)
+        name, plugged = facts.get("HID_NAME", entry.name), str((entry / "device").resolve())
+        yield HidNode(root / "dev" / entry.name, name, vendor, product, described, where, plugged)
 
 
 class SpaceMouseDecoder:
@@ -156,19 +160,24 @@ def _axes(report: int, content: bytes) -> list[Change]:
     ]
 
 
-def connect_spacemouse(device: str | None = None, root: Path = Path("/")) -> Connection:
+def connect_spacemouse(
+    device: str | None = None, root: Path = Path("/"), passed_over: set[str] | None = None
+) -> Connection:
     """Opens a SpaceMouse, all files of it, and listens whether it is held.
 
     Args:
         device: Its device file, which alone is then read; None is the first SpaceMouse there is.
         root: File system to read.
+        passed_over: Files of other pucks that lay there when it was opened; see `connect_gamepad`.
 
     Raises:
         DeviceMissing: There is none, or this user may not read it.
     """
     nodes = list(hid_nodes(root))
+    passed_over = set() if passed_over is None else passed_over
     wanted = Path(device).resolve() if device else None
     found = [node for node in nodes if (node.is_spacemouse if wanted is None else node.path == wanted)]
+    found = [node for node in found if node.plugged not in passed_over]
     if not found:
         there = _listed(nodes) or "no HID device at all"
         raise DeviceMissing(f"no SpaceMouse {device or 'under /dev/hidraw*'}: plug one in; there is {there}")
@@ -183,6 +192,7 @@ def connect_spacemouse(device: str | None = None, root: Path = Path("/")) -> Con
         stream.close()
         raise DeviceMissing(f"SpaceMouse {_listed(used)} cannot be read: {error.strerror}") from error
     left = [node for node in nodes if node.is_spacemouse and node not in used]
+    passed_over.update(node.plugged for node in left if node.device != first.device)
     return Connection(stream, SpaceMouseDecoder(), opening, notes=_notes(used, left))
 
 
@@ -276,6 +286,7 @@ def spacemouse_operator(
     layout = Layout.for_spec(spec, layouts)
     used = [*settings.meanings.used, *([deadman] if deadman else [])]
     layout.check_controls(spec.name, tuple(AXES), BUTTON_NAMES, used)
-    find = device_source("spacemouse", device, connect_spacemouse, play_spacemouse)
+    connect = functools.partial(connect_spacemouse, passed_over=set())
+    find = device_source("spacemouse", device, connect, play_spacemouse)
     reader = DeviceReader(find, repeating=AXES, rest_after_s=REST_AFTER_S, say=say_on_stderr)
     return DeviceOperator(spec, layout, reader, settings, KeyEvents(RawTerminal() if terminal_keys else None))

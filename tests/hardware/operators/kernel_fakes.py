@@ -7,6 +7,7 @@ device that is gone. An axis that has never been reported is at 0, wherever its 
 
 import errno
 import os
+import shutil
 import struct
 
 SYN, KEY, ABS = 0, 1, 3
@@ -32,8 +33,8 @@ def sysfs_bitmap(codes):
 class Device:
     """A device that is plugged in; moving it changes what the kernel knows and sends a packet."""
 
-    def __init__(self, file, axes, keys, down):
-        self.file = file
+    def __init__(self, file, about, axes, keys, down):
+        self.file, self.about = file, about
         self.axes = {code: list(each) for code, each in axes.items()}
         self.keys, self.down, self.is_gone = set(keys), set(down), False
         # A pipe that is also open for writing never ends, as a device file does not.
@@ -61,6 +62,8 @@ class Device:
     def pull(self):
         self.is_gone = True
         os.close(self.end)
+        self.file.unlink()
+        shutil.rmtree(self.about.parent)
 
 
 class InputKernel:
@@ -91,7 +94,7 @@ class InputKernel:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
         os.mkfifo(file)
-        device = self.devices[os.stat(file).st_ino] = Device(file, axes, keys, down)
+        device = self.devices[os.stat(file).st_ino] = Device(file, about, axes, keys, down)
         return device
 
     def ioctl(self, fd, request, buffer):

@@ -381,6 +381,23 @@ def test_a_pad_of_the_same_name_is_named_with_the_one_that_was_chosen(kernel):
     assert "event4 (Fake pad): operator.device chooses" in note
 
 
+def test_a_lost_pad_is_not_taken_for_another_of_its_name_that_lay_beside_it(kernel):
+    axes, keys, _ = PADS["Xbox 360 by cable"]
+    device = kernel.plug(3, axes, keys)
+    kernel.plug(4, axes, keys)
+    passed_over = set()
+    reader = DeviceReader(lambda: connect_gamepad(root=kernel.root, passed_over=passed_over))
+    reader.connect()
+    device.pull()
+    for _ in range(3):
+        reader.pump()
+    assert reader.reading()[2:] == (1, "Fake pad is gone (it says nothing more): plug it in again")
+    device = kernel.plug(5, axes, keys)
+    reader.pump()
+    device.move({X: 32767})
+    assert deflections(reader) == {"left_x": 1.0}
+
+
 # From the pad to the arm
 
 
@@ -434,6 +451,40 @@ def test_triggers_held_on_plugging_in_that_look_turned_round_move_nothing_when_t
         somebody.operator.pump()
         assert [somebody.poll().action for _ in range(5)] == [None] * 5
     assert "let go of left_trigger (+1.00)" in somebody.told[-1]
+
+
+AXES = st.dictionaries(
+    st.sampled_from([X, Y, Z, RX, RY, RZ, THROTTLE, RUDDER, GAS, BRAKE, HAT0X, HAT0Y, HAT1X, HAT1Y, HAT2X, HAT2Y]),
+    st.tuples(*[st.sampled_from([-32768, -1, 0, 1, 127, 128, 255, 1023, 32767]) for _ in range(3)]),
+)
+
+
+@given(AXES, st.sets(st.sampled_from(COUNTED_KEYS)), st.integers(0, 3))
+@settings(deadline=None, max_examples=60)
+def test_a_pad_in_whatever_state_whose_axes_nobody_moves_moves_nothing(axes, down, overruns):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        kernel = InputKernel(Path(folder), patch)
+        axes = {X: byte(), Y: byte(), **axes}
+        device = kernel.plug(3, axes, COUNTED_KEYS, down - {SOUTH, 0x133, 0x134})
+        somebody = person(kernel, layouts={"metaworld": EVERY_AXIS})
+        for _ in range(overruns + 1):
+            device.move(down=[TL])
+            device.overrun()
+            somebody.operator.pump()
+            assert [somebody.poll().action is None for _ in range(3)] == [True] * 3
+            device.move(up=[TL])
+            somebody.operator.pump()
+            somebody.poll()
+
+
+EVERY_AXIS = {
+    "moving": [
+        {"dimension": "x", "axis": "left_x", "speed": 10.0},
+        {"dimension": "y", "axis": "right_y", "speed": 10.0},
+        {"dimension": "z", "minus": "left_trigger", "plus": "right_trigger", "speed": 10.0},
+    ],
+    "switching": [{"dimension": "gripper", "key": "a", "first": -1.0, "second": 1.0}],
+}
 
 
 def test_a_recording_carries_where_the_pad_was_and_what_was_down(kernel):

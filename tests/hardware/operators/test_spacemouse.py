@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -164,6 +165,20 @@ def test_another_puck_is_not_mixed_in_but_named(tmp_path):
     other.say(4, report(0.2))
     reader.pump()
     assert reader.reading().values.get("x", 0.0) == 0.0, "it was held when it was opened, and is still"
+
+
+def test_a_lost_puck_is_not_taken_for_another_that_lay_beside_it(tmp_path):
+    Puck(tmp_path, (2, 3))
+    Puck(tmp_path, (4,), where="usb-0000:00:14.0-7")
+    passed_over = set()
+    connect_spacemouse(root=tmp_path, passed_over=passed_over).stream.close()
+    for number in (2, 3):
+        shutil.rmtree(tmp_path / f"sys/class/hidraw/hidraw{number}")
+    with pytest.raises(DeviceMissing, match="plug one in; there is"):
+        connect_spacemouse(root=tmp_path, passed_over=passed_over)
+    Puck(tmp_path, (5, 6))
+    stream = connect_spacemouse(root=tmp_path, passed_over=passed_over).stream
+    assert stream.name == "3Dconnexion Universal Receiver"
 
 
 def test_losing_one_file_of_a_receiver_is_losing_the_device(tmp_path, monkeypatch):
