@@ -13,23 +13,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from hardware.limits import CommandLimits
-from hardware.safety import FilterReason, FilterState, OperatorState, filter_command
+from hardware.command_filter import ClosedLoopCommands, FilteredCommands
+from hardware.limits import CommandLimits, KeepsWithin
 from robot_rl.config_files import find_option, search_directories
 from robot_rl.rollout import RolloutOptions
 from robot_rl.settings import MISSING, build, compose, to_dataclass
 from robot_rl.types import (
     EpisodeHeader,
     EpisodeResult,
-    FloatArray,
     Judge,
-    Observation,
     Operator,
     Policy,
     Robot,
     RobotRLError,
     RobotSpec,
     Step,
+    is_person,
+    is_watched,
+    stands_still,
 )
 
 BUNDLE_MODEL = "model.onnx"
@@ -118,49 +119,6 @@ def load_robot(name: str, overrides: Sequence[str] = ()) -> RobotFile:
     return to_dataclass(compose(f"robot/{name}", overrides), RobotFile)
 
 
-class FilteredCommands:
-    """The command filter of one robot with its state from tick to tick.
-
-    Args:
-        limits: The robot's.
-    """
-
-    reason_names: Mapping[int, str] = {int(reason): str(reason.name).lower() for reason in FilterReason if reason}
-
-    def __init__(self, limits: CommandLimits) -> None:
-        self._limits = limits
-        self._state: FilterState | None = None
-
-    def reset(self, observation: Observation) -> None:
-        """Starts at rest where the robot is seen to be; a latched fault stays until the command is started anew."""
-        latched = FilterReason.NONE if self._state is None else self._state.fault
-        self._state = replace(FilterState.at(self._limits.start_pose(observation)), fault=latched)
-
-    def __call__(
-        self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
-    ) -> tuple[FloatArray, int]:
-        """See `robot_rl.episode_loop.CommandFilter`."""
-        if self._state is None:
-            raise RobotRLError("the command filter was used before an episode's first observation: call reset first")
-        allowed = OperatorState(deadman=operator_alive)
-        spec = self._limits.spec
-        result = filter_command(requested, self._state, observation, allowed, dt_s, self._limits, spec)
-        self._state = result.state
-        return result.applied, int(result.reasons)
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the last command left nothing moving."""
-        return self._state is None or self._state.at_rest
-
-    @property
-    def fault(self) -> str | None:
-        """The latched fault in words, None while all is well."""
-        if self._state is None or not self._state.fault:
-            return None
-        return " and ".join(name for bit, name in self.reason_names.items() if self._state.fault & bit)
-
-
 class NoSink:
     """Keeps nothing of an episode."""
 
@@ -182,9 +140,24 @@ def build_robot(settings: dict[str, Any]) -> Robot:
     return cast(Robot, build(settings))
 
 
-def build_filter(spec: RobotSpec, limits: Mapping[str, Any]) -> FilteredCommands:
-    """The robot's command filter; every limit must be in its yaml."""
-    return FilteredCommands(CommandLimits.for_spec(spec, limits))
+def build_filter(spec: RobotSpec, limits: Mapping[str, Any], robot: object = None) -> FilteredCommands:
+    """The command filter of a robot with this spec; every limit must be in its yaml.
+
+    Args:
+        spec: The robot's.
+        limits: As in its yaml.
+        robot: The one that is commanded. It is told the limits where its actions add up; where it moves by itself and
+            nobody else watches it, the filter closes the loop.
+
+    Raises:
+        LimitError: A limit is missing or makes no sense.
+    """
+    checked = CommandLimits.for_spec(spec, limits)
+    if isinstance(robot, KeepsWithin):
+        robot.keep_within(checked)
+    if robot is None or stands_still(robot) or is_watched(robot):
+        return FilteredCommands(checked)
+    return ClosedLoopCommands(checked, robot)
 
 
 def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:
@@ -200,9 +173,40 @@ def judge_of(robot: Robot) -> Judge | None:
     return cast(Judge, robot) if hasattr(robot, "judge") else None
 
 
-def needs_real_time(whom: Robot | Operator) -> bool:
-    """Whether simulated time makes no sense: a person drives, or the robot moves on by itself."""
-    return bool(getattr(whom, "needs_real_time", False))
+def runs_in_real_time(robot: Robot, operator: Operator, wanted: bool | None = None) -> bool:
+    """Whether episodes run at the robot's own rate.
+
+    Args:
+        robot: One that moves by itself must.
+        operator: A person must.
+        wanted: What the user says; None is only if they must.
+
+    Raises:
+        RobotRLError: The user says no although they must.
+    """
+    if stands_still(robot) and not is_person(operator):
+        return bool(wanted)
+    if wanted is False:
+        raise RobotRLError(f"realtime=false, but {_why_real_time(robot, operator)}: leave realtime out")
+    return True
+
+
+def require_one_process(robot: Robot, operator: Operator, workers: int) -> None:
+    """Refuses several processes where there can be but one.
+
+    Raises:
+        RobotRLError: A robot that moves by itself, or a person, cannot be in several processes.
+    """
+    if workers > 1 and runs_in_real_time(robot, operator):
+        raise RobotRLError(
+            f"workers={workers}, but {_why_real_time(robot, operator)} and is there only once: workers=1"
+        )
+
+
+def _why_real_time(robot: Robot, operator: Operator) -> str:
+    if is_person(operator):
+        return f"operator '{operator.name}' is a person"
+    return f"robot '{robot.spec.name}' moves by itself (it declares no simulated_time)"
 
 
 def load_acting_policy(path: str, device: str = "cpu") -> Policy:

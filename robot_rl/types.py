@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +135,11 @@ class ArraySpec:
     def size(self) -> int:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    def unit_of(self, index: int) -> str:
+        """The unit of one element, in C order."""
+        units = self.unit.split(",")
+        return units[index] if len(units) == self.size else self.unit
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest legal values, each of this spec's shape; unbounded is infinite."""
@@ -504,6 +509,7 @@ class Judgement:
 class Robot(Protocol):
     """An arm with its cameras. A context manager: entering connects, leaving stops and disconnects.
 
+    One whose time stands still between commands declares it (`SimulatedTime`); every other is run in real time.
     `hardware/contract.py` is the executable form of this contract.
     """
 
@@ -528,7 +534,67 @@ class Robot(Protocol):
         """Sends an action and returns what was really executed. Shapes (A,)."""
 
     def stop(self) -> None:
-        """Brings the robot to rest; safe to call at any time and more than once."""
+        """Brings the robot to rest; safe to call at any time and more than once.
+
+        It may be called from another thread while `reset` runs, and makes `reset` return soon.
+        """
+
+
+@runtime_checkable
+class KeepsTarget(Protocol):
+    """What a robot also is whose actions are displacements that it adds up to a target of its own."""
+
+    def ahead(self) -> FloatArray:
+        """How far the target is ahead of what is measured, action units; NaN where it keeps none. Shape (A,)."""
+
+
+@runtime_checkable
+class SimulatedTime(Protocol):
+    """What a robot declares whose time stands still between two commands; see `stands_still`."""
+
+    @property
+    def simulated_time(self) -> bool:
+        """Whether nothing moves, ages or happens until the next `apply`, however long that takes."""
+
+
+def stands_still(robot: object) -> bool:
+    """Whether a robot's time stands still between commands, so that it may be run as fast as it computes.
+
+    Only a robot that declares it: everything else moves on by itself and is run in real time.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False, for example a method that lacks `@property`.
+    """
+    if not isinstance(robot, SimulatedTime):
+        return False
+    return _declared("simulated_time", robot, robot.simulated_time)
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """What a robot declares whose own side compares what it was told with what it shows, as an arm node does."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether it does."""
+
+
+def is_watched(robot: object) -> bool:
+    """Whether somebody between here and the robot notices that it does not follow.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False.
+    """
+    return isinstance(robot, Watched) and _declared("watched", robot, robot.watched)
+
+
+def _declared(name: str, whom: object, value: object) -> bool:
+    """A declaration that is taken for what it says, never for whether it is empty."""
+    if not isinstance(value, bool):
+        raise RobotRLError(
+            f"{name} of {type(whom).__name__} is {value!r}, wanted True or False: an attribute or a property"
+        )
+    return value
 
 
 class Policy(Protocol):
@@ -570,6 +636,24 @@ class Operator(Protocol):
 
     def poll(self, observation: Observation) -> OperatorCommand:
         """Called once per tick; must return at once."""
+
+
+@runtime_checkable
+class InPerson(Protocol):
+    """What an operator declares through whom a person acts; see `is_person`."""
+
+    @property
+    def in_person(self) -> bool:
+        """Whether a person has to see and move at the robot's own rate."""
+
+
+def is_person(operator: object) -> bool:
+    """Whether a person acts through an operator, for whom episodes must run in real time; a script declares nothing.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False.
+    """
+    return isinstance(operator, InPerson) and _declared("in_person", operator, operator.in_person)
 
 
 class Judge(Protocol):

@@ -11,11 +11,11 @@ import numpy as np
 from hardware.limits import CommandLimits
 from hardware.ros.arm_settings import unit_scales
 from robot_rl.types import (
-    NS_PER_S,
     ActionKind,
     FloatArray,
     Judge,
     Judgement,
+    KeepsTarget,
     Observation,
     Robot,
     RobotRLError,
@@ -36,42 +36,32 @@ class GuardedDriver:
         stream_hz: Rate of these commands [Hz].
 
     Attributes:
-        stale: Why the last observation failed; empty if it did not.
+        spec: Its own.
+        judges: It is a `Judge`.
     """
 
     def __init__(self, driver: Robot, limits: CommandLimits, stream_hz: float) -> None:
         self._driver = driver
         self._limits = limits
         self._scale = unit_scales(driver.spec, stream_hz)
-        self._blind_since_ns: int | None = None
-        self.stale = ""
+        self.spec = driver.spec
         self.judges = hasattr(driver, "judge")
 
-    def observe(self, now_ns: int, robot_ns: int) -> Observation | None:
-        """What it sees; None if something is stale.
+    def observe(self, robot_ns: int) -> Observation:
+        """What it sees at a time on the robot's clock [ns].
 
-        Args:
-            now_ns: Monotonic time [ns].
-            robot_ns: Time on the robot's clock [ns].
+        Raises:
+            StaleSensor: Something is too old.
         """
-        try:
-            with _named("observe"):
-                observation = self._driver.observe(robot_ns)
-        except StaleSensor as error:
-            self.stale = str(error)
-            if self._blind_since_ns is None:
-                self._blind_since_ns = now_ns
+        with _named("observe"):
+            return self._driver.observe(robot_ns)
+
+    def ahead(self) -> FloatArray | None:
+        """How far the target that it keeps is ahead of it, action units; None if it keeps none. Shape (A,)."""
+        if not isinstance(self._driver, KeepsTarget):
             return None
-        self.stale, self._blind_since_ns = "", None
-        return observation
-
-    def blind_s(self, now_ns: int) -> float:
-        """For how long something has been stale [s]."""
-        return 0.0 if self._blind_since_ns is None else (now_ns - self._blind_since_ns) / NS_PER_S
-
-    def forgive(self) -> None:
-        """Counts blindness anew."""
-        self._blind_since_ns = None
+        with _named("say how far it is behind"):
+            return self._driver.ahead()
 
     def reset(self, seed: int) -> None:
         """Brings it to the start of an episode."""

@@ -1,7 +1,8 @@
 """One session's side of an arm node: enabling, heartbeat, rows out, acknowledgements in.
 
 Everything waits in the caller's thread and nothing beats but the caller's own loop: a loop that hangs must lose its
-heartbeat. The session never enables an arm that somebody else has disabled or stopped.
+heartbeat. The session never enables an arm that somebody else has disabled or stopped. It numbers what it says, so that
+the arm node notices another who speaks under its name.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from hardware.ros import arm_topics
 from hardware.ros.arm_topics import ArmMode, BadMessage, Topic, absolute
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError, number, refuse_unknown
+from hardware.ros.streams import RobotYamlError, flag, number, refuse_unknown
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
-from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, StaleSensor
+from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, RobotSpec, StaleSensor
 
 HEARTBEAT_S = 0.05
 LOCKSTEP_S = 2.0
@@ -70,7 +71,7 @@ class ArmSessionOptions:
         times = {
             key: number(settings[key], f"{where}.{key}") for key in ("ack_timeout_s", "silent_s") if key in settings
         }
-        return cls(lockstep=bool(settings.get("lockstep", False)), **times)
+        return cls(lockstep=flag(settings.get("lockstep", False), f"{where}.lockstep"), **times)
 
 
 class ArmSession:
@@ -109,7 +110,7 @@ class ArmSession:
         self._judged_ns = 0
         self._enabled = False
         self._last_row: FloatArray | None = None
-        self._stamp_ns = 0
+        self._stamp_ns = self._beats = self._rows = 0
         self._beaten_s = self._silent_since_s = 0.0
         self.judgement = Judgement(reward=0.0, success=False, done=False)
 
@@ -153,17 +154,8 @@ class ArmSession:
         elif self._mode.lockstep is not self.lockstep:
             problems.append(f"arm_node: lockstep is {self._mode.lockstep} there, but robot.command has {self.lockstep}")
         elif self._mode.spec:
-            problems += self._spec_problems(self._mode)
+            problems += spec_problems(self._config.spec, self._mode.robot_spec())
         return problems
-
-    def _spec_problems(self, mode: ArmMode) -> list[str]:
-        """Where this side's yaml and the arm node's driver do not mean the same action or streams."""
-        theirs, mine = mode.robot_spec(), self._config.spec
-        shared = [name for name in mine.observations if name in theirs.observations]
-        if _same_bounds(mine.action, theirs.action):
-            action = dataclasses.replace(theirs.action, low=mine.action.low, high=mine.action.high)
-            theirs = dataclasses.replace(theirs, action=action)
-        return [f"arm_node's driver and this robot differ in {each}" for each in mine.select(shared).unmet_by(theirs)]
 
     def connected(self) -> None:
         """Nothing is left to wait for."""
@@ -187,7 +179,9 @@ class ArmSession:
         """A heartbeat, if one is due; called by the control loop."""
         now_s = time.monotonic()
         if self._enabled and now_s - self._beaten_s >= HEARTBEAT_S:
-            self._publish(arm_topics.DEADMAN, arm_topics.encode_header(self._node().now_ns(), self.session))
+            self._beats += 1
+            sender = arm_topics.numbered(self.session, self._beats)
+            self._publish(arm_topics.DEADMAN, arm_topics.encode_header(self._node().now_ns(), sender))
             self._beaten_s = now_s
 
     def check(self) -> None:
@@ -221,7 +215,8 @@ class ArmSession:
         due_ns = self._stamp_ns + self._config.spec.tick_ns if self.lockstep else tick_ns
         # Never a stamp twice: acknowledgements are told apart by it.
         self._stamp_ns = stamp_ns = max(due_ns, self._stamp_ns + 1)
-        self._publish(arm_topics.COMMAND, arm_topics.encode_row(stamp_ns, self.session, self._names, row))
+        self._rows += 1
+        self._publish(arm_topics.COMMAND, arm_topics.encode_row(stamp_ns, self.session, self._names, row, self._rows))
         timeout_s = LOCKSTEP_S if self.lockstep else self.options.ack_timeout_s
         with self._news:
             answered = self._news.wait_for(lambda: self._answered(stamp_ns), timeout_s)
@@ -293,8 +288,12 @@ class ArmSession:
             mode = self._mode
             return mode is not None and (condition(mode) or mode.mode in LATCHED or mode.refusal not in ("", before))
 
-        with self._news:
-            self._news.wait_for(settled, timeout_s)
+        until_s = time.monotonic() + timeout_s
+        while not settled() and time.monotonic() < until_s:
+            # Whoever waits is alive: an arm that its driver moves meanwhile must not outlive its session.
+            self.beat()
+            with self._news:
+                self._news.wait_for(settled, WAIT_S)
         mode = self._require_mode()
         if condition(mode):
             return
@@ -369,6 +368,15 @@ class ArmSession:
             self._judged_ns = stamp.sec * NS_PER_S + stamp.nanosec
             self.judgement = Judgement(float(values[0]), bool(values[1]), bool(values[2]))
             self._news.notify_all()
+
+
+def spec_problems(mine: RobotSpec, theirs: RobotSpec) -> list[str]:
+    """Where a robot's yaml and its arm node's driver do not mean the same action or streams, in words."""
+    shared = [name for name in mine.observations if name in theirs.observations]
+    if _same_bounds(mine.action, theirs.action):
+        action = dataclasses.replace(theirs.action, low=mine.action.low, high=mine.action.high)
+        theirs = dataclasses.replace(theirs, action=action)
+    return [f"arm_node's driver and this robot differ in {each}" for each in mine.select(shared).unmet_by(theirs)]
 
 
 def _same_bounds(mine: ArraySpec, theirs: ArraySpec) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from hardware.limits import CommandLimits
 from hardware.ros.arm_session import ArmSession, ArmSessionOptions
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
@@ -116,9 +117,14 @@ class RosRobot:
         self._entered = ExitStack()
 
     @property
-    def needs_real_time(self) -> bool:
-        """Whether it moves on by itself, so that simulated time makes no sense."""
-        return not self._commands.lockstep
+    def watched(self) -> bool:
+        """Whether an arm node stands between it and its driver."""
+        return self.config.adapter == "arm_node"
+
+    @property
+    def simulated_time(self) -> bool:
+        """Whether time stands still between rows: only in lockstep."""
+        return self._commands.lockstep
 
     @property
     def counters(self) -> dict[str, int]:
@@ -247,6 +253,17 @@ class RosRobot:
         low, high = self.spec.action.bounds()
         # A float64 on the wire may round to just outside a float32's bounds.
         return np.clip(applied, low, high).astype(self.spec.action.dtype)
+
+    def ahead(self) -> FloatArray:
+        """See `KeepsTarget`: an arm node watches how its own driver follows."""
+        if isinstance(self._commands, VendorCommands):
+            return self._commands.ahead()
+        return np.full(self.spec.action.shape, np.nan)
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """See `KeepsWithin`."""
+        if isinstance(self._commands, VendorCommands):
+            self._commands.keep_within(limits)
 
     def stop(self) -> None:
         """Brings the arm to rest and takes motion away; safe at any time."""

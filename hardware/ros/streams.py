@@ -148,7 +148,7 @@ class StreamConfig:
         where = where or f"robot.streams.{name}"
         keys = require_mapping(document, where)
         kind = keys.get("kind")
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise RobotYamlError(f"{where}.kind is {kind!r}, wanted one of {', '.join(_KINDS)}")
         refuse_unknown(keys, _ALWAYS | _KINDS[kind], where, f" of kind '{kind}'")
         for key in ("topic", "max_age_s"):
@@ -163,13 +163,13 @@ class StreamConfig:
             max_speed=_speed_bound(keys, "max_speed", where),
             margin=_speed_bound(keys, "margin", where),
             joints=strings(keys.get("joints", ()), f"{where}.joints"),
-            field=str(keys.get("field", "position")),
+            field=text(keys.get("field", "position"), f"{where}.field"),
             names=strings(keys.get("names", ()), f"{where}.names"),
             size=_size(keys.get("size", ()), where),
-            unit=str(keys.get("unit", "")),
-            interpolate=bool(keys.get("interpolate", False)),
-            publishers=int(keys.get("publishers", 1)),
-            dtype=str(keys.get("dtype", "uint8" if kind == "image" else "float32")),
+            unit=text(keys.get("unit", ""), f"{where}.unit"),
+            interpolate=flag(keys.get("interpolate", False), f"{where}.interpolate"),
+            publishers=whole(keys.get("publishers", 1), f"{where}.publishers"),
+            dtype=text(keys.get("dtype", "uint8" if kind == "image" else "float32"), f"{where}.dtype"),
         )
         stream._check(where)
         return stream
@@ -257,9 +257,30 @@ def refuse_twice(names: Sequence[str], where: str) -> None:
 
 def strings(value: object, where: str) -> tuple[str, ...]:
     """A list of names."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
+    if isinstance(value, str) or not isinstance(value, Sequence):
         raise RobotYamlError(f"{where} is {value!r}, wanted a list of names")
-    return tuple(value)
+    return tuple(text(each, f"an entry of {where}") for each in value)
+
+
+def text(value: object, where: str) -> str:
+    """A name, or other words; not what yaml makes of a bare `no`, `1` or `1e5`."""
+    if not isinstance(value, str):
+        raise RobotYamlError(f"{where} is {value!r}, wanted a name: put it in quotes")
+    return value
+
+
+def flag(value: object, where: str) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise RobotYamlError(f"{where} is {value!r}, wanted true or false")
+    return value
+
+
+def whole(value: object, where: str) -> int:
+    """A number of things, at least 1."""
+    if type(value) is not int or value < 1:
+        raise RobotYamlError(f"{where} is {value!r}, wanted a whole number of at least 1")
+    return value
 
 
 def number(value: object, where: str) -> float:

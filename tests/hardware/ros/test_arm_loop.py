@@ -11,60 +11,14 @@ from hardware.ros.arm_mail import BadMail, ResetMail, RowMail
 from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.node_config import BadConfig
 from hardware.safety import FilterReason
-from hardware.sim.joint_arm import JOINTS, JointArm
-from robot_rl.clock import SimulatedClock
 from robot_rl.types import NS_PER_S, ActionKind, ArraySpec, Judgement, Observation, RobotRLError, RobotSpec, StaleSensor
-
-MS = 1_000_000
-EPOCH_NS = 1_700_000_000 * NS_PER_S
-LIMITS = {
-    "low": [-3.0] * 6 + [0.0],
-    "high": [3.0] * 6 + [1.0],
-    "max_step": [0.1] * 6 + [1.0],
-    "max_velocity": [1.0] * 6 + [math.inf],
-    "max_acceleration": [5.0] * 6 + [math.inf],
-    "max_jerk": [50.0] * 6 + [math.inf],
-    "max_age_s": {"joint_position": 0.05, "tool_pose": 0.05},
-    "ramp_after_s": 0.1,
-    "fault_after_s": 0.5,
-    "start": {"gripper": 1.0},
-    "measured": {name: {"stream": "joint_position", "index": index} for index, name in enumerate(JOINTS)},
-}
-
-
-class WatchedArm(JointArm):
-    """A simulated arm that keeps what it was told, and fails on request."""
-
-    def __init__(self, clock):
-        super().__init__(clock=clock)
-        self.rows, self.stops, self.seeds = [], 0, []
-        self.failing = self.stale = ""
-
-    def observe(self, tick_ns):
-        if self.failing == "observe":
-            raise OSError("the wire is cut")
-        if self.stale:
-            raise StaleSensor(self.stale)
-        return super().observe(tick_ns)
-
-    def apply(self, action):
-        if self.failing == "apply":
-            raise OSError("the wire is cut")
-        self.rows.append(np.array(action))
-        return super().apply(action)
-
-    def reset(self, seed):
-        self.seeds.append(seed)
-        super().reset(seed)
-
-    def stop(self):
-        self.stops += 1
-        super().stop()
+from tests.hardware.ros.arm_bench import LIMITS, MS, SEEN_TICKS, Bench, WatchedArm
 
 
 class StepRobot:
     """Time stands still; x moves by what is commanded; it judges itself."""
 
+    simulated_time = True
     spec = RobotSpec(
         "step",
         {"x": ArraySpec((1,), "float32", "m")},
@@ -73,7 +27,9 @@ class StepRobot:
         80.0,
     )
 
-    def __init__(self):
+    slow = False
+
+    def __init__(self, clock=None):
         self.x = None
 
     def reset(self, seed):
@@ -93,73 +49,6 @@ class StepRobot:
 
     def stop(self):
         pass
-
-
-class Bench:
-    """An arm loop between a script and an arm, with a clock that both share."""
-
-    def __init__(self, driver=None, limits=None, **settings):
-        self.clock = SimulatedClock(NS_PER_S)
-        self.jump_ns = 0
-        self.arm = driver or WatchedArm(self.clock)
-        self.settings = ArmSettings(driver={}, namespace="/sim", **settings)
-        self.said, self.modes, self.acknowledged, self.shown = [], [], [], []
-        self.loop = ArmLoop(self.arm, self.settings, limits or LIMITS, 20.0 if driver is None else None, self)
-        self.loop.begin(self.now_ns, self.robot_ns)
-
-    @property
-    def now_ns(self):
-        return self.clock.now_ns()
-
-    @property
-    def robot_ns(self):
-        return EPOCH_NS + self.now_ns + self.jump_ns
-
-    @property
-    def mode(self):
-        return self.modes[-1]
-
-    def show(self, observation):
-        self.said.append("show")
-        self.shown.append(observation)
-
-    def acknowledge(self, row):
-        self.said.append("acknowledge")
-        self.acknowledged.append(row)
-
-    def judge(self, stamp_ns, judgement):
-        self.said.append("judge")
-
-    def tell(self, mode):
-        self.modes.append(mode)
-
-    def hear(self, *mail):
-        for each in mail:
-            self.loop.receive(each, self.now_ns, self.robot_ns)
-
-    def row(self, values, session="a", late_s=0.0):
-        stamp_ns = self.robot_ns - round(late_s * NS_PER_S)
-        self.hear(RowMail(stamp_ns, session, None if values is None else np.asarray(values, np.float32)))
-        return self.acknowledged[-1]
-
-    def tick(self, count=1):
-        for _ in range(count):
-            self.clock.sleep_until_ns(self.now_ns + 10 * MS)
-            self.loop.tick(self.now_ns, self.now_ns, self.robot_ns)
-
-    def begin(self, session="a", seed=3):
-        self.tick()
-        self.hear(Enable(True), ResetMail(session, seed), Heartbeat(session))
-
-    def drive(self, rows=10, step=0.02, session="a"):
-        """Moves the first joint."""
-        place = self.arm.position()
-        for each in range(rows):
-            place[0] += step * min(each, 4) / 4
-            self.hear(Heartbeat(session))
-            self.row(place, session)
-            self.tick(5)
-        return self
 
 
 def test_it_says_what_it_is_and_shows_its_streams_before_anything_is_asked():
@@ -196,7 +85,7 @@ def test_before_enabling_rows_are_answered_with_holding_and_nothing_is_commanded
 
 def test_without_a_heartbeat_rows_are_not_obeyed():
     bench = Bench()
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True))
     assert bench.row(np.zeros(7)).reasons == FilterReason.DEADMAN
     bench.tick(5)
@@ -248,7 +137,7 @@ def test_only_clearing_and_enabling_again_ends_a_stop():
     stopping(bench)
     bench.hear(Clear("ada"))
     assert (bench.mode.mode, bench.mode.reason) == (Mode.INACTIVE, "cleared by ada")
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True), Heartbeat("a"))
     before = bench.arm.position()[0]
     bench.drive(10, step=-0.02)
@@ -352,7 +241,7 @@ def test_a_driver_that_raises_is_a_fault_and_gets_no_more_commands(doing):
     bench.tick(20)
     assert len(bench.arm.rows) == sent
     bench.hear(Clear("ada"))
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True))
     bench.hear(Heartbeat("a"))
     bench.drive(3)
@@ -386,18 +275,17 @@ def test_an_arm_that_never_showed_anything_cannot_be_enabled():
 
 def test_a_reset_waits_for_enabling_and_for_rest():
     bench = Bench()
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(ResetMail("a", 5))
     assert bench.arm.seeds == []
     bench.hear(Enable(True))
+    bench.settle()
     assert bench.arm.seeds == [5]
     bench.hear(Heartbeat("a"))
     bench.drive()
     bench.hear(ResetMail("a", 6), Heartbeat("a"))
     assert bench.arm.seeds == [5]
-    for _ in range(20):
-        bench.hear(Heartbeat("a"))
-        bench.tick()
+    bench.settle()
     assert bench.arm.seeds == [5, 6]
     assert bench.mode.episode == 2
 
@@ -416,9 +304,8 @@ def test_an_arm_that_is_enabled_again_begins_where_it_was_moved_to():
     bench.drive()
     bench.hear(Enable(False))
     stopping(bench)
-    bench.arm.reset(8)
-    moved = bench.arm.position()
-    bench.tick()
+    moved = bench.by_hand([0.3, -0.2, 0.1, 0.0, 0.0, 0.0, 0.0])
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True), Heartbeat("a"))
     bench.row(moved)
     bench.tick()
@@ -447,7 +334,7 @@ STEP_LIMITS = {
 
 
 def lockstep():
-    bench = Bench(StepRobot(), STEP_LIMITS, lockstep=True, deadman=False)
+    bench = Bench(StepRobot, STEP_LIMITS, None, lockstep=True, deadman=False)
     bench.hear(Enable(True), ResetMail("a", 2))
     return bench
 

@@ -13,13 +13,13 @@ pytest.importorskip("hardware.ros.client")
 from hardware.contract import check_robot
 from hardware.ros.client import message
 from hardware.ros.node_config import build
-from hardware.ros.robot_config import StatusCondition
 from hardware.ros.status import MotionRefused, status_message
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.tick_clock import NotRealTime
 from robot_rl.clock import MonotonicClock
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import ActionKind, RobotRLError, StaleSensor
+from robot_rl.types import ActionKind, RobotRLError, StaleSensor, stands_still
 from tests.hardware.ros.arms_on_topics import (
     FLOATS,
     ArmNodeOnTopics,
@@ -214,7 +214,7 @@ def test_a_joint_that_disappears_from_the_messages_is_not_made_up():
 def test_a_robot_in_real_time_is_not_driven_in_simulated_time():
     arm, settings = so101()
     with arm, build(settings) as robot:
-        assert robot.needs_real_time
+        assert not stands_still(robot)
         robot.reset(0)
         with pytest.raises(NotRealTime, match="lives in real time"):
             robot.observe(0)
