@@ -41,8 +41,9 @@ from hardware.operators.evdev import (
 from hardware.operators.event_recording import EventRecording, Playback, device_source
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.pad_map import ALL_BUTTONS, AT_END, STICKS, PadMap, WrittenMap, place_of
+from hardware.operators.pad_map import ALL_BUTTONS, AT_END, STICKS, PadMap, place_of
 from hardware.operators.terminal import RawTerminal
+from hardware.operators.written_map import WrittenMap
 from robot_rl.types import RobotRLError, RobotSpec
 
 PERMISSION_REMEDY = "sudo usermod -aG input $USER, then log in again"

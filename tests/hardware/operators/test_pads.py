@@ -18,7 +18,8 @@ from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, D
 from hardware.operators.event_recording import EventRecording
 from hardware.operators.gamepad import about_gamepad, connect_gamepad, gamepad_operator, play_gamepad
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.pad_map import BUTTONS, WrittenMap
+from hardware.operators.pad_map import BUTTONS
+from hardware.operators.written_map import WrittenMap
 from robot_rl.types import OperatorEvent, RobotRLError
 from tests.hardware.operators.device_fakes import METAWORLD, Holder
 from tests.hardware.operators.kernel_fakes import InputKernel
