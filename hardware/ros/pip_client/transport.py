@@ -22,7 +22,8 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
 from hardware.ros.pip_client.idl_types import idl_type
-from hardware.ros.pip_client.profile import only_this_machine, profile_text, rmem_max_bytes
+from hardware.ros.pip_client.profile import URI, configuration
+from robot_rl.types import RobotRLError
 
 ANY_STATE = 127
 UNREAD = 2 | 12 | 112
@@ -39,19 +40,21 @@ def close(entity: Entity) -> None:
 
 
 class SharedDomain:
-    """Our DDS profile, applied to a domain once per process for as long as it has participants."""
+    """The DDS configuration, applied to a domain once per process for as long as it has participants."""
 
     _lock = threading.Lock()
-    _domains: dict[int, tuple[Domain, int]] = {}  # noqa: RUF012
+    _domains: dict[int, tuple[Domain | None, int]] = {}  # noqa: RUF012
 
     @classmethod
     def hold(cls, domain_id: int) -> None:
-        """Apply the profile unless CYCLONEDDS_URI gives another."""
-        if os.environ.get("CYCLONEDDS_URI"):
-            return
+        """Apply it.
+
+        Raises:
+            RobotRLError: CycloneDDS does not start with it, which only a user's CYCLONEDDS_URI can be the reason of.
+        """
         with cls._lock:
             domain, users = cls._domains.get(domain_id, (None, 0))
-            domain = domain or Domain(domain_id, profile_text(rmem_max_bytes(), local=only_this_machine()))
+            domain = domain or make_domain(domain_id)
             cls._domains[domain_id] = domain, users + 1
 
     @classmethod
@@ -63,8 +66,25 @@ class SharedDomain:
             domain, users = cls._domains.pop(domain_id)
             if users > 1:
                 cls._domains[domain_id] = domain, users - 1
-            else:
+            elif domain is not None:
                 close(domain)
+
+
+def make_domain(domain_id: int) -> Domain | None:
+    """A domain with the DDS configuration of this process; None where other code in it has made that domain already.
+
+    Raises:
+        RobotRLError: CycloneDDS does not start with it.
+    """
+    try:
+        return Domain(domain_id, configuration())
+    except DDSException as error:
+        if error.code == DDSException.DDS_RETCODE_PRECONDITION_NOT_MET:
+            return None
+        raise RobotRLError(
+            f"CycloneDDS does not start in domain {domain_id}, its reason is above; CYCLONEDDS_URI is "
+            f"{os.environ.get(URI)!r}; robot-rl doctor looks at it, unset it for our own profile"
+        ) from error
 
 
 class Participant:
