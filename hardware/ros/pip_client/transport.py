@@ -139,6 +139,11 @@ class Writer:
         """Readers that this writer reaches."""
         return len(self.entity.get_matched_subscriptions())
 
+    def matched_guids(self) -> list[bytes]:
+        """DDS ids of the readers that this writer reaches; the first two bytes are their vendor's number."""
+        found = map(self.entity.get_matched_subscription_data, self.entity.get_matched_subscriptions())
+        return [end.key.bytes for end in found if end is not None]
+
     def incompatible(self) -> tuple[int, int, int]:
         """Readers that asked for more than is offered: total, change since last asked, last DDS policy id."""
         status: Any = self.entity.get_offered_incompatible_qos_status()  # type: ignore[no-untyped-call]
@@ -172,8 +177,26 @@ class Reader:
 
     def take(self, count: int = 1) -> list[bytes]:
         """Up to `count` received samples, oldest first; notices without data (a writer left) are dropped."""
+        return [data for data, _ in self.take_with_writers(count)]
+
+    def take_with_writers(self, count: int = 1) -> list[tuple[bytes, int]]:
+        """As `take`, each with the handle of its writer, which `guid_of` knows."""
         taken = ddspy_take(self.ref, ANY_STATE, count)
-        return [] if isinstance(taken, int) else [data for data, info in taken if info.valid_data]
+        if isinstance(taken, int):
+            return []
+        return [(data, info.publication_handle) for data, info in taken if info.valid_data]
+
+    def guid_of(self, writer: int) -> bytes | None:
+        """DDS id of a writer by its handle; None where it has left."""
+        try:
+            end = self.entity.get_matched_publication_data(writer)
+        except DDSException:
+            return None
+        return None if end is None else bytes(end.key.bytes)
+
+    def matched_guids(self) -> list[bytes]:
+        """DDS ids of the writers that reach this reader; the first two bytes are their vendor's number."""
+        return [guid for guid in map(self.guid_of, self.entity.get_matched_publications()) if guid is not None]
 
     def matched(self) -> int:
         """Writers that reach this reader."""

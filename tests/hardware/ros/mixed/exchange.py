@@ -23,6 +23,7 @@ from hardware.ros.client import (
     srv,
 )
 from tests.hardware.ros.conformance.samples import SAMPLES
+from tests.hardware.ros.mixed.neighbour import ANSWER
 
 WAIT_S = 30.0
 """Longest wait for the other side to be there."""
@@ -62,6 +63,7 @@ class Side:
         self.node = Node(name)
         self._name = name
         self._publishers: dict[str, Any] = {}
+        self._subscriptions: dict[str, Any] = {}
         self._wanted: dict[str, Any] = {}
         self._arrived: dict[str, list[bool]] = {}
         self._last_s = 0.0
@@ -91,7 +93,7 @@ class Side:
         for topic, type_name in topics.items():
             self._wanted[topic] = sample(type_name, pixels)
             self._arrived[topic] = []
-            self.node.create_subscription(
+            self._subscriptions[topic] = self.node.create_subscription(
                 message(type_name), topic, lambda got, topic=topic: self._take(topic, got), profile(**qos)
             )
 
@@ -126,6 +128,14 @@ class Side:
                 break
             time.sleep(0.05)
         return {topic: sum(self._arrived[topic]) for topic in topics}
+
+    def leave(self, topics: list[str]) -> None:
+        """Ends the publishers and subscriptions of topics."""
+        for topic in topics:
+            if topic in self._publishers:
+                self.node.destroy_publisher(self._publishers.pop(topic))
+            if topic in self._subscriptions:
+                self.node.destroy_subscription(self._subscriptions.pop(topic))
 
     def nodes(self, wanted: str) -> list[str]:
         """Nodes in the graph, once one is there or time is up."""
@@ -174,7 +184,7 @@ def main() -> None:
         for line in sys.stdin:
             name, arguments = json.loads(line)
             answer = getattr(side, name)(**arguments)
-            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.write(f"{ANSWER}{json.dumps(answer)}\n")
             sys.stdout.flush()
     finally:
         side.close()

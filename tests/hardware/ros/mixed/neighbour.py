@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+ANSWER = "answer: "
+"""Begins an answer's line; middleware writes its errors on standard output too."""
 ROOT = Path(__file__).parents[4]
 EXCHANGE = Path(__file__).with_name("exchange.py")
 DISTRIBUTIONS = ("jazzy", "kilted")
@@ -49,7 +51,7 @@ class Neighbour:
         prefix: Command that it is started by, for example in another network namespace.
 
     Attributes:
-        errors: What it has written on standard error; known after it has ended.
+        errors: What it has written beside its answers; complete after it has ended.
     """
 
     def __init__(self, python: Path, environment: dict[str, str], name: str = "neighbour", prefix: Any = ()) -> None:
@@ -63,6 +65,7 @@ class Neighbour:
             text=True,
         )
         self.errors = ""
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +84,12 @@ class Neighbour:
     def answer(self) -> Any:
         """What the last command returned."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self.close()
-            raise AssertionError(f"the neighbour ended: {self.errors}")
-        return json.loads(line)
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
+            self.errors += line
+        self.close()
+        raise AssertionError(f"the neighbour ended: {self.errors}")
 
     def call(self, command: str, **arguments: Any) -> Any:
         """Sends a command and waits for what it returns."""
@@ -93,14 +97,13 @@ class Neighbour:
         return self.answer()
 
     def close(self) -> str:
-        """Ends it; what it wrote on standard error."""
-        if self._process.poll() is None or not self.errors:
+        """Ends it; what it wrote beside its answers."""
+        if not self._closed:
+            self._closed = True
             try:
-                _, said = self._process.communicate(timeout=STOP_S)
+                output, errors = self._process.communicate(timeout=STOP_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                _, said = self._process.communicate()
-            except ValueError:  # closed before
-                said = ""
-            self.errors += said or ""
+                output, errors = self._process.communicate()
+            self.errors += output + errors
         return self.errors

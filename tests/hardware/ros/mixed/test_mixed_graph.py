@@ -46,6 +46,16 @@ def test_every_message_type_that_we_use_arrives_both_ways(ours: Side, start: Cal
     assert ours.counts([*got], COUNT) == dict.fromkeys(got, COUNT)
 
 
+def test_a_service_that_would_never_answer_is_not_there_and_makes_no_peer_print_errors(
+    ours: Side, start: Callable[..., Neighbour], capfd: pytest.CaptureFixture[str]
+):
+    neighbour = start()
+    neighbour.call("serve", name="/greet")
+    assert ours.ask("/greet", timeout_s=3.0) == {"there": False, "answered": False}
+    assert "/greet is on Fast DDS" in capfd.readouterr().err
+    assert "Error" not in neighbour.close()
+
+
 def test_each_side_knows_the_others_nodes_and_gets_what_it_said_before(ours: Side, start: Callable[..., Neighbour]):
     latched = {"latched": True, "depth": 1}
     types = ["std_msgs/msg/String", "sensor_msgs/msg/JointState"]
