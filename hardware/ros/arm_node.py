@@ -25,8 +25,9 @@ from hardware.ros.arm_mail import Arrival, BadMail, Mail, Mailbox, ResetMail, Ro
 from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.arm_stream import ArmStream
 from hardware.ros.arm_topics import ArmMode, BadMessage, Row, Topic, absolute, decode_header
-from hardware.ros.client import ExternalShutdownException, Node, SingleThreadedExecutor, message, rclpy, require_ros
+from hardware.ros.client import Node, SignalHandlerOptions, SingleThreadedExecutor, message, rclpy, require_ros
 from hardware.ros.node_config import BadConfig, build, read_config, read_section
+from hardware.ros.spinning_thread import SpinningThread
 from robot_rl.types import Judgement, Observation, Robot, RobotRLError
 
 DIAGNOSTICS_S = 1.0
@@ -134,15 +135,27 @@ class ArmNode(Node):
         )
 
     def tell(self, mode: ArmMode) -> None:
-        """Publishes the mode, and logs what a person should know."""
+        """Publishes the mode, and logs what a person should know; if that fails, an arm that may move is stopped."""
         before, self._told = self._told, mode
         topic = arm_topics.MODE
-        self._outgoing[topic].publish(topic.message()(data=mode.to_json()))
+        try:
+            self._outgoing[topic].publish(topic.message()(data=mode.to_json()))
+            self._log(before, mode)
+        except Exception as error:  # the arm's thread calls this, and only it can brake the arm
+            sys.stderr.write(f"arm_node: cannot tell that it is {mode.mode} ({mode.reason}): {error!r}\n")
+            if mode.mode not in LATCHED:
+                self._put(Stop(f"the arm node cannot tell its mode: {error!r}; clear to go on"), urgent=True)
+
+    def _log(self, before: ArmMode, mode: ArmMode) -> None:
         if mode.refusal and mode.refusal != before.refusal:
             self.get_logger().warning(mode.refusal)
-        if mode.mode is not before.mode:
-            tell = self.get_logger().error if mode.mode in LATCHED else self.get_logger().info
-            tell(f"{mode.mode}: {mode.reason}")
+        if mode.mode is before.mode:
+            return
+        # Two calls: rclpy refuses a second severity from the same line of code.
+        if mode.mode in LATCHED:
+            self.get_logger().error(f"{mode.mode}: {mode.reason}")
+        else:
+            self.get_logger().info(f"{mode.mode}: {mode.reason}")
 
     # In
 
@@ -251,38 +264,34 @@ def main(args: list[str] | None = None) -> int:
     """Runs the node until it is told to end; returns the process's exit status."""
     require_ros()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    rclpy.init(args=args)
     told_to_end = threading.Event()
-    # After init: rclpy's own handlers would end the graph before the arm is at rest.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told_to_end.set())
+    # rclpy's own handlers would end the graph before the arm is at rest.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: ArmNode | None = None
     executor = SingleThreadedExecutor()
+    hearing = SpinningThread(executor, "the arm node")
     try:
         node = ArmNode()
         node.start()
         executor.add_node(node)
-        threading.Thread(target=_spin, args=(executor,), name="executor", daemon=True).start()
+        hearing.start()
         while not told_to_end.wait(WATCH_S):
             node.require_alive()
+            hearing.require_alive()
     except RobotRLError as error:
         sys.stderr.write(f"arm_node: {error}\n")
         return 1
     finally:
         if node is not None:
             node.end()
-            executor.shutdown()
+        hearing.end()
+        if node is not None:
             node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
     return 0
-
-
-def _spin(executor: Any) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        return
 
 
 if __name__ == "__main__":
