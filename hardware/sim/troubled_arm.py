@@ -125,6 +125,7 @@ class TroubledArm:
         self._hand_from: dict[Scheduled, float] = {}
         self._shown, self._shown_ns = home.copy(), self._at_ns
         self._other = home.copy()
+        self._moved: bool = False
         self._begin(seed, Since.START)
         self._keep()
 
@@ -220,7 +221,7 @@ class TroubledArm:
         self._told: set[Scheduled] = set()
         self._samples_left: dict[Scheduled, int] = {}
         self._every_second = False
-        self._moved: bool = False
+        self._moved = False
         self._pause_ns = self._next_pause(self._at_ns)
         self._schedule(Since.START if since is Since.START else Since.RESET)
 
