@@ -209,9 +209,10 @@ def offsets_of(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
 def spec_differences(dataset: RobotSpec, offered: RobotSpec) -> list[str]:
     """Every field in which a robot differs from the one a dataset was recorded with; [] if they are equal.
 
-    A dataset holds one robot only, so here any difference counts, not just those that a policy would mind.
+    A dataset holds one robot only, so here any difference counts, not just those that a policy would mind; bounds of
+    speed alone make no other robot.
     """
-    ours, theirs = _flat(dataset.to_json()), _flat(offered.to_json())
+    ours, theirs = (_flat(each.without_speed_bounds().to_json()) for each in (dataset, offered))
     differences = []
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if ours.get(key, _ABSENT) != theirs.get(key, _ABSENT):

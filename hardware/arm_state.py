@@ -39,11 +39,14 @@ class ArmRules:
         deadman: A heartbeat is needed.
         deadman_timeout_s: Longest time between two heartbeats [s].
         watchdog_s: Longest time between two commands once one came [s]; infinite where time stands still between them.
+        idle_s: Longest time without a word of anybody before the first command [s]: motion that nobody uses is taken
+            away.
     """
 
     deadman: bool = True
     deadman_timeout_s: float = 0.2
     watchdog_s: float = 0.1
+    idle_s: float = 10.0
 
     def __post_init__(self) -> None:
         """Rejects what could never or would always stop."""
@@ -51,6 +54,8 @@ class ArmRules:
             raise RobotRLError(f"deadman_timeout_s is {self.deadman_timeout_s}, wanted a time above 0, for example 0.2")
         if not self.watchdog_s > 0.0:
             raise RobotRLError(f"watchdog_s is {self.watchdog_s}, wanted a time above 0, for example 0.1")
+        if not 0.0 < self.idle_s < math.inf:
+            raise RobotRLError(f"idle_s is {self.idle_s}, wanted a time above 0, for example 10")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,12 @@ class ArmState:
         session: Who holds the lease while active; empty for nobody yet.
         heartbeat_s: When the last heartbeat of this session came; None before the first since enabling.
         command_s: When its last command came; None before the first since enabling.
-        ready: The driver has shown every stream since it started or failed.
+        word_s: When anything of it came, or else when motion was allowed.
+        settling: An episode has just begun, and its first command may take a while.
+        beats: Number of its last heartbeat; 0 if it does not count them.
+        rows: Number of its last command, likewise.
+        ready: The driver shows every stream, and samples agree on where the arm is.
+        unready: Why not, in words.
         now_s: Time of the last event.
     """
 
@@ -72,7 +82,12 @@ class ArmState:
     session: str = ""
     heartbeat_s: float | None = None
     command_s: float | None = None
+    word_s: float = 0.0
+    settling: bool = False
+    beats: int = 0
+    rows: int = 0
     ready: bool = False
+    unready: str = "the driver has not shown every stream yet; see the diagnostics"
     now_s: float = -math.inf
 
     @property
@@ -89,22 +104,28 @@ class Enable(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The session's control loop is alive."""
+    """The session's control loop is alive. A sender numbers its heartbeats from 1, so that another's are noticed."""
 
     session: str
+    number: int = 0
 
 
 class Command(NamedTuple):
-    """A row of a session's. One that cannot be executed does not show that its sender is well."""
+    """A row of a session's, numbered likewise. One that cannot be executed does not show that its sender is well."""
 
     session: str
     usable: bool = True
+    number: int = 0
 
 
 class Reset(NamedTuple):
     """A session begins an episode."""
 
     session: str
+
+
+class Begun(NamedTuple):
+    """The driver was reset, and the arm is where the episode begins."""
 
 
 class Stop(NamedTuple):
@@ -120,7 +141,13 @@ class Clear(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """The driver showed every stream."""
+    """The driver shows every stream, and samples agree on where the arm is."""
+
+
+class Unseen(NamedTuple):
+    """It does not, or they do not."""
+
+    why: str
 
 
 class Failure(NamedTuple):
@@ -139,7 +166,7 @@ class Passed(NamedTuple):
     """Nothing but time."""
 
 
-Event = Enable | Heartbeat | Command | Reset | Stop | Clear | Observed | Failure | ClockJump | Passed
+Event = Enable | Heartbeat | Command | Reset | Begun | Stop | Clear | Observed | Unseen | Failure | ClockJump | Passed
 
 
 class Advance(NamedTuple):
@@ -181,7 +208,11 @@ def advance(state: ArmState, event: Event, now_s: float, rules: ArmRules) -> Adv
             return Advance(_latched(state, Mode.STOPPED, reason) if state.active else state)
         case Observed():
             # What a failed driver shows is no reason to trust it again.
-            return Advance(state if state.mode is Mode.FAULT else replace(state, ready=True))
+            return Advance(state if state.mode is Mode.FAULT else replace(state, ready=True, unready=""))
+        case Unseen():
+            return Advance(replace(state, ready=False, unready=event.why))
+        case Begun():
+            return Advance(replace(state, command_s=None, word_s=now_s, settling=True) if state.active else state)
         case Passed():
             return Advance(state)
 
@@ -190,7 +221,11 @@ def _expired(state: ArmState, now_s: float, rules: ArmRules) -> ArmState:
     """The state once silences are judged."""
     if not state.active:
         return state
-    if rules.deadman and state.heartbeat_s is not None and now_s - state.heartbeat_s > rules.deadman_timeout_s:
+    unused = state.command_s is None and math.isfinite(rules.watchdog_s)
+    if unused and now_s - state.word_s > rules.idle_s:
+        return _moved_to(state, Mode.INACTIVE, f"nobody used it for {rules.idle_s:g} s")
+    heartbeat_s = state.heartbeat_s if rules.deadman and not state.settling else None
+    if heartbeat_s is not None and now_s - heartbeat_s > rules.deadman_timeout_s:
         limit_ms = 1000 * rules.deadman_timeout_s
         return _latched(state, Mode.STOPPED, f"no heartbeat from {state.session} for {limit_ms:.0f} ms; clear to go on")
     if state.command_s is not None and now_s - state.command_s > rules.watchdog_s:
@@ -205,21 +240,26 @@ def _latched(state: ArmState, mode: Mode, reason: str) -> ArmState:
     """Stopped or failed. The first reason stays, but a fault outranks a stop."""
     if state.mode is mode or state.mode is Mode.FAULT:
         return state
-    return ArmState(mode, reason, ready=state.ready and mode is not Mode.FAULT, now_s=state.now_s)
+    return replace(_moved_to(state, mode, reason), ready=state.ready and mode is not Mode.FAULT)
+
+
+def _moved_to(state: ArmState, mode: Mode, reason: str) -> ArmState:
+    """Another mode, in which nobody has said anything yet."""
+    return ArmState(mode, reason, ready=state.ready, unready=state.unready, now_s=state.now_s)
 
 
 def _enabled(state: ArmState, event: Enable) -> Advance:
     if not event.on:
         if not state.active:
             return Advance(state)
-        return Advance(ArmState(Mode.INACTIVE, event.why, ready=state.ready, now_s=state.now_s))
+        return Advance(_moved_to(state, Mode.INACTIVE, event.why))
     if state.active:
         return Advance(state)
     if state.mode in LATCHED:
         return Advance(state, f"cannot enable: {state.mode}, {state.reason}; publish on `clear` first")
     if not state.ready:
-        return Advance(state, "cannot enable: the driver has not shown every stream yet; see the diagnostics")
-    return Advance(ArmState(Mode.ACTIVE, "enabled", ready=True, now_s=state.now_s))
+        return Advance(state, f"cannot enable: {state.unready}")
+    return Advance(replace(_moved_to(state, Mode.ACTIVE, "enabled"), word_s=state.now_s))
 
 
 def _spoken(state: ArmState, event: Heartbeat | Command | Reset, rules: ArmRules) -> Advance:
@@ -234,18 +274,37 @@ def _spoken(state: ArmState, event: Heartbeat | Command | Reset, rules: ArmRules
             return Advance(state, f"heartbeat of {event.session} ignored: {state.session} has the arm")
         reason = f"second publisher of {what}s: {state.session} and {event.session}; end one of them, then clear"
         return Advance(_latched(state, Mode.STOPPED, reason), reason)
+    if forged := _forged(state, event):
+        return Advance(_latched(state, Mode.STOPPED, forged), forged)
     state = replace(state, session=event.session)
     if isinstance(event, Heartbeat):
-        return Advance(replace(state, heartbeat_s=state.now_s))
+        return Advance(replace(state, heartbeat_s=state.now_s, word_s=state.now_s, beats=event.number))
     if isinstance(event, Reset):
         # The driver may take its time over a reset, and a new episode is commanded anew.
-        return Advance(replace(state, heartbeat_s=None, command_s=None))
+        return Advance(replace(state, heartbeat_s=None, command_s=None, word_s=state.now_s))
+    state = replace(state, rows=event.number)
     if rules.deadman and state.heartbeat_s is None:
         return Advance(state, f"command refused: no heartbeat from {state.session} yet, wanted some on `deadman`")
+    if state.settling:
+        # Heartbeats were not judged since the reset: the first command shows that its sender is alive.
+        state = replace(state, heartbeat_s=state.now_s, settling=False)
     return Advance(replace(state, command_s=state.now_s) if event.usable else state)
+
+
+def _forged(state: ArmState, event: Heartbeat | Command | Reset) -> str:
+    """Whether somebody else uses the session's name, in words: its own numbers only rise."""
+    if isinstance(event, Reset):
+        return ""
+    last, what = (state.beats, "heartbeat") if isinstance(event, Heartbeat) else (state.rows, "command")
+    if not last or event.number > last:
+        return ""
+    which = str(event.number) if event.number else "without a number"
+    return (
+        f"somebody else speaks as session {event.session}: {what} {which} came after {last}; find out who, then clear"
+    )
 
 
 def _cleared(state: ArmState, who: str) -> Advance:
     if state.mode not in LATCHED:
         return Advance(state)
-    return Advance(ArmState(Mode.INACTIVE, f"cleared by {who or 'someone'}", ready=state.ready, now_s=state.now_s))
+    return Advance(_moved_to(state, Mode.INACTIVE, f"cleared by {who or 'someone'}"))

@@ -3,7 +3,8 @@
 A row is first put through the command filter at its own rate; what comes out is what the arm is told to do for it, and
 what is acknowledged. Between rows the command runs in a straight line (POSITION), gets its share of the displacement
 (RATE), or switches at once (BINARY). The command filter at the stream's rate has the last word, so that every command
-keeps within velocity, acceleration and jerk limits whatever the rows do, and so that stopping is braking.
+keeps within velocity, acceleration and jerk limits whatever the rows do, and so that stopping is braking. Where the
+limits say how an arm follows, the command then waits for one that does not (`hardware/following.py`).
 
 Rows are played on a time line of their own: a little after they come, and whole periods apart, as their stamps say. So
 the clocks of the two sides need not agree to the millisecond, and a row that is a little late changes nothing. A row
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hardware.following import Follower
 from hardware.limits import CommandLimits, LimitError
 from hardware.safety import FilterReason, FilterState, OperatorState, clear_fault, filter_command
 from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, Observation
@@ -182,6 +184,7 @@ class CommandStream:
         self._rate = limits.spec.kind_mask(ActionKind.RATE)
         self._binary = limits.spec.kind_mask(ActionKind.BINARY)
         self._rows = RowFilter(limits)
+        self._follower = None if limits.following is None else Follower(self.limits)
         self._state = FilterState.at(np.zeros(len(limits.axes)))
         self._anchored = False
         self._segments: collections.deque[_Segment] = collections.deque()
@@ -191,6 +194,8 @@ class CommandStream:
     def restart(self, pose: FloatArray) -> None:
         """Begins at rest at a pose in action units, `CommandLimits.start_pose`; a latched fault stays. Shape (A,)."""
         self._state = dataclasses.replace(FilterState.at(pose), fault=self._state.fault)
+        if self._follower is not None:
+            self._follower.restart()
         self.forget()
 
     def restart_in_place(self) -> None:
@@ -208,8 +213,18 @@ class CommandStream:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the last command left nothing moving."""
-        return self._state.at_rest
+        """Whether the last command left nothing moving, and the arm where it may be left."""
+        return self._state.at_rest and (self._follower is None or self._follower.near)
+
+    @property
+    def not_following(self) -> str:
+        """How the arm does not follow, in words; empty while it does."""
+        return "" if self._follower is None else self._follower.problem
+
+    @property
+    def waits(self) -> int:
+        """Commands that had to wait for the arm."""
+        return 0 if self._follower is None else self._follower.waits
 
     @property
     def fault(self) -> FilterReason:
@@ -243,10 +258,22 @@ class CommandStream:
         if self._rows.stamp_ns != before_ns:
             spacing_ns = self._period_ns if before_ns is None else stamp_ns - before_ns
             self._schedule(taken.applied.astype(np.float64), before, spacing_ns, now_ns)
-        return taken
+        return taken if self._follower is None else self._waiting(taken, self._follower)
+
+    def _waiting(self, taken: Taken, follower: Follower) -> Taken:
+        """What is acknowledged while the command waits: no more than the arm will make of the row."""
+        made = follower.reachable(taken.applied)
+        if np.array_equal(made, taken.applied):
+            return taken
+        return taken._replace(applied=made, reasons=taken.reasons | FilterReason.FOLLOWING)
 
     def tick(
-        self, now_ns: int, dt_s: float, observation: Observation | None, allowed: OperatorState | None = None
+        self,
+        now_ns: int,
+        dt_s: float,
+        observation: Observation | None,
+        allowed: OperatorState | None = None,
+        ahead: FloatArray | None = None,
     ) -> Streamed:
         """The command for one tick of the stream.
 
@@ -255,6 +282,7 @@ class CommandStream:
             dt_s: Time since the last call [s].
             observation: What the arm sees; None if a stream failed.
             allowed: Whether motion is; without it every row is dropped and the command brakes.
+            ahead: See `Follower.check`. Shape (A,).
         """
         allowed = allowed or OperatorState()
         if not (allowed.enabled and allowed.deadman):
@@ -262,6 +290,8 @@ class CommandStream:
         requested = self._requested(now_ns)
         dry = requested is not None and not self._segments
         result = filter_command(requested, self._state, observation, allowed, dt_s, self.limits, self.limits.spec)
+        if self._follower is not None:
+            result = self._follower.check(self._state, result, requested, observation, ahead)
         self._state = result.state
         return Streamed(result.applied, requested, result.reasons, dry)
 

@@ -42,6 +42,8 @@ class FilterReason(enum.IntFlag):
     VELOCITY = 1 << 12
     ACCELERATION = 1 << 13
     JERK = 1 << 14
+    FOLLOWING = 1 << 15
+    """The arm was too far behind: the command waited for it, or was brought nearer."""
 
 
 class OperatorState(NamedTuple):

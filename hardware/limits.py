@@ -22,11 +22,56 @@ a jerk of 7 m/s^3; use float64 there."""
 BOX = ("low", "high")
 MOTION = ("max_step", "max_velocity", "max_acceleration", "max_jerk")
 TIMES = ("ramp_after_s", "fault_after_s")
-KEYS = (*BOX, *MOTION, "max_age_s", *TIMES, "measured", "start")
+OPTIONAL = ("measured", "start", "following")
+KEYS = (*BOX, *MOTION, "max_age_s", *TIMES, *OPTIONAL)
+MOST_AHEAD = 1.05
+"""`following.wait` may let an arm that is let go move this much faster than its velocity limit, for what jitters."""
 
 
 class LimitError(RobotRLError):
     """A command limit is missing, or makes no sense."""
+
+
+@dataclass(frozen=True)
+class FollowingLimits:
+    """How far an arm may be behind its command, one value per action dimension, in action units.
+
+    Attributes:
+        lag_s: How long the arm and its driver take to show a command [s].
+        wait: Beyond it the command waits for the arm: about `max_velocity * lag_s`, so that an arm that is let go
+            makes good within its velocity limit. Infinite for BINARY dimensions. Shape (A,).
+        fault: Beyond it the arm has a fault. Shape (A,).
+    """
+
+    lag_s: float
+    wait: tuple[float, ...]
+    fault: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, spec: RobotSpec, document: object) -> FollowingLimits:
+        """From a robot's yaml.
+
+        Raises:
+            LimitError: A key is unknown or missing, or a value makes no sense; names it.
+        """
+        known = tuple(cls.__dataclass_fields__)
+        if not isinstance(document, Mapping):
+            raise LimitError(f"limits.following is {document!r}, wanted a mapping with {', '.join(known)}")
+        unknown = sorted(map(str, set(document) - set(known)))
+        if unknown:
+            raise LimitError(f"limits.following.{unknown[0]} is not a limit; there are {', '.join(known)}")
+        for key in known:
+            if document.get(key) is None:
+                raise LimitError(f"limits.following.{key} is missing for robot '{spec.name}'; write it down")
+        lag_s = document["lag_s"]
+        if isinstance(lag_s, bool) or not isinstance(lag_s, int | float) or not 0.0 < lag_s < math.inf:
+            raise LimitError(f"limits.following.lag_s is {lag_s!r}, wanted seconds above 0")
+        wait, fault = (_distances(spec, f"following.{key}", document[key]) for key in ("wait", "fault"))
+        for index, (one, other) in enumerate(zip(wait, fault, strict=True)):
+            if spec.action_kinds[index] is not ActionKind.BINARY and not one < other:
+                where = dimension_name(spec, index)
+                raise LimitError(f"limits.following.fault of {where} is {other}, wanted more than its wait {one}")
+        return cls(float(lag_s), wait, fault)
 
 
 @dataclass(frozen=True)
@@ -96,6 +141,7 @@ class CommandLimits:
         fault_after_s: A stream older than this: latched fault, cleared only by `clear_fault` [s].
         measured: Action dimension to where its position is measured.
         start: Action dimension to the command it starts from where nothing measures it, for example a gripper.
+        following: How far the arm may be behind; needed wherever time goes on by itself, see `require_following`.
 
     Raises:
         LimitError: A limit is missing, contradictory, or not finite; names the field and the dimension.
@@ -113,6 +159,7 @@ class CommandLimits:
     fault_after_s: float
     measured: Mapping[int, MeasuredAxis]
     start: Mapping[int, float]
+    following: FollowingLimits | None = None
 
     def __post_init__(self) -> None:
         """Rejects limits that are missing or contradict each other or the spec."""
@@ -203,7 +250,7 @@ class CommandLimits:
         unknown = sorted(set(mapping) - set(KEYS))
         if unknown:
             raise LimitError(f"limits.{unknown[0]} is not a limit; there are {', '.join(KEYS)}")
-        for key in KEYS[:-2]:
+        for key in KEYS[: -len(OPTIONAL)]:
             if mapping.get(key) is None:
                 raise LimitError(f"limits.{key} is missing for robot '{spec.name}'; every limit must be written down")
         ages = mapping["max_age_s"]
@@ -228,7 +275,44 @@ class CommandLimits:
                 dimension_index(spec, f"start.{key}", key): float(value)
                 for key, value in (mapping.get("start") or {}).items()
             },
+            following=None if mapping.get("following") is None else FollowingLimits.parse(spec, mapping["following"]),
         )
+
+    def require_following(self, hz: float) -> None:
+        """Refuses limits with which nobody would notice that an arm does not follow its commands.
+
+        Args:
+            hz: Rate of the commands [Hz].
+
+        Raises:
+            LimitError: `following` is missing, does not fit the velocity limit, or cannot be measured.
+        """
+        name = self.spec.name
+        if self.following is None:
+            raise LimitError(
+                f"limits.following is missing for robot '{name}', which moves in real time; write lag_s, wait and fault"
+            )
+        for index, kind in enumerate(self.spec.action_kinds):
+            if kind is ActionKind.BINARY or index in self.start:
+                continue
+            where = dimension_name(self.spec, index)
+            if kind is ActionKind.POSITION and index not in self.measured:
+                raise LimitError(f"limits.measured of {where} is missing: nothing would show whether the arm follows")
+            self._check_wait(where, index, hz)
+
+    def _check_wait(self, where: str, index: int, hz: float) -> None:
+        assert self.following is not None
+        axis, wait, lag_s = self.axes[index], self.following.wait[index], self.following.lag_s
+        speed = min(axis.max_step, axis.max_velocity_step) * self.spec.control_hz
+        if speed == 0.0:
+            return
+        least, most = speed * lag_s, MOST_AHEAD * speed * (lag_s + 0.5 / hz)
+        if not least * (1 - LIMIT_TOLERANCE) <= wait <= most * (1 + LIMIT_TOLERANCE):
+            raise LimitError(
+                f"limits.following.wait of {where} is {wait:g}, wanted {least:.4g} to {most:.4g}: at {speed:.4g} per "
+                f"second an arm that lags by {lag_s:g} s is that far behind; with less it would wait in ordinary "
+                "motion, with more it would move faster than its limit when it is let go"
+            )
 
     def require(self, spec: RobotSpec) -> None:
         """Refuses a spec other than the one these limits were checked against.
@@ -336,6 +420,24 @@ def _per_dimension(spec: RobotSpec, field: str, value: object) -> tuple[Any, ...
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(value)
     raise LimitError(f"limits.{field} is {value!r}, wanted a list of {spec.action.shape[0]}, one per action dimension")
+
+
+def _distances(spec: RobotSpec, field: str, value: object) -> tuple[float, ...]:
+    """One distance per dimension; one number stands for all."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [math.inf if kind is ActionKind.BINARY else value for kind in spec.action_kinds]
+    values = _per_dimension(spec, field, value)
+    if len(values) != spec.action.shape[0]:
+        raise LimitError(
+            f"limits.{field} has {len(values)} values, wanted {spec.action.shape[0]}, one per action dimension"
+        )
+    for index, each in enumerate(values):
+        where = dimension_name(spec, index)
+        if isinstance(each, bool) or not isinstance(each, int | float) or not each >= 0.0:
+            raise LimitError(f"limits.{field} of {where} is {each!r}, wanted a distance of at least 0")
+        if each == math.inf and spec.action_kinds[index] is not ActionKind.BINARY:
+            raise LimitError(f"limits.{field} of {where} is infinite; only a binary dimension's may be")
+    return tuple(map(float, values))
 
 
 def _measured(key: str | int, document: Mapping[str, Any]) -> MeasuredAxis:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ NS_PER_S = 1_000_000_000
 
 POINT_UNITS = {"m xyz": 3, "m xyz, rgb": 6}
 """Unit of a point cloud's stream to the columns it has; colours lie between 0 and 1."""
+POSE_UNIT = "m,m,m,1,1,1,1"
+"""Unit of a pose: x, y, z and the unit quaternion qx, qy, qz, qw."""
 
 
 class RobotRLError(Exception):
@@ -81,6 +84,9 @@ class ArraySpec:
         low: Smallest legal value, one number or one per element in C order; None is unbounded.
         high: Largest legal value, likewise.
         names: One per element where elements have names (joints, axes); else empty.
+        max_speed: What the body can physically do, per second, one number or one per element; of a pose two, [m/s] and
+            [rad/s]. Says which samples cannot be true and not what the stream is, so two specs may differ in it.
+        margin: By how much two samples may differ beyond that, likewise: noise, rounding, inexact stamps.
     """
 
     shape: tuple[int, ...]
@@ -89,6 +95,26 @@ class ArraySpec:
     low: float | tuple[float, ...] | None = None
     high: float | tuple[float, ...] | None = None
     names: tuple[str, ...] = ()
+    max_speed: float | tuple[float, ...] | None = field(default=None, compare=False)
+    margin: float | tuple[float, ...] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Rejects a bound of speed that bounds nothing."""
+        if (self.max_speed is None) != (self.margin is None):
+            raise SpecMismatch(f"max_speed is {self.max_speed} and margin {self.margin}, wanted both or neither")
+        for name, bound in (("max_speed", self.max_speed), ("margin", self.margin)):
+            if bound is not None:
+                self._check_bound(name, bound)
+
+    def _check_bound(self, name: str, bound: float | tuple[float, ...]) -> None:
+        numbers = bound if isinstance(bound, tuple) else (bound,)
+        if not all(_is_positive(each) for each in numbers):
+            raise SpecMismatch(f"{name} is {bound}, wanted finite numbers above 0")
+        wanted = 2 if self.is_pose else self.size
+        if self.is_pose and not isinstance(bound, tuple):
+            raise SpecMismatch(f"{name} is {bound}, wanted two numbers for a pose: its place's and its rotation's")
+        if isinstance(bound, tuple) and len(bound) != wanted:
+            raise SpecMismatch(f"{name} has {len(bound)} numbers, wanted {wanted}" + (" for a pose" * self.is_pose))
 
     @property
     def is_image(self) -> bool:
@@ -99,6 +125,11 @@ class ArraySpec:
     def is_point_cloud(self) -> bool:
         """Whether the stream is points in the robot's base frame: float32 (P, 3) in `m xyz`, or coloured, (P, 6)."""
         return self.dtype == "float32" and len(self.shape) == 2 and POINT_UNITS.get(self.unit) == self.shape[1]
+
+    @property
+    def is_pose(self) -> bool:
+        """Whether the stream is a body's pose: (7,) in `POSE_UNIT`."""
+        return self.shape == (7,) and self.unit == POSE_UNIT
 
     @property
     def size(self) -> int:
@@ -128,8 +159,16 @@ class ArraySpec:
         return None
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write; `from_json` reads it back equal."""
-        return dataclasses.asdict(self)
+        """A dictionary that `json` can write; `from_json` reads it back equal.
+
+        A spec without a bound of speed is written as it was before there were any, so that its hashes stay.
+        """
+        document = dataclasses.asdict(self)
+        return {key: value for key, value in document.items() if key not in SPEED_BOUND or value is not None}
+
+    def without_speed_bound(self) -> ArraySpec:
+        """The same stream, with nothing said of how fast it may change."""
+        return dataclasses.replace(self, max_speed=None, margin=None)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ArraySpec:
@@ -138,6 +177,15 @@ class ArraySpec:
             key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
         }
         return cls(**frozen)
+
+
+SPEED_BOUND = ("max_speed", "margin")
+"""What an `ArraySpec` says of its samples' changes; not part of a comparison."""
+
+
+def _is_positive(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0.0  # type: ignore[arg-type, operator]
 
 
 @dataclass(frozen=True)
@@ -202,6 +250,14 @@ class RobotSpec:
             if name not in self.observations:
                 raise SpecMismatch(f"no stream '{name}' on robot '{self.name}'; it has {', '.join(self.observations)}")
         return dataclasses.replace(self, observations={name: self.observations[name] for name in streams})
+
+    def without_speed_bounds(self) -> RobotSpec:
+        """The same robot as one of before bounds of speed: what comparisons and fingerprints are made of."""
+        return dataclasses.replace(
+            self,
+            observations={name: spec.without_speed_bound() for name, spec in self.observations.items()},
+            action=self.action.without_speed_bound(),
+        )
 
     def unmet_by(self, offered: RobotSpec) -> list[str]:
         """Every way in which `offered` (a robot) fails what this spec (a policy's or dataset's) needs; [] if none.
@@ -472,7 +528,18 @@ class Robot(Protocol):
         """Sends an action and returns what was really executed. Shapes (A,)."""
 
     def stop(self) -> None:
-        """Brings the robot to rest; safe to call at any time and more than once."""
+        """Brings the robot to rest; safe to call at any time and more than once.
+
+        It may be called from another thread while `reset` runs, and makes `reset` return soon.
+        """
+
+
+@runtime_checkable
+class KeepsTarget(Protocol):
+    """What a robot also is whose actions are displacements that it adds up to a target of its own."""
+
+    def ahead(self) -> FloatArray:
+        """How far the target is ahead of what is measured, action units; NaN where it keeps none. Shape (A,)."""
 
 
 class Policy(Protocol):

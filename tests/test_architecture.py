@@ -83,14 +83,57 @@ def test_types_imports_nothing_of_ours_and_nothing_heavy():
     assert {top(name) for name in IMPORTS["robot_rl.types"]} <= {*sys.stdlib_module_names, "numpy", "__future__"}
 
 
-@pytest.mark.parametrize("package", ["hardware", "policies", "data"])
-def test_the_middle_packages_import_only_themselves_and_types(package):
+def in_room(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def beyond_the_core(name: str, found: set[str]) -> set[str]:
+    """What a module of `robot_rl.core` imports though it may not."""
+    plain = {*sys.stdlib_module_names, "numpy", "__future__"}
+    ours = {"robot_rl.types", "robot_rl.core"}
+    return {
+        other
+        for other in found
+        if top(other) not in plain and other != "robot_rl" and not any(in_room(other, room) for room in ours)
+    }
+
+
+def strangers(name: str, found: set[str]) -> set[str]:
+    """What a module of hardware, policies or data imports though it may not."""
+    allowed = (top(name), "robot_rl.types", "robot_rl.core")
+    return {
+        other
+        for other in found
+        if top(other) in PACKAGES and other != "robot_rl" and not any(in_room(other, room) for room in allowed)
+    }
+
+
+def test_the_core_imports_only_numpy_the_standard_library_and_the_types():
     for name, found in IMPORTS.items():
-        if top(name) != package:
-            continue
-        ours = {other for other in found if top(other) in PACKAGES}
-        strangers = {o for o in ours if top(o) != package and not o.startswith("robot_rl.types") and o != "robot_rl"}
-        assert not strangers, f"{name} imports {strangers}"
+        if in_room(name, "robot_rl.core"):
+            assert not beyond_the_core(name, found), f"{name} imports {beyond_the_core(name, found)}"
+
+
+@pytest.mark.parametrize("package", ["hardware", "policies", "data"])
+def test_the_middle_packages_import_only_themselves_the_core_and_types(package):
+    for name, found in IMPORTS.items():
+        if top(name) == package:
+            assert not strangers(name, found), f"{name} imports {strangers(name, found)}"
+
+
+def test_the_rules_notice_an_invented_import():
+    assert strangers("data.invented", {"robot_rl.core.plausibility", "robot_rl.types.Episode", "numpy"}) == set()
+    assert strangers("data.invented", {"hardware.sync", "robot_rl.train", "robot_rl.typesetting"}) == {
+        "hardware.sync",
+        "robot_rl.train",
+        "robot_rl.typesetting",
+    }
+    assert beyond_the_core("robot_rl.core.invented", {"math", "numpy.typing", "robot_rl.types"}) == set()
+    assert beyond_the_core("robot_rl.core.invented", {"cv2", "robot_rl.clock", "data.store"}) == {
+        "cv2",
+        "robot_rl.clock",
+        "data.store",
+    }
 
 
 def test_algorithms_do_not_import_hardware_or_commands():

@@ -11,11 +11,11 @@ import numpy as np
 from hardware.limits import CommandLimits
 from hardware.ros.arm_settings import unit_scales
 from robot_rl.types import (
-    NS_PER_S,
     ActionKind,
     FloatArray,
     Judge,
     Judgement,
+    KeepsTarget,
     Observation,
     Robot,
     RobotRLError,
@@ -43,35 +43,26 @@ class GuardedDriver:
         self._driver = driver
         self._limits = limits
         self._scale = unit_scales(driver.spec, stream_hz)
-        self._blind_since_ns: int | None = None
         self.stale = ""
         self.judges = hasattr(driver, "judge")
 
-    def observe(self, now_ns: int, robot_ns: int) -> Observation | None:
-        """What it sees; None if something is stale.
-
-        Args:
-            now_ns: Monotonic time [ns].
-            robot_ns: Time on the robot's clock [ns].
-        """
+    def observe(self, robot_ns: int) -> Observation | None:
+        """What it sees at a time on the robot's clock [ns]; None if something is stale."""
         try:
             with _named("observe"):
                 observation = self._driver.observe(robot_ns)
         except StaleSensor as error:
             self.stale = str(error)
-            if self._blind_since_ns is None:
-                self._blind_since_ns = now_ns
             return None
-        self.stale, self._blind_since_ns = "", None
+        self.stale = ""
         return observation
 
-    def blind_s(self, now_ns: int) -> float:
-        """For how long something has been stale [s]."""
-        return 0.0 if self._blind_since_ns is None else (now_ns - self._blind_since_ns) / NS_PER_S
-
-    def forgive(self) -> None:
-        """Counts blindness anew."""
-        self._blind_since_ns = None
+    def ahead(self) -> FloatArray | None:
+        """How far the target that it keeps is ahead of it, action units; None if it keeps none. Shape (A,)."""
+        if not isinstance(self._driver, KeepsTarget):
+            return None
+        with _named("say how far it is behind"):
+            return self._driver.ahead()
 
     def reset(self, seed: int) -> None:
         """Brings it to the start of an episode."""

@@ -2,6 +2,10 @@
 
 One thread owns an `ArmLoop` and with it the driver. Times are arguments: monotonic for durations, the robot's clock for
 stamps [ns]. Whatever the driver raises becomes a fault here.
+
+Where time goes on by itself the loop is closed: motion begins only where several fresh samples agree that the arm is,
+and goes on only while the arm follows (`hardware/following.py`). Wherever it was moved to in between, by its driver or
+by hand, that is where the next motion begins.
 """
 
 from __future__ import annotations
@@ -14,25 +18,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hardware.arm.anchor import Anchor
 from hardware.arm_state import (
     LATCHED,
     ArmState,
+    Begun,
     ClockJump,
     Command,
+    Enable,
     Event,
     Failure,
     Heartbeat,
     Mode,
-    Observed,
     Passed,
     Reset,
+    Unseen,
     advance,
 )
 from hardware.command_stream import CommandStream, RowFilter, Taken
 from hardware.limits import CommandLimits
 from hardware.ros.arm_driver import DriverFailed, GuardedDriver
 from hardware.ros.arm_mail import ArmCounters, BadMail, Mail, Outlet, ResetMail, RowMail
+from hardware.ros.arm_reset import Beginning
 from hardware.ros.arm_settings import ArmSettings, at_rate
+from hardware.ros.arm_sight import Sight
 from hardware.ros.arm_topics import ArmMode, Row, limits_hash
 from hardware.ros.node_config import BadConfig
 from hardware.safety import FilterReason, OperatorState, reason_names
@@ -42,6 +51,8 @@ OLDEST_COMMAND_S = 0.5
 EARLIEST_COMMAND_S = 0.2
 RESET_PATIENCE_S = 1.0
 """Topics keep no order among each other: a reset may come before the enabling that it belongs to."""
+ENABLE_PATIENCE_S = 1.0
+"""How long a wish for motion waits until samples agree on where the arm is."""
 REFUSED_ROWS_EVERY_S = 1.0
 """Refused rows are told at most this often; all are counted."""
 
@@ -86,8 +97,12 @@ class ArmLoop:
         self._rules = settings.rules(row_hz)
         self._limits = CommandLimits.for_spec(self.spec, limits)
         stream_hz = row_hz if settings.lockstep else settings.stream_hz
+        if not settings.lockstep:
+            self._limits.require_following(stream_hz)
+        self._anchor = None if settings.lockstep else Anchor(self._limits)
         self._rows, self._stream = RowFilter(self._limits), CommandStream(self._limits, stream_hz)
         self._driver = GuardedDriver(driver, self._limits, stream_hz)
+        self._sight = Sight(self._driver, self._limits, self._anchor)
         self._state = ArmState()
         self._about = ArmMode(
             Mode.INACTIVE,
@@ -97,7 +112,9 @@ class ArmLoop:
         )
         self._told: ArmMode | None = None
         self._row_refused_at_ns: int | None = None
+        self._enable_until_ns: int | None = None
         self._pending: _PendingReset | None = None
+        self._beginning: Beginning | None = None
         self._seen: Observation | None = None
         self._stands_at_ns = 0
         self._clock_offset_ns: int | None = None
@@ -143,8 +160,11 @@ class ArmLoop:
                 self._ask_reset(mail, now_ns)
             case BadMail():
                 self._refuse(mail.problem)
+            case Enable():
+                self._ask_enable(mail, now_ns)
             case _:
                 self._happened(mail, now_ns)
+        self._enable_when_possible(now_ns)
         self._reset_when_possible(now_ns, robot_ns)
         self._tell()
 
@@ -158,6 +178,7 @@ class ArmLoop:
         """
         self._watch_clock(now_ns, robot_ns)
         observation = self._look(now_ns, robot_ns)
+        self._enable_when_possible(now_ns)
         self._reset_when_possible(now_ns, robot_ns)
         if self._settings.lockstep or self._broken:
             self._rest_unless(self._state.active, now_ns)
@@ -188,8 +209,11 @@ class ArmLoop:
             self.counters.stops[re.split(r" from | for | by |:", self._state.reason)[0]] += 1
         elif before in LATCHED:
             self._stream.clear_fault()
-            self._driver.forgive()
+            self._sight.forgive()
             self._broken = False
+        if self._beginning is not None and not self._state.active:
+            with self._faults(now_ns):
+                self._beginning.abandon()
         if self._state.active:
             self._about = dataclasses.replace(self._about, refusal="")
             self._restart(now_ns)
@@ -199,14 +223,43 @@ class ArmLoop:
         if self._commanding or self._seen is None:
             self._stream.forget()
             return
-        try:
-            pose = self._limits.start_pose(self._seen)
-        except RobotRLError as error:
-            self._happened(Failure(str(error)), now_ns)
+        pose = self._start_pose(now_ns)
+        if pose is None:
             return
         self._stream.restart(pose)
         self._rows.restart(pose)
         self._ticked_at_ns = None
+
+    def _start_pose(self, now_ns: int) -> FloatArray | None:
+        """Where the arm is; None with a fault if that is not known."""
+        if self._anchor is not None:
+            if self._anchor.pose is None:
+                self._happened(Failure(f"nobody knows where the arm is: {self._anchor.problem}"), now_ns)
+            return self._anchor.pose
+        assert self._seen is not None
+        try:
+            return self._limits.start_pose(self._seen)
+        except RobotRLError as error:
+            self._happened(Failure(str(error)), now_ns)
+            return None
+
+    def _ask_enable(self, wish: Enable, now_ns: int) -> None:
+        """A wish for motion waits a moment for an arm that was seen, but not yet where it is at rest."""
+        waits = wish.on and self._anchor is not None and self._seen is not None and not self._state.ready
+        if waits and self._state.mode is Mode.INACTIVE:
+            self._enable_until_ns = now_ns + round(ENABLE_PATIENCE_S * NS_PER_S)
+            return
+        self._enable_until_ns = None
+        self._happened(wish, now_ns)
+
+    def _enable_when_possible(self, now_ns: int) -> None:
+        if self._enable_until_ns is None:
+            return
+        if self._state.mode is not Mode.INACTIVE:
+            self._enable_until_ns = None
+        elif self._state.ready or now_ns > self._enable_until_ns:
+            self._enable_until_ns = None
+            self._happened(Enable(True), now_ns)
 
     def _refuse(self, why: str) -> None:
         self.counters.refused[why.split(":")[0]] += 1
@@ -236,8 +289,11 @@ class ArmLoop:
         problem, reasons = self._problem_with(mail, robot_ns)
         if problem:
             self._refuse_row(problem, now_ns)
-        if not self._happened(Command(mail.session, usable=not reasons), now_ns):
+        if not self._happened(Command(mail.session, usable=not reasons, number=mail.number), now_ns):
             reasons |= self._why_refused()
+        elif self._beginning is not None:
+            self._refuse_row(f"command of {mail.session} refused: the arm is being reset", now_ns)
+            reasons |= FilterReason.DISABLED
         if reasons:
             held = self._rows.held(reasons) if self._settings.lockstep else self._stream.held(reasons)
             self._outlet.acknowledge(Row(mail.stamp_ns, mail.session, held.applied, int(reasons)))
@@ -300,19 +356,17 @@ class ArmLoop:
 
         In lockstep the time is that of the last row or reset, so that whoever sent it knows what belongs to it.
         """
+        event: Event = Passed()
         observation, robot_ns = None, self._stands_at_ns if self._settings.lockstep else robot_ns
+        if self._beginning is not None and self._beginning.running:
+            self._happened(Unseen("the driver is being reset"), now_ns)
+            return None
         with self._faults(now_ns):
-            observation = self._driver.observe(now_ns, robot_ns)
-        if observation is not None:
-            self._seen = observation
-            self._happened(Observed(), now_ns)
-            return observation
-        self.counters.stale += 1
-        self._happened(Passed(), now_ns)
-        blind_s = self._driver.blind_s(now_ns)
-        if self._state.ready and blind_s > self._limits.fault_after_s:
-            self._happened(Failure(f"nothing fresh from the driver for {blind_s:.2f} s: {self._driver.stale}"), now_ns)
-        return None
+            observation, event = self._sight.look(now_ns, robot_ns)
+        self._seen = self._seen if observation is None else observation
+        self.counters.stale += observation is None
+        self._happened(event, now_ns)
+        return observation
 
     def _command(self, deadline_ns: int, now_ns: int, observation: Observation | None) -> None:
         """The stream's command at this tick; after the last one at rest the driver is told to stop."""
@@ -325,7 +379,10 @@ class ArmLoop:
             self.counters.stalls += 1
             self._stream.restart_in_place()
         active = self._state.active and self._pending is None
-        streamed = self._stream.tick(deadline_ns, dt_s, observation, OperatorState(enabled=active))
+        ahead = None
+        with self._faults(now_ns):
+            ahead = self._driver.ahead()
+        streamed = self._stream.tick(deadline_ns, dt_s, observation, OperatorState(enabled=active), ahead)
         with self._faults(now_ns):
             self._driver.apply_streamed(streamed.command)
         self.counters.commands += 1
@@ -335,8 +392,11 @@ class ArmLoop:
         if self._stream.fault:
             names = " and ".join(reason_names(self._stream.fault))
             self._happened(Failure(f"the driver's streams were too old for too long: {names}"), now_ns)
+        if self._stream.not_following:
+            self._happened(Failure(self._stream.not_following), now_ns)
+        self.counters.waits = self._stream.waits
         if self._stream.at_rest:
-            self._rest_unless(active, now_ns)
+            self._rest_unless(self._state.active and active, now_ns)
 
     def _rest_unless(self, active: bool, now_ns: int) -> None:
         if self._commanding and not active:
@@ -354,27 +414,54 @@ class ArmLoop:
 
     def _reset_when_possible(self, now_ns: int, robot_ns: int) -> None:
         """Begins an episode once the arm is enabled and at rest."""
+        self._begin_when_reset(now_ns)
         if self._pending is None:
             return
         mail, until_ns, allowed = self._pending
         if not self._state.active:
-            if now_ns > until_ns or self._state.mode in LATCHED:
+            waits = self._enable_until_ns is not None or now_ns <= until_ns
+            if self._state.mode in LATCHED or not waits:
                 self._pending = None
                 self._refuse(f"reset refused: {self._state.mode}, {self._state.reason}")
             return
         if not allowed:
             allowed = self._happened(Reset(mail.session), now_ns)
             self._pending = _PendingReset(mail, until_ns, allowed) if allowed else None
-        if not allowed or (self._commanding and not self._settings.lockstep):
+        if allowed and self._beginning is None and (self._settings.lockstep or not self._commanding):
+            self._pending = None
+            self._reset(mail, now_ns, robot_ns)
+
+    def _reset(self, mail: ResetMail, now_ns: int, robot_ns: int) -> None:
+        self._commanding, self._stands_at_ns = False, mail.stamp_ns
+        if self._anchor is not None:
+            self._beginning = Beginning(self._driver, self._anchor, mail.seed)
+            self._begin_when_reset(now_ns)
             return
-        self._pending = None
         with self._faults(now_ns):
             self._driver.reset(mail.seed)
-            episode = self._about.episode + 1
-            self._about = dataclasses.replace(self._about, episode=episode, seed=mail.seed, refusal="")
-            self._commanding, self._stands_at_ns = False, mail.stamp_ns
+            self._begun(mail.seed)
             self._observe(now_ns, robot_ns)
             self._restart(now_ns)
+
+    def _begin_when_reset(self, now_ns: int) -> None:
+        """The episode begins once the driver was reset and samples agree on where that left the arm."""
+        beginning, over = self._beginning, False
+        if beginning is None or beginning.running:
+            return
+        if beginning.abandoned and self._anchor is not None:
+            self._beginning = None
+            self._anchor.forget()
+            return
+        with self._faults(now_ns):
+            over = beginning.over(now_ns)
+        if over:
+            self._beginning = None
+            self._begun(beginning.seed)
+            self._restart(now_ns)
+            self._happened(Begun(), now_ns)
+
+    def _begun(self, seed: int) -> None:
+        self._about = dataclasses.replace(self._about, episode=self._about.episode + 1, seed=seed, refusal="")
 
     def _watch_clock(self, now_ns: int, robot_ns: int) -> None:
         offset_ns, before_ns = robot_ns - now_ns, self._clock_offset_ns

@@ -9,21 +9,22 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from hardware.arm_state import Event
+from hardware.arm_state import Event, Heartbeat
 from hardware.ros.arm_topics import ArmMode, Row
 from robot_rl.types import NS_PER_S, FloatArray, Judgement, Observation
 
 CAPACITY = 256
-"""Messages that may wait; a flood loses its oldest, and no stop is ever among them."""
+"""Rows and heartbeats that may wait; a flood loses its oldest. Nothing that stops an arm is ever lost."""
 
 
 class RowMail(NamedTuple):
-    """A command as it came; `values` is None if it could not be read, and `problem` says why."""
+    """A command as it came; `values` is None if it could not be read, and `problem` says why. See `Command`."""
 
     stamp_ns: int
     session: str
     values: FloatArray | None
     problem: str = ""
+    number: int = 0
 
 
 class ResetMail(NamedTuple):
@@ -67,6 +68,7 @@ class ArmCounters:
     commands: int = 0
     dry: int = 0
     stale: int = 0
+    waits: int = 0
     stalls: int = 0
     refused: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -91,13 +93,20 @@ class Mailbox:
         self._waiting: collections.deque[Arrival] = collections.deque()
 
     def put(self, arrival: Arrival, *, urgent: bool = False) -> None:
-        """Leaves something; what is urgent is read first and never lost."""
+        """Leaves something; what is urgent is read first."""
         with self._news:
             if not urgent and len(self._waiting) >= CAPACITY:
-                self._waiting.popleft()
-                self.lost += 1
+                self._lose_oldest()
             (self._urgent if urgent else self._waiting).append(arrival)
             self._news.notify()
+
+    def _lose_oldest(self) -> None:
+        """Makes room; a wish to enable, disable, clear or reset is kept whatever comes behind it."""
+        for index, arrival in enumerate(self._waiting):
+            if isinstance(arrival.mail, RowMail | Heartbeat | BadMail):
+                del self._waiting[index]
+                self.lost += 1
+                return
 
     def take_until(self, deadline_ns: int) -> list[Arrival]:
         """Everything that waits, as soon as something does; nothing once the deadline has passed, monotonic [ns]."""

@@ -25,8 +25,9 @@ from hardware.ros.arm_mail import Arrival, BadMail, Mail, Mailbox, ResetMail, Ro
 from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.arm_stream import ArmStream
 from hardware.ros.arm_topics import ArmMode, BadMessage, Row, Topic, absolute, decode_header
-from hardware.ros.client import ExternalShutdownException, Node, SingleThreadedExecutor, message, rclpy, require_ros
+from hardware.ros.client import Node, SignalHandlerOptions, SingleThreadedExecutor, message, rclpy, require_ros
 from hardware.ros.node_config import BadConfig, build, read_config, read_section
+from hardware.ros.spinning_thread import SpinningThread
 from robot_rl.types import Judgement, Observation, Robot, RobotRLError
 
 DIAGNOSTICS_S = 1.0
@@ -34,8 +35,10 @@ IDLE_HZ = 20.0
 """How often a driver in lockstep is looked at while nobody commands it."""
 SWITCH_INTERVAL_S = 5e-4
 """Python's default of 5 ms lets a busy thread delay a tick by 12-14 ms; this brings it below 1 ms (measured)."""
-HEARTBEATS = 100
-"""Kept until they are heard, so that a neighbour who floods the topic does not push the session's own out."""
+WAITING = 100
+"""Heartbeats and rows that are kept until heard, so that a neighbour's do not push a session's own out unseen."""
+SAYS_STOP = (arm_topics.STOP, arm_topics.ENABLE, arm_topics.CLEAR, arm_topics.RESET)
+"""A `false` right behind the `true` of a stop made it unheard where only the last was kept: 52 of 52."""
 WATCH_S = 0.2
 
 
@@ -134,29 +137,41 @@ class ArmNode(Node):
         )
 
     def tell(self, mode: ArmMode) -> None:
-        """Publishes the mode, and logs what a person should know."""
+        """Publishes the mode, and logs what a person should know; if that fails, an arm that may move is stopped."""
         before, self._told = self._told, mode
         topic = arm_topics.MODE
-        self._outgoing[topic].publish(topic.message()(data=mode.to_json()))
+        try:
+            self._outgoing[topic].publish(topic.message()(data=mode.to_json()))
+            self._log(before, mode)
+        except Exception as error:  # the arm's thread calls this, and only it can brake the arm
+            sys.stderr.write(f"arm_node: cannot tell that it is {mode.mode} ({mode.reason}): {error!r}\n")
+            if mode.mode not in LATCHED:
+                self._put(Stop(f"the arm node cannot tell its mode: {error!r}; clear to go on"), urgent=True)
+
+    def _log(self, before: ArmMode, mode: ArmMode) -> None:
         if mode.refusal and mode.refusal != before.refusal:
             self.get_logger().warning(mode.refusal)
-        if mode.mode is not before.mode:
-            tell = self.get_logger().error if mode.mode in LATCHED else self.get_logger().info
-            tell(f"{mode.mode}: {mode.reason}")
+        if mode.mode is before.mode:
+            return
+        # Two calls: rclpy refuses a second severity from the same line of code.
+        if mode.mode in LATCHED:
+            self.get_logger().error(f"{mode.mode}: {mode.reason}")
+        else:
+            self.get_logger().info(f"{mode.mode}: {mode.reason}")
 
     # In
 
     def _listen(self) -> None:
         handlers: list[tuple[Topic, Callable[[Any], None]]] = [
-            (arm_topics.COMMAND, self._heard_command),
+            (arm_topics.COMMAND._replace(depth=WAITING), self._heard_command),
             (arm_topics.ENABLE, lambda heard: self._put(Enable(bool(heard.data)))),
-            (arm_topics.DEADMAN._replace(depth=HEARTBEATS), self._heard_heartbeat),
+            (arm_topics.DEADMAN._replace(depth=WAITING), self._heard_heartbeat),
             (arm_topics.STOP, self._heard_stop),
             (arm_topics.CLEAR, lambda heard: self._put(Clear(heard.data), urgent=True)),
             (arm_topics.RESET, self._heard_reset),
         ]
         for topic, handler in handlers:
-            qos = topic.qos(volatile=topic is arm_topics.ENABLE)
+            qos = topic.qos(volatile=topic is arm_topics.ENABLE, everything=topic in SAYS_STOP)
             self.create_subscription(topic.message(), self._absolute(topic), handler, qos)
 
     def _put(self, mail: Mail, *, urgent: bool = False) -> None:
@@ -167,21 +182,22 @@ class ArmNode(Node):
             self._put(Stop("the stop was pressed; clear to go on"), urgent=True)
 
     def _heard_heartbeat(self, heard: Any) -> None:
-        session = self._told.session
+        session, number = arm_topics.session_and_number(heard.frame_id)
         # Whoever else beats, however fast, must not keep the arm's thread busy.
-        if not session or heard.frame_id == session:
-            self._put(Heartbeat(heard.frame_id))
+        if self._told.session in ("", session):
+            self._put(Heartbeat(session, number))
 
     def _heard_command(self, heard: Any) -> None:
         try:
             row = arm_topics.decode_row(heard, self._names)
         except BadMessage as error:
-            stamp_ns, session = decode_header(heard.header)
-            self._put(RowMail(stamp_ns, session, None, f"command of {session} is malformed: {error}"))
+            stamp_ns, sender = decode_header(heard.header)
+            session, number = arm_topics.session_and_number(sender)
+            self._put(RowMail(stamp_ns, session, None, f"command of {session} is malformed: {error}", number))
             return
         with np.errstate(over="ignore"):
             values = row.values.astype(self._driver.spec.action.dtype)
-        self._put(RowMail(row.stamp_ns, row.session, values))
+        self._put(RowMail(row.stamp_ns, row.session, values, number=row.number))
 
     def _heard_reset(self, heard: Any) -> None:
         try:
@@ -222,6 +238,7 @@ class ArmNode(Node):
             "commands": str(counters.commands),
             "ticks without a row": str(counters.dry),
             "observations missing": str(counters.stale),
+            "commands that waited for the arm": str(counters.waits),
             "stalls of the stream": str(counters.stalls),
             "mail lost": str(self._mailbox.lost),
         }
@@ -251,38 +268,34 @@ def main(args: list[str] | None = None) -> int:
     """Runs the node until it is told to end; returns the process's exit status."""
     require_ros()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    rclpy.init(args=args)
     told_to_end = threading.Event()
-    # After init: rclpy's own handlers would end the graph before the arm is at rest.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told_to_end.set())
+    # rclpy's own handlers would end the graph before the arm is at rest.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: ArmNode | None = None
     executor = SingleThreadedExecutor()
+    hearing = SpinningThread(executor, "the arm node")
     try:
         node = ArmNode()
         node.start()
         executor.add_node(node)
-        threading.Thread(target=_spin, args=(executor,), name="executor", daemon=True).start()
+        hearing.start()
         while not told_to_end.wait(WATCH_S):
             node.require_alive()
+            hearing.require_alive()
     except RobotRLError as error:
         sys.stderr.write(f"arm_node: {error}\n")
         return 1
     finally:
         if node is not None:
             node.end()
-            executor.shutdown()
+        hearing.end()
+        if node is not None:
             node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
     return 0
-
-
-def _spin(executor: Any) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        return
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -55,11 +54,8 @@ class ArmRemote:
 
         client.require_ros()
         self._rclpy = client.rclpy
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._rclpy.init(args=[])
-        # rclpy takes the signals over; whoever uses this has to unwind by them.
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        # Whoever uses this has to unwind by the signals.
+        self._rclpy.init(args=[], signal_handler_options=client.SignalHandlerOptions.NO)
         self._node = self._rclpy.create_node(self._node_name)
         self._executor = client.SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -76,7 +72,7 @@ class ArmRemote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves the graph."""
-        self._executor.remove_node(self._node)
+        self._executor.shutdown()
         self._node.destroy_node()
         self._rclpy.shutdown()
 

@@ -1,7 +1,8 @@
 """One session's side of an arm node: enabling, heartbeat, rows out, acknowledgements in.
 
 Everything waits in the caller's thread and nothing beats but the caller's own loop: a loop that hangs must lose its
-heartbeat. The session never enables an arm that somebody else has disabled or stopped.
+heartbeat. The session never enables an arm that somebody else has disabled or stopped. It numbers what it says, so that
+the arm node notices another who speaks under its name.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class ArmSession:
         self._judged_ns = 0
         self._enabled = False
         self._last_row: FloatArray | None = None
-        self._stamp_ns = 0
+        self._stamp_ns = self._beats = self._rows = 0
         self._beaten_s = self._silent_since_s = 0.0
         self.judgement = Judgement(reward=0.0, success=False, done=False)
 
@@ -187,7 +188,9 @@ class ArmSession:
         """A heartbeat, if one is due; called by the control loop."""
         now_s = time.monotonic()
         if self._enabled and now_s - self._beaten_s >= HEARTBEAT_S:
-            self._publish(arm_topics.DEADMAN, arm_topics.encode_header(self._node().now_ns(), self.session))
+            self._beats += 1
+            sender = arm_topics.numbered(self.session, self._beats)
+            self._publish(arm_topics.DEADMAN, arm_topics.encode_header(self._node().now_ns(), sender))
             self._beaten_s = now_s
 
     def check(self) -> None:
@@ -221,7 +224,8 @@ class ArmSession:
         due_ns = self._stamp_ns + self._config.spec.tick_ns if self.lockstep else tick_ns
         # Never a stamp twice: acknowledgements are told apart by it.
         self._stamp_ns = stamp_ns = max(due_ns, self._stamp_ns + 1)
-        self._publish(arm_topics.COMMAND, arm_topics.encode_row(stamp_ns, self.session, self._names, row))
+        self._rows += 1
+        self._publish(arm_topics.COMMAND, arm_topics.encode_row(stamp_ns, self.session, self._names, row, self._rows))
         timeout_s = LOCKSTEP_S if self.lockstep else self.options.ack_timeout_s
         with self._news:
             answered = self._news.wait_for(lambda: self._answered(stamp_ns), timeout_s)
@@ -293,8 +297,12 @@ class ArmSession:
             mode = self._mode
             return mode is not None and (condition(mode) or mode.mode in LATCHED or mode.refusal not in ("", before))
 
-        with self._news:
-            self._news.wait_for(settled, timeout_s)
+        until_s = time.monotonic() + timeout_s
+        while not settled() and time.monotonic() < until_s:
+            # Whoever waits is alive: an arm that its driver moves meanwhile must not outlive its session.
+            self.beat()
+            with self._news:
+                self._news.wait_for(settled, WAIT_S)
         mode = self._require_mode()
         if condition(mode):
             return

@@ -27,6 +27,7 @@ class ArmSettings:
         watchdog_s: Longest time between two commands [s]; not used in lockstep.
         deadman: A heartbeat is needed.
         deadman_timeout_s: Longest time between two heartbeats [s].
+        idle_s: Longest time that motion is allowed and nobody uses it [s]; not used in lockstep.
         lockstep: Time stands still between commands, as in a simulator: one step for each.
         clock_jump_s: A change of the robot's clock against the monotonic one that stops the arm [s].
         realtime_priority: SCHED_FIFO priority of the stream, where permitted; None leaves the scheduler alone.
@@ -38,6 +39,7 @@ class ArmSettings:
     watchdog_s: float = 0.1
     deadman: bool = True
     deadman_timeout_s: float = 0.2
+    idle_s: float = 10.0
     lockstep: bool = False
     clock_jump_s: float = 0.1
     realtime_priority: int | None = None
@@ -49,13 +51,13 @@ class ArmSettings:
             BadConfig: The watchdog would bark at every row.
         """
         if self.lockstep:
-            return ArmRules(self.deadman, self.deadman_timeout_s, math.inf)
+            return ArmRules(self.deadman, self.deadman_timeout_s, math.inf, self.idle_s)
         if self.watchdog_s * row_hz < FEWEST_ROWS_IN_WATCHDOG:
             raise BadConfig(
                 f"arm.watchdog_s is {self.watchdog_s}, too short for rows at {row_hz:g} Hz: "
                 f"wanted at least {FEWEST_ROWS_IN_WATCHDOG / row_hz:.3f}"
             )
-        return ArmRules(self.deadman, self.deadman_timeout_s, self.watchdog_s)
+        return ArmRules(self.deadman, self.deadman_timeout_s, self.watchdog_s, self.idle_s)
 
 
 def at_rate(spec: RobotSpec, hz: float) -> RobotSpec:

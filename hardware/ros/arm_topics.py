@@ -50,16 +50,17 @@ class Topic(NamedTuple):
     latched: bool = False
     depth: int = 1
 
-    def qos(self, *, volatile: bool = False) -> Any:
+    def qos(self, *, volatile: bool = False, everything: bool = False) -> Any:
         """The `QoSProfile`.
 
         Args:
             volatile: For a reader that must not be given what was published before it came.
+            everything: For a reader of what may stop an arm: of nothing that was said is only the last word kept.
         """
         from hardware.ros.client import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
         return QoSProfile(
-            history=HistoryPolicy.KEEP_LAST,
+            history=HistoryPolicy.KEEP_ALL if everything else HistoryPolicy.KEEP_LAST,
             depth=self.depth,
             reliability=ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if self.latched and not volatile else DurabilityPolicy.VOLATILE,
@@ -172,15 +173,17 @@ class Row(NamedTuple):
         session: Who sent it.
         values: Shape (A,), float64, in the spec's order.
         reasons: Bit set of `hardware.safety.FilterReason`; 0 on the way to the arm.
+        number: Of the sender's commands, from 1; 0 where they are not counted, and on the way back.
     """
 
     stamp_ns: int
     session: str
     values: FloatArray
     reasons: int = 0
+    number: int = 0
 
 
-def encode_row(stamp_ns: int, session: str, names: Sequence[str], values: AnyArray) -> Any:
+def encode_row(stamp_ns: int, session: str, names: Sequence[str], values: AnyArray, number: int = 0) -> Any:
     """A `command` message.
 
     Args:
@@ -188,11 +191,13 @@ def encode_row(stamp_ns: int, session: str, names: Sequence[str], values: AnyArr
         session: The sender's id, without spaces.
         names: Of the action dimensions, `action_names`.
         values: Shape (A,).
+        number: Of the sender's commands, from 1.
     """
     from hardware.ros.client import message
 
     point = message("trajectory_msgs/msg/JointTrajectoryPoint")(positions=_floats(values))
-    return COMMAND.message()(header=encode_header(stamp_ns, session), joint_names=list(names), points=[point])
+    header = encode_header(stamp_ns, numbered(session, number))
+    return COMMAND.message()(header=header, joint_names=list(names), points=[point])
 
 
 def decode_row(message: Any, names: Sequence[str]) -> Row:
@@ -201,10 +206,12 @@ def decode_row(message: Any, names: Sequence[str]) -> Row:
     Raises:
         BadMessage: Not one point with one position for every action dimension.
     """
-    stamp_ns, session = decode_header(message.header)
+    stamp_ns, sender = decode_header(message.header)
+    session, number = session_and_number(sender)
     if len(message.points) != 1:
         raise BadMessage(f"command has {len(message.points)} points, wanted one row per message")
-    return Row(stamp_ns, session, by_name("command", message.joint_names, message.points[0].positions, names))
+    values = by_name("command", message.joint_names, message.points[0].positions, names)
+    return Row(stamp_ns, session, values, number=number)
 
 
 def encode_applied(row: Row, names: Sequence[str]) -> Any:
@@ -279,6 +286,17 @@ def encode_header(stamp_ns: int, frame: str) -> Any:
 def decode_header(header: Any) -> tuple[int, str]:
     """Stamp [ns] and frame of a std_msgs Header."""
     return header.stamp.sec * NS_PER_S + header.stamp.nanosec, header.frame_id
+
+
+def numbered(session: str, number: int) -> str:
+    """What a session signs with: its id and how often it has spoken, so that another under its name is noticed."""
+    return f"{session} {number}" if number else session
+
+
+def session_and_number(sender: str) -> tuple[str, int]:
+    """What `numbered` made; 0 where nobody counted."""
+    session, _, number = sender.rpartition(" ")
+    return (session, int(number)) if session and number.isdecimal() and len(number) < 19 else (sender, 0)
 
 
 def encode_reset(stamp_ns: int, session: str, seed: int) -> Any:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from types import TracebackType
 from typing import Any, Self
 
-from robot_rl.types import RobotRLError
-
-JOIN_S = 5.0
+from hardware.ros.spinning_thread import SpinningThread
 
 
 class BackgroundNode:
@@ -19,17 +16,14 @@ class BackgroundNode:
 
     Attributes:
         node: The client's; known while entered.
-        failure: What a callback raised, which ended the thread; None while all is well.
     """
 
     node: Any
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.failure: BaseException | None = None
         self._owns_client = False
-        self._executor: Any = None
-        self._thread: threading.Thread | None = None
+        self._thread: SpinningThread | None = None
 
     def __enter__(self) -> Self:
         """Joins the graph.
@@ -45,8 +39,9 @@ class BackgroundNode:
             # Ctrl-C must reach the control loop, which stops the arm over this very graph.
             client.rclpy.init(args=[], signal_handler_options=client.SignalHandlerOptions.NO)
         self.node = client.rclpy.create_node(self.name)
-        self._executor = client.SingleThreadedExecutor()
-        self._executor.add_node(self.node)
+        executor = client.SingleThreadedExecutor()
+        executor.add_node(self.node)
+        self._thread = SpinningThread(executor, f"ROS node {self.name}")
         return self
 
     def __exit__(
@@ -55,18 +50,21 @@ class BackgroundNode:
         """Leaves the graph."""
         from hardware.ros import client
 
-        self._executor.shutdown()
         if self._thread is not None:
-            self._thread.join(JOIN_S)
-            self._thread = None
+            self._thread.end()
         self.node.destroy_node()
         if self._owns_client:
             client.rclpy.shutdown()
 
     def spin(self) -> None:
         """Starts the thread; call it once every subscription is made."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        assert self._thread is not None
         self._thread.start()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What a callback raised, which ended the thread; None while all is well."""
+        return None if self._thread is None else self._thread.failure
 
     def require_alive(self) -> None:
         """Refuses to go on without the thread.
@@ -74,15 +72,9 @@ class BackgroundNode:
         Raises:
             RobotRLError: A callback failed, or the client was shut down.
         """
-        if self.failure is not None:
-            raise RobotRLError(f"ROS node {self.name} failed: {self.failure!r}; start the command again")
+        if self._thread is not None:
+            self._thread.require_alive()
 
     def now_ns(self) -> int:
         """The robot's clock: ROS time [ns]."""
         return int(self.node.get_clock().now().nanoseconds)
-
-    def _run(self) -> None:
-        try:
-            self._executor.spin()
-        except BaseException as error:  # whatever ends this thread must reach the control loop
-            self.failure = error

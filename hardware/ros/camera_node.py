@@ -29,6 +29,7 @@ from hardware.ros.camera_settings import COMPRESSED, RAW, read_camera
 from hardware.ros.client import (
     ExternalShutdownException,
     Node,
+    SignalHandlerOptions,
     SingleThreadedExecutor,
     message,
     qos_profile_sensor_data,
@@ -230,11 +231,11 @@ def _bytes(data: bytes) -> Any:
 def main(args: list[str] | None = None) -> int:
     """Runs the node until it is told to end; returns the process's exit status."""
     require_ros()
-    rclpy.init(args=args)
     told_to_end = threading.Event()
-    # After init: rclpy's own handlers would end the graph under a frame that is being published.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told_to_end.set())
+    # rclpy's own handlers would end the graph under a frame that is being published.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: CameraNode | None = None
     executor = SingleThreadedExecutor()
     try:
@@ -251,7 +252,8 @@ def main(args: list[str] | None = None) -> int:
     finally:
         if node is not None:
             node.close()
-            executor.shutdown()
+        executor.shutdown()
+        if node is not None:
             node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()

@@ -8,6 +8,7 @@ from hardware.arm_state import (
     LATCHED,
     ArmRules,
     ArmState,
+    Begun,
     Clear,
     ClockJump,
     Command,
@@ -19,6 +20,7 @@ from hardware.arm_state import (
     Passed,
     Reset,
     Stop,
+    Unseen,
     advance,
 )
 from robot_rl.types import RobotRLError
@@ -81,7 +83,7 @@ def test_commands_that_cease_stop():
 
 
 def test_silence_before_the_first_heartbeat_and_command_is_waiting():
-    assert after(*READY, 60.0, Passed()).mode is Mode.ACTIVE
+    assert after(*READY, 9.9, Passed()).mode is Mode.ACTIVE
     assert after(*READY, Heartbeat("a"), 0.15, Heartbeat("a"), 0.3, Passed()).mode is Mode.ACTIVE
 
 
@@ -93,8 +95,50 @@ def test_no_command_is_obeyed_before_a_heartbeat():
 
 
 def test_a_reset_begins_waiting_anew():
-    state = after(*RUNNING, Reset("a"), 60.0, Passed())
+    state = after(*RUNNING, Reset("a"), 9.9, Passed())
     assert (state.mode, state.session, state.heartbeat_s) == (Mode.ACTIVE, "a", None)
+
+
+@pytest.mark.parametrize("before", [READY, (*RUNNING, Reset("a")), (*RUNNING, Reset("a"), Begun())])
+def test_motion_that_nobody_uses_is_taken_away(before):
+    # A session killed during a reset left the arm active without end.
+    state = after(*before, 10.1, Passed())
+    assert (state.mode, state.reason) == (Mode.INACTIVE, "nobody used it for 10 s")
+
+
+def test_a_session_that_beat_during_its_reset_and_ceases_stops_the_arm():
+    state = after(*RUNNING, Reset("a"), 0.1, Heartbeat("a"), 0.301, Passed())
+    assert (state.mode, state.reason) == (Mode.STOPPED, "no heartbeat from a for 200 ms; clear to go on")
+
+
+def test_between_the_reset_and_the_first_command_a_policy_may_warm_up():
+    begun = after(*RUNNING, Reset("a"), 0.1, Heartbeat("a"), 0.15, Begun(), 5.0, Command("a"))
+    assert (begun.mode, begun.command_s, begun.settling) == (Mode.ACTIVE, 5.0, False)
+    # As strict as before from then on.
+    assert after(5.05, Command("a"), 5.14, Command("a"), 5.21, Passed(), state=begun).mode is Mode.STOPPED
+
+
+def test_an_arm_whose_samples_do_not_agree_cannot_be_enabled_and_says_why():
+    state = after(0.0, Observed(), Unseen("joint 1 was at 0 and at 2"), Enable(True))
+    assert state.mode is Mode.INACTIVE
+    assert "joint 1 was at 0 and at 2" in refusal(state, Enable(True))
+
+
+@pytest.mark.parametrize(
+    "other", [Heartbeat("a", 7), Heartbeat("a", 3), Heartbeat("a"), Command("a", True, 4), Command("a")]
+)
+def test_somebody_else_who_speaks_under_the_sessions_name_is_noticed_and_stops_the_arm(other):
+    running = after(*READY, Heartbeat("a", 7), Command("a", True, 4))
+    assert running.mode is Mode.ACTIVE
+    stopped = after(other, state=running)
+    assert stopped.mode is Mode.STOPPED
+    assert stopped.reason.startswith("somebody else speaks as session a")
+
+
+def test_numbers_may_skip_what_the_network_lost_but_another_that_runs_ahead_is_noticed_at_the_next_of_its_own():
+    running = after(*READY, Heartbeat("a", 7), Heartbeat("a", 9), Command("a", True, 1))
+    assert running.mode is Mode.ACTIVE
+    assert after(Heartbeat("a", 10**6), Heartbeat("a", 10), state=running).mode is Mode.STOPPED
 
 
 @pytest.mark.parametrize("event", [Command("b"), Reset("b")])

@@ -69,8 +69,6 @@ def ros_domain_id() -> Iterator[int]:
 def ros_domain(ros_domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Environment that this process has during the test, and that others need to join it."""
     joined = {"CYCLONEDDS_URI": loopback_profile(), "ROS_DOMAIN_ID": str(ros_domain_id)}
-    if BACKEND == "rclpy":
-        joined["RMW_IMPLEMENTATION"] = "rmw_cyclonedds_cpp"
     for name, value in joined.items():
         monkeypatch.setenv(name, value)
     from hardware.ros.client import rclpy

@@ -1,6 +1,7 @@
 """The arm node's decisions, with a simulated arm and made-up time, without ROS."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -29,11 +30,18 @@ LIMITS = {
     "fault_after_s": 0.5,
     "start": {"gripper": 1.0},
     "measured": {name: {"stream": "joint_position", "index": index} for index, name in enumerate(JOINTS)},
+    "following": {"lag_s": 0.05, "wait": 0.057, "fault": 0.25},
 }
+
+
+SEEN_TICKS = 12
+"""After as many an arm at rest was seen for long enough to be enabled."""
 
 
 class WatchedArm(JointArm):
     """A simulated arm that keeps what it was told, and fails on request."""
+
+    slow = False
 
     def __init__(self, clock):
         super().__init__(clock=clock)
@@ -72,6 +80,8 @@ class StepRobot:
         (ActionKind.RATE,),
         80.0,
     )
+
+    slow = False
 
     def __init__(self):
         self.x = None
@@ -148,8 +158,20 @@ class Bench:
             self.loop.tick(self.now_ns, self.now_ns, self.robot_ns)
 
     def begin(self, session="a", seed=3):
-        self.tick()
+        self.tick(SEEN_TICKS)
         self.hear(Enable(True), ResetMail(session, seed), Heartbeat(session))
+        self.settle(session)
+
+    def settle(self, session="a"):
+        """Ticks until an episode has begun."""
+        episode = self.mode.episode
+        for _ in range(300):
+            if self.mode.episode > episode or self.mode.mode is not Mode.ACTIVE:
+                return
+            self.hear(Heartbeat(session))
+            self.tick()
+            time.sleep(0.001 if self.arm.slow else 0.0)
+        raise AssertionError(f"no episode began: {self.mode}")
 
     def drive(self, rows=10, step=0.02, session="a"):
         """Moves the first joint."""
@@ -196,7 +218,7 @@ def test_before_enabling_rows_are_answered_with_holding_and_nothing_is_commanded
 
 def test_without_a_heartbeat_rows_are_not_obeyed():
     bench = Bench()
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True))
     assert bench.row(np.zeros(7)).reasons == FilterReason.DEADMAN
     bench.tick(5)
@@ -248,7 +270,7 @@ def test_only_clearing_and_enabling_again_ends_a_stop():
     stopping(bench)
     bench.hear(Clear("ada"))
     assert (bench.mode.mode, bench.mode.reason) == (Mode.INACTIVE, "cleared by ada")
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True), Heartbeat("a"))
     before = bench.arm.position()[0]
     bench.drive(10, step=-0.02)
@@ -352,7 +374,7 @@ def test_a_driver_that_raises_is_a_fault_and_gets_no_more_commands(doing):
     bench.tick(20)
     assert len(bench.arm.rows) == sent
     bench.hear(Clear("ada"))
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True))
     bench.hear(Heartbeat("a"))
     bench.drive(3)
@@ -386,18 +408,17 @@ def test_an_arm_that_never_showed_anything_cannot_be_enabled():
 
 def test_a_reset_waits_for_enabling_and_for_rest():
     bench = Bench()
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(ResetMail("a", 5))
     assert bench.arm.seeds == []
     bench.hear(Enable(True))
+    bench.settle()
     assert bench.arm.seeds == [5]
     bench.hear(Heartbeat("a"))
     bench.drive()
     bench.hear(ResetMail("a", 6), Heartbeat("a"))
     assert bench.arm.seeds == [5]
-    for _ in range(20):
-        bench.hear(Heartbeat("a"))
-        bench.tick()
+    bench.settle()
     assert bench.arm.seeds == [5, 6]
     assert bench.mode.episode == 2
 
@@ -418,7 +439,7 @@ def test_an_arm_that_is_enabled_again_begins_where_it_was_moved_to():
     stopping(bench)
     bench.arm.reset(8)
     moved = bench.arm.position()
-    bench.tick()
+    bench.tick(SEEN_TICKS)
     bench.hear(Enable(True), Heartbeat("a"))
     bench.row(moved)
     bench.tick()

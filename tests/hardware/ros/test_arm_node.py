@@ -18,6 +18,7 @@ from hardware.arm_state import Mode
 from hardware.ros import arm_topics
 from hardware.ros.arm_topics import ArmMode, absolute, decode_applied, encode_header, encode_reset, encode_row
 from hardware.ros.decode import pose
+from hardware.ros.spinning_thread import SpinningThread
 from hardware.safety import FilterReason
 from hardware.sim.joint_arm import JOINTS, NAMES
 from robot_rl.types import NS_PER_S, RobotRLError
@@ -48,6 +49,7 @@ CONFIG = {
         "fault_after_s": 2.0,
         "start": {"gripper": 1.0},
         "measured": {name: {"stream": "joint_position", "index": index} for index, name in enumerate(JOINTS)},
+        "following": {"lag_s": 0.05, "wait": 0.057, "fault": 1.0},
     },
 }
 
@@ -89,11 +91,12 @@ class Session:
         self.driving = self.beating = False
         self.place = None
         self._ended = threading.Event()
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._executor.spin, self._drive)]
-        for thread in self._threads:
-            thread.start()
+        executor = SingleThreadedExecutor()
+        executor.add_node(self.node)
+        self._hearing = SpinningThread(executor, name)
+        self._driver = threading.Thread(target=self._drive, daemon=True)
+        self._hearing.start()
+        self._driver.start()
 
     def _full(self, topic):
         return absolute("/sim", topic)
@@ -108,9 +111,8 @@ class Session:
 
     def close(self):
         self._ended.set()
-        self._threads[1].join(GIVE_UP_S)
-        self._executor.shutdown()
-        self._threads[0].join(GIVE_UP_S)
+        self._driver.join(GIVE_UP_S)
+        self._hearing.end()
         self.node.destroy_node()
 
     def wait(self, what, condition):
@@ -211,10 +213,11 @@ def arm(ros_domain):
         def start(self, settings=CONFIG):
             self.node = ArmNode(settings)
             executor = SingleThreadedExecutor()
-            made.append((self.node, executor))
+            hearing = SpinningThread(executor, "the arm node")
+            made.append((self.node, hearing))
             self.node.start()
             executor.add_node(self.node)
-            threading.Thread(target=executor.spin, daemon=True).start()
+            hearing.start()
             return self
 
         def session(self, name="a"):
@@ -224,9 +227,9 @@ def arm(ros_domain):
     yield Bench()
     for session in sessions:
         session.close()
-    for node, executor in made:
+    for node, hearing in made:
         node.end()
-        executor.shutdown()
+        hearing.end()
         node.destroy_node()
     rclpy.shutdown()
 
@@ -333,6 +336,27 @@ def test_a_driver_that_raises_is_a_fault(arm):
     session.wait_rest()
 
 
+@pytest.mark.parametrize("outlet", ["publisher", "logger"])
+def test_an_arm_whose_node_cannot_speak_comes_to_rest(arm, monkeypatch, outlet):
+    session = arm.start().session().begin().go()
+
+    def mute(*_, **__):
+        raise RuntimeError("severity cannot be changed between calls")
+
+    if outlet == "publisher":
+        monkeypatch.setattr(arm.node._outgoing[arm_topics.MODE], "publish", mute)
+    else:
+        logger = arm.node.get_logger()
+        for severity in ("info", "warning", "error"):
+            monkeypatch.setattr(logger, severity, mute)
+        monkeypatch.setattr(arm.node, "get_logger", lambda: logger)
+    arm.session("button").stop()
+    session.wait("a refused row", lambda: FilterReason(session.answers[-1].reasons) & FilterReason.DISABLED)
+    session.driving = session.beating = False
+    session.wait_rest()
+    arm.node.require_alive()
+
+
 def test_an_enabling_from_before_the_node_started_is_not_obeyed(arm, ros_domain):
     from hardware.ros.client import rclpy
 
@@ -372,6 +396,23 @@ def test_a_signal_brakes_the_arm_and_ends_the_node(arm, ros_domain, tmp_path, nu
     places = np.array([each.position for each in session.joints])[-10:, 0]
     steps = abs(np.diff(places))
     assert steps[-1] <= steps[0] + 1e-6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_is_told_to_end_ends_with_status_0_every_time(ros_domain, tmp_path, number):
+    path = tmp_path / "robot.json"
+    path.write_text(json.dumps(CONFIG))
+    command = [sys.executable, "-m", "hardware.ros.arm_node", "--ros-args", "-p", f"config:={path}"]
+    for run in range(5):
+        with subprocess.Popen(command, cwd=ROOT, env=ros_domain, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert any("stream at 100 Hz" in line for line in process.stderr)
+                time.sleep(0.03 * run)
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=GIVE_UP_S)
+            finally:
+                process.kill()
+        assert (process.returncode, "Traceback" in errors) == (0, False), errors
 
 
 def test_settings_that_make_no_sense_end_the_node_with_words(ros_domain, tmp_path):

@@ -1,0 +1,266 @@
+"""The loop closed: what an arm shows is compared with what it was told, at every command.
+
+An arm that lags is ordinary: at its fastest it is `max_velocity * lag_s` behind. One that is further behind does not
+follow: its brake is on, its program paused, its speed turned down, somebody holds it. Then the command waits, so that
+what is left to make good when the arm is let go is made good within its own velocity limit. What it was asked to do
+meanwhile is measured too: beyond the second limit the arm has a fault that only a person ends.
+
+A command that waits may stop at once: an arm that has not moved is not hurt by not being told to. It is moved because
+of a measurement only when several say the same, only nearer to the arm, and never faster than the velocity limit; only
+with the fault itself it goes to the arm at once.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from hardware.filter_state import FilterReason, FilterResult, FilterState
+from hardware.limits import CommandLimits, FollowingLimits, dimension_name
+from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotSpec
+
+SAMPLES = 3
+"""Captures that have to say the same before a command is moved, or a fault called, because of a measurement."""
+MEMORY_S = 1.0
+"""For how long motion that a velocity-controlled arm did not make is remembered."""
+
+
+class Follower:
+    """Holds an arm's command near the arm. It has no clock: one call is one command.
+
+    Args:
+        limits: At the rate of the commands, with `following`.
+
+    Attributes:
+        problem: The fault in words: dimension, command, measurement; empty while the arm follows.
+        waits: Commands that had to wait, ever.
+    """
+
+    def __init__(self, limits: CommandLimits) -> None:
+        assert limits.following is not None
+        self._limits = limits
+        self._axes = [
+            _Axis(limits, limits.following, index)
+            for index, kind in enumerate(limits.spec.action_kinds)
+            if kind is not ActionKind.BINARY and index not in limits.start
+        ]
+        self.problem, self.waits = "", 0
+
+    def restart(self) -> None:
+        """Begins anew at an arm at rest; a fault is forgotten."""
+        self.problem = ""
+        for axis in self._axes:
+            axis.restart()
+
+    @property
+    def near(self) -> bool:
+        """Whether the arm can make good within its velocity limit whatever it is behind."""
+        return not any(axis.far for axis in self._axes)
+
+    def check(
+        self,
+        before: FilterState,
+        result: FilterResult,
+        requested: FloatArray | None,
+        observation: Observation | None,
+        ahead: FloatArray | None = None,
+    ) -> FilterResult:
+        """The filtered command, or as much of it as the arm can be told now.
+
+        Args:
+            before: The filter's state before this command.
+            result: What the filter made of the request.
+            requested: What was asked for; None if nothing was. Shape (A,).
+            observation: What the arm shows; None while it shows nothing fresh, when the filter brakes by itself.
+            ahead: How far the target that the arm's driver keeps is ahead of the arm, action units, where an action
+                is a displacement; NaN where it keeps none. Shape (A,).
+        """
+        if observation is None:
+            return result
+        steps: dict[int, float] = {}
+        for axis in self._axes:
+            index = axis.index
+            step = result.state.step[index]
+            axis.see(before.position[index], observation, math.nan if ahead is None else float(ahead[index]))
+            made = axis.allowed(step)
+            axis.ask(None if requested is None else float(requested[index]), waits=made != step)
+            if not self.problem and axis.lost:
+                self.problem = axis.problem
+                made = axis.step_to_arm()
+            axis.told(made)
+            if made != step:
+                steps[index] = made
+        if not steps:
+            return result
+        self.waits += 1
+        return _changed(result, before, steps, self._limits)
+
+    def reachable(self, row: FloatArray) -> FloatArray:
+        """A row as far as an arm that is waited for will make it. Shapes (A,)."""
+        kept = row.copy()
+        for axis in self._axes:
+            if axis.absolute and axis.waiting:
+                kept[axis.index] = axis.clipped(float(row[axis.index]))
+        return kept
+
+
+class _Axis:
+    """One action dimension: where it is told to be, and where it was seen to be.
+
+    Places are action units. That of a POSITION dimension is the command itself. A RATE dimension counts what it was
+    told since the start; where the driver keeps a target, the arm is as far behind as the driver says, else the count
+    forgets within `MEMORY_S`, since motion that a velocity did not bring is stored nowhere, and nothing has to wait.
+
+    Attributes:
+        index: In the action.
+        absolute: A POSITION dimension.
+        waiting: The last command had to wait.
+        far: The arm cannot make good within its velocity limit.
+    """
+
+    def __init__(self, limits: CommandLimits, following: FollowingLimits, index: int) -> None:
+        spec, axis = limits.spec, limits.axes[index]
+        self.index = index
+        self.absolute = spec.action_kinds[index] is ActionKind.POSITION
+        self._name, self._unit = dimension_name(spec, index), unit_of(spec, index)
+        self._most = min(axis.max_step, axis.max_velocity_step)
+        self._speed = self._most * spec.control_hz
+        self._wait, self._fault = following.wait[index], following.fault[index]
+        self._measured = limits.measured.get(index)
+        self._keeps = math.exp(-1.0 / (MEMORY_S * spec.control_hz))
+        self._places: collections.deque[float] = collections.deque(maxlen=SAMPLES)
+        self.restart()
+
+    def restart(self) -> None:
+        """Nothing was told or seen yet."""
+        self._places.clear()
+        self._told = self._wanted = self._unmet = self._late_s = 0.0
+        self._origin: float | None = None
+        self._captured_ns: int | None = None
+        self._stores = self.absolute
+        self.waiting = self.far = False
+
+    def see(self, command: float, observation: Observation, ahead: float) -> None:
+        """Takes what the arm shows; `command` is where a POSITION dimension was told to be so far."""
+        if self.absolute:
+            self._told = command
+        stream = None if self._measured is None else self._measured.stream
+        self._late_s = 0.0 if stream is None else observation.age_ns.get(stream, 0) / NS_PER_S
+        captured_ns = observation.stamp_ns - round(self._late_s * NS_PER_S)
+        place = self._place(observation, ahead)
+        if place is not None and captured_ns != self._captured_ns:
+            self._captured_ns = captured_ns
+            self._places.append(place)
+
+    def _place(self, observation: Observation, ahead: float) -> float | None:
+        if math.isfinite(ahead):
+            self._stores = True
+            return self._told - ahead
+        read = None if self._measured is None else self._measured.read(observation)
+        if read is None or self._measured is None:
+            return None
+        place = read / self._measured.scale
+        if self.absolute:
+            return place
+        self._origin = place if self._origin is None else self._origin
+        return place - self._origin
+
+    @property
+    def _reach(self) -> float:
+        """How far the command may be ahead of the newest sample, which is as old as it is."""
+        return self._wait + self._speed * self._late_s
+
+    def allowed(self, step: float) -> float:
+        """As much of a step as may be made now: not further away than the reach, back into it with several samples."""
+        self.far = False
+        if not self._stores or not self._places:
+            return step
+        gap, reach = self._told - self._places[-1], self._reach
+        most = max(reach, abs(gap))
+        made = step if abs(gap + step) <= most else math.copysign(most, gap + step) - gap
+        if len(self._places) < SAMPLES:
+            return made
+        apart = self._told + made - self._nearest(self._told + made)
+        if abs(apart) > reach:
+            back = made - math.copysign(abs(apart) - reach, apart)
+            made = min(max(back, -self._most), self._most)
+            self.far = made != back
+        return made
+
+    def ask(self, requested: float | None, *, waits: bool) -> None:
+        """Where the dimension is asked to be: a place, or a displacement that adds up while the command waits."""
+        self.waiting = waits and self._stores
+        if self.absolute:
+            self._wanted = self._told if requested is None else requested
+        else:
+            self._unmet = self._unmet + (requested or 0.0) if self.waiting else 0.0
+            self._wanted = self._told + self._unmet
+
+    def told(self, made: float) -> None:
+        """Counts the step that was made."""
+        self._told += made
+        if not self._stores and self._places:
+            self._told = self._places[-1] + (self._told - self._places[-1]) * self._keeps
+
+    @property
+    def lost(self) -> bool:
+        """Whether the last samples all say that the arm is too far from where it was asked, or told, to be."""
+        return len(self._places) == SAMPLES and max(map(self._apart, (self._wanted, self._told))) > self._limit
+
+    @property
+    def problem(self) -> str:
+        """The fault in words."""
+        where = max((self._wanted, self._told), key=self._apart)
+        origin = self._origin or 0.0
+        measured = self._nearest(where) + origin
+        return (
+            f"{self._name} does not follow: commanded {where + origin:.4g}, measured {measured:.4g} {self._unit}, "
+            f"further apart than limits.following.fault {self._fault:g}; "
+            "find out what holds or moves the arm, then clear"
+        )
+
+    @property
+    def _limit(self) -> float:
+        return self._fault + self._speed * self._late_s
+
+    def _apart(self, where: float) -> float:
+        """How far away all of the last samples are; 0 where they disagree on the direction."""
+        return 0.0 if min(self._places) < where < max(self._places) else abs(where - self._nearest(where))
+
+    def _nearest(self, where: float) -> float:
+        return min(self._places, key=lambda place: abs(place - where))
+
+    def step_to_arm(self) -> float:
+        """The step with the fault: to the arm, if the command is further away than the arm may make good."""
+        back = self._nearest(self._told) - self._told
+        if not self._stores or abs(back) <= self._reach:
+            return 0.0
+        return back if self.absolute else min(max(back, -self._most), self._most)
+
+    def clipped(self, place: float) -> float:
+        """A place as far as the arm is followed."""
+        return min(max(place, self._places[-1] - self._reach), self._places[-1] + self._reach)
+
+
+def unit_of(spec: RobotSpec, index: int) -> str:
+    """Unit of one action dimension."""
+    units = spec.action.unit.split(",")
+    return units[index] if len(units) == spec.action.size else spec.action.unit
+
+
+def _changed(
+    result: FilterResult, before: FilterState, steps: Mapping[int, float], limits: CommandLimits
+) -> FilterResult:
+    """A result some of whose dimensions wait: these begin their next motion at rest."""
+    applied, state = result.applied.copy(), result.state
+    position, step, change = list(state.position), list(state.step), list(state.change)
+    for index, made in steps.items():
+        absolute = limits.spec.action_kinds[index] is ActionKind.POSITION
+        if absolute:
+            position[index] = before.position[index] + made
+        applied[index] = position[index] if absolute else made
+        step[index] = change[index] = 0.0
+    state = dataclasses.replace(state, position=tuple(position), step=tuple(step), change=tuple(change))
+    return FilterResult(applied, result.reasons | FilterReason.FOLLOWING, state)
