@@ -4,7 +4,8 @@ The true joints follow their servo in steps of a millisecond of the arm's own ti
 kept for whoever judges. Between them and what is commanded and shown stands whatever `troubles` schedules: a brake, a
 hand, a speed slider, lost commands, false samples, silence. Deterministic for a seed, a clock, and the times of calls.
 
-As in a real arm, a reset moves nothing: the arm stays where it is, and the troubles begin anew.
+As in a real arm, a reset moves nothing: the arm stays where it is, and the troubles of an episode are drawn from its
+seed. What goes on at that moment goes on.
 """
 
 from __future__ import annotations
@@ -125,8 +126,13 @@ class TroubledArm:
         self._hand_from: dict[Scheduled, float] = {}
         self._shown, self._shown_ns = home.copy(), self._at_ns
         self._other = home.copy()
-        self._moved: bool = False
-        self._begin(seed, Since.START)
+        self._generator = np.random.default_rng(seed)
+        self._scheduled: list[Scheduled] = []
+        self._told: set[Scheduled] = set()
+        self._samples_left: dict[Scheduled, int] = {}
+        self._episode, self._moved, self._every_second = 0, False, False
+        self._pause_ns = self._next_pause(self._at_ns)
+        self._schedule(Since.START)
         self._keep()
 
     def __enter__(self) -> Self:
@@ -144,11 +150,14 @@ class TroubledArm:
     # As a robot
 
     def reset(self, seed: int) -> None:
-        """Holds where it is; the troubles of an episode are drawn anew."""
+        """Holds where it is; the troubles of the episode are drawn."""
         self._advance()
-        self._begin(seed, Since.RESET)
+        self._generator = np.random.default_rng(seed)
+        self._scheduled = [each for each in self._scheduled if each.lasts_at(self._at_ns)]
+        self._episode, self._moved = self._episode + 1, False
+        self._schedule(Since.RESET)
         for each in self._troubles:
-            if isinstance(each, EncoderOffset):
+            if isinstance(each, EncoderOffset) and each.happens_in(self._episode):
                 self._offset[each.joint] = each.offset_rad
                 self.events.append((self._at_ns, each.kind))
         self.stop()
@@ -214,21 +223,9 @@ class TroubledArm:
             np.array(self._hands, dtype=bool).reshape(shape),
         )
 
-    def _begin(self, seed: int, since: Since) -> None:
-        """Draws every trouble of an episode anew."""
-        self._generator = np.random.default_rng(seed)
-        self._scheduled: list[Scheduled] = []
-        self._told: set[Scheduled] = set()
-        self._samples_left: dict[Scheduled, int] = {}
-        self._every_second = False
-        self._moved = False
-        self._pause_ns = self._next_pause(self._at_ns)
-        self._schedule(Since.START if since is Since.START else Since.RESET)
-
     def _schedule(self, since: Since) -> None:
-        self._scheduled += [
-            scheduled(each, self._at_ns, self._generator) for each in self._troubles if each.since is since
-        ]
+        begun = [each for each in self._troubles if each.since is since and each.happens_in(self._episode)]
+        self._scheduled += [scheduled(each, self._at_ns, self._generator) for each in begun]
 
     def _next_pause(self, now_ns: int) -> tuple[int, int]:
         """Beginning and end of the next moment in which the arm stops dead [ns]."""

@@ -54,6 +54,8 @@ class Trouble:
         since: See `Since`.
         for_s: How long it lasts [s].
         joint: Index of the joint, where it is about one.
+        first: Episode in which it happens first, counted from 1; not used since the start.
+        every: Episodes from one time to the next.
     """
 
     kind: ClassVar[str] = ""
@@ -61,6 +63,14 @@ class Trouble:
     since: Since = Since.MOTION
     for_s: float = math.inf
     joint: int = 0
+    first: int = 1
+    every: int = 1
+
+    def happens_in(self, episode: int) -> bool:
+        """Whether it happens in an episode; 0 is the time before the first."""
+        if self.since is Since.START:
+            return episode == 0
+        return episode >= self.first and (episode - self.first) % self.every == 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,7 @@ class Silent(Trouble):
 
 @dataclass(frozen=True)
 class EncoderOffset(Trouble):
-    """From the next reset on, one joint is shown, and obeys, with another zero; `at_s` and `for_s` are not used.
+    """From a reset on, one joint is shown, and obeys, with another zero; `at_s` and `for_s` are not used.
 
     Attributes:
         offset_rad: Of what is shown against the truth [rad].

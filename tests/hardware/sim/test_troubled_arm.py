@@ -29,11 +29,12 @@ MS = 1_000_000
 
 
 class Stand:
-    """An arm and its clock."""
+    """An arm in its first episode, and its clock."""
 
     def __init__(self, *troubles, **settings):
         self.clock = SimulatedClock(NS_PER_S)
         self.arm = TroubledArm(troubles=troubles, clock=self.clock, **settings)
+        self.arm.reset(0)
 
     def go(self, pan_rad):
         self.arm.apply(np.array([pan_rad, *HOME_RAD[1:], 1.0], np.float32))
@@ -163,7 +164,7 @@ def test_a_hand_moves_a_joint_and_let_go_it_springs_back():
     ],
 )
 def test_false_samples_are_as_many_as_asked_for_and_the_arm_does_not_move(shows, is_false):
-    stand = Stand(FalseSamples(at_s=(0.0, 0.0), since=Since.RESET, shows=shows, samples=2))
+    stand = Stand(FalseSamples(since=Since.RESET, first=2, shows=shows, samples=2))
     stand.arm.reset(1)
     true = np.array([*HOME_RAD, 1.0])
     assert is_false(stand.shown, true)
@@ -185,7 +186,7 @@ def test_a_stale_sample_shows_the_past_as_if_it_were_new():
 
 
 def test_two_publishers_alternate():
-    stand = Stand(OtherPublisher(since=Since.RESET, away_rad=0.4))
+    stand = Stand(OtherPublisher(since=Since.RESET, first=2, away_rad=0.4))
     stand.arm.reset(1)
     shown = [stand.shown[0] for _ in range(4)]
     assert shown == pytest.approx([0.4, 0.0, 0.4, 0.0])
@@ -217,7 +218,7 @@ def test_a_silent_arm_is_stale_and_goes_where_it_was_told():
 
 
 def test_an_offset_comes_with_a_reset_and_moves_nothing_by_itself():
-    stand = Stand(EncoderOffset(joint=0))
+    stand = Stand(EncoderOffset(joint=0, first=2))
     assert stand.shown[0] == 0.0
     stand.arm.reset(1)
     assert stand.shown[0] == pytest.approx(2 * math.pi)
@@ -225,10 +226,18 @@ def test_an_offset_comes_with_a_reset_and_moves_nothing_by_itself():
     assert stand.pan == 0.0
 
 
+def test_what_goes_on_at_a_reset_goes_on_and_comes_again_when_it_is_said_to():
+    stand = Stand(Frozen(at_s=(0.1, 0.1), for_s=0.5, since=Since.RESET, first=2, every=2))
+    for _ in range(3):
+        stand.arm.reset(1)
+        stand.sweep(0.5, 0.3)
+    assert [at_ns // MS - 1000 for at_ns, _ in stand.arm.events] == [100, 700]
+
+
 def test_a_reset_draws_the_times_anew_and_a_seed_draws_them_again():
     begun = []
     for seed in (1, 2, 1):
-        stand = Stand(Frozen(at_s=(0.0, 1.0), for_s=0.1))
+        stand = Stand(Frozen(at_s=(0.0, 1.0), for_s=0.1, first=2))
         stand.arm.reset(seed)
         stand.sweep(0.5, 1.2)
         begun.append(stand.arm.events[0][0])
