@@ -36,26 +36,25 @@ class GuardedDriver:
         stream_hz: Rate of these commands [Hz].
 
     Attributes:
-        stale: Why the last observation failed; empty if it did not.
+        spec: Its own.
+        judges: It is a `Judge`.
     """
 
     def __init__(self, driver: Robot, limits: CommandLimits, stream_hz: float) -> None:
         self._driver = driver
         self._limits = limits
         self._scale = unit_scales(driver.spec, stream_hz)
-        self.stale = ""
+        self.spec = driver.spec
         self.judges = hasattr(driver, "judge")
 
-    def observe(self, robot_ns: int) -> Observation | None:
-        """What it sees at a time on the robot's clock [ns]; None if something is stale."""
-        try:
-            with _named("observe"):
-                observation = self._driver.observe(robot_ns)
-        except StaleSensor as error:
-            self.stale = str(error)
-            return None
-        self.stale = ""
-        return observation
+    def observe(self, robot_ns: int) -> Observation:
+        """What it sees at a time on the robot's clock [ns].
+
+        Raises:
+            StaleSensor: Something is too old.
+        """
+        with _named("observe"):
+            return self._driver.observe(robot_ns)
 
     def ahead(self) -> FloatArray | None:
         """How far the target that it keeps is ahead of it, action units; None if it keeps none. Shape (A,)."""

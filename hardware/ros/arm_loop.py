@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.arm.anchor import Anchor
 from hardware.arm_state import (
     LATCHED,
     ArmState,
@@ -99,10 +98,9 @@ class ArmLoop:
         stream_hz = row_hz if settings.lockstep else settings.stream_hz
         if not settings.lockstep:
             self._limits.require_following(stream_hz)
-        self._anchor = None if settings.lockstep else Anchor(self._limits)
         self._rows, self._stream = RowFilter(self._limits), CommandStream(self._limits, stream_hz)
         self._driver = GuardedDriver(driver, self._limits, stream_hz)
-        self._sight = Sight(self._driver, self._limits, self._anchor)
+        self._sight = Sight(self._driver, self._limits, settings.lockstep)
         self._state = ArmState()
         self._about = ArmMode(
             Mode.INACTIVE,
@@ -209,8 +207,8 @@ class ArmLoop:
             self.counters.stops[re.split(r" from | for | by |:", self._state.reason)[0]] += 1
         elif before in LATCHED:
             self._stream.clear_fault()
-            self._sight.forgive()
             self._broken = False
+            self._forget(now_ns)
         if self._beginning is not None and not self._state.active:
             with self._faults(now_ns):
                 self._beginning.abandon()
@@ -230,12 +228,18 @@ class ArmLoop:
         self._rows.restart(pose)
         self._ticked_at_ns = None
 
+    def _forget(self, now_ns: int) -> None:
+        """The arm may have been moved: it is looked at anew before it may be."""
+        self._sight.forget()
+        if not self._settings.lockstep:
+            self._happened(Unseen(self._sight.doubt), now_ns)
+
     def _start_pose(self, now_ns: int) -> FloatArray | None:
         """Where the arm is; None with a fault if that is not known."""
-        if self._anchor is not None:
-            if self._anchor.pose is None:
-                self._happened(Failure(f"nobody knows where the arm is: {self._anchor.problem}"), now_ns)
-            return self._anchor.pose
+        if not self._settings.lockstep:
+            if self._sight.pose is None:
+                self._happened(Failure(f"nobody knows where the arm is: {self._sight.doubt}"), now_ns)
+            return self._sight.pose
         assert self._seen is not None
         try:
             return self._limits.start_pose(self._seen)
@@ -245,7 +249,7 @@ class ArmLoop:
 
     def _ask_enable(self, wish: Enable, now_ns: int) -> None:
         """A wish for motion waits a moment for an arm that was seen, but not yet where it is at rest."""
-        waits = wish.on and self._anchor is not None and self._seen is not None and not self._state.ready
+        waits = wish.on and not self._settings.lockstep and self._seen is not None and not self._state.ready
         if waits and self._state.mode is Mode.INACTIVE:
             self._enable_until_ns = now_ns + round(ENABLE_PATIENCE_S * NS_PER_S)
             return
@@ -365,6 +369,7 @@ class ArmLoop:
             observation, event = self._sight.look(now_ns, robot_ns)
         self._seen = self._seen if observation is None else observation
         self.counters.stale += observation is None
+        self.counters.rejected = self._sight.rejected
         self._happened(event, now_ns)
         return observation
 
@@ -433,8 +438,8 @@ class ArmLoop:
 
     def _reset(self, mail: ResetMail, now_ns: int, robot_ns: int) -> None:
         self._commanding, self._stands_at_ns = False, mail.stamp_ns
-        if self._anchor is not None:
-            self._beginning = Beginning(self._driver, self._anchor, mail.seed)
+        if not self._settings.lockstep:
+            self._beginning = Beginning(self._driver, self._sight, mail.seed)
             self._begin_when_reset(now_ns)
             return
         with self._faults(now_ns):
@@ -448,9 +453,9 @@ class ArmLoop:
         beginning, over = self._beginning, False
         if beginning is None or beginning.running:
             return
-        if beginning.abandoned and self._anchor is not None:
+        if beginning.abandoned:
             self._beginning = None
-            self._anchor.forget()
+            self._forget(now_ns)
             return
         with self._faults(now_ns):
             over = beginning.over(now_ns)

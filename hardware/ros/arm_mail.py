@@ -69,6 +69,7 @@ class ArmCounters:
     dry: int = 0
     stale: int = 0
     waits: int = 0
+    rejected: int = 0
     stalls: int = 0
     refused: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)

@@ -238,6 +238,7 @@ class ArmNode(Node):
             "commands": str(counters.commands),
             "ticks without a row": str(counters.dry),
             "observations missing": str(counters.stale),
+            "samples that cannot be true": str(counters.rejected),
             "commands that waited for the arm": str(counters.waits),
             "stalls of the stream": str(counters.stalls),
             "mail lost": str(self._mailbox.lost),

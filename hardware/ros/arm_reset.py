@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from hardware.arm.anchor import Anchor
 from hardware.ros.arm_driver import DriverFailed, GuardedDriver
+from hardware.ros.arm_sight import Sight
 from robot_rl.types import NS_PER_S
 
 QUICK_S = 0.005
@@ -19,13 +19,13 @@ class Beginning:
 
     Args:
         driver: Not used by anybody else while `running`, but for its `stop`.
-        anchor: Of the arm; told to forget what it saw before.
+        sight: Of the arm; told to forget what it saw before.
         seed: Of the episode.
     """
 
-    def __init__(self, driver: GuardedDriver, anchor: Anchor, seed: int) -> None:
+    def __init__(self, driver: GuardedDriver, sight: Sight, seed: int) -> None:
         self.seed = seed
-        self._driver, self._anchor = driver, anchor
+        self._driver, self._sight = driver, sight
         self._failure: DriverFailed | None = None
         self._abandoned = False
         self._until_ns: int | None = None
@@ -65,13 +65,13 @@ class Beginning:
         if self.running:
             return False
         if self._until_ns is None:
-            self._anchor.forget()
+            self._sight.forget()
             self._until_ns = now_ns + round(PATIENCE_S * NS_PER_S)
         if self._failure is not None and not self._abandoned:
             raise self._failure
-        if now_ns > self._until_ns and self._anchor.pose is None:
-            raise DriverFailed(f"after the reset nobody knows where the arm is: {self._anchor.problem}")
-        return self._anchor.pose is not None
+        if now_ns > self._until_ns and self._sight.pose is None:
+            raise DriverFailed(f"after the reset nobody knows where the arm is: {self._sight.doubt}")
+        return self._sight.pose is not None
 
     def _run(self) -> None:
         try:

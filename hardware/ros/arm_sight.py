@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hardware.arm.anchor import Anchor
+from hardware.arm.plausible_view import PlausibleView
 from hardware.arm_state import Event, Failure, Observed, Passed, Unseen
 from hardware.limits import CommandLimits
 from hardware.ros.arm_driver import GuardedDriver
-from robot_rl.types import NS_PER_S, Observation
+from robot_rl.types import NS_PER_S, FloatArray, Observation, StaleSensor
 
 
 class Look(NamedTuple):
@@ -29,13 +30,30 @@ class Sight:
     Args:
         driver: Of the arm.
         limits: Of its commands.
-        anchor: Where the arm is; None where time stands still between commands, so that one look is enough.
+        standing: Time stands still between commands, so that one look is enough and nothing is doubted.
     """
 
-    def __init__(self, driver: GuardedDriver, limits: CommandLimits, anchor: Anchor | None) -> None:
-        self._driver, self._limits, self._anchor = driver, limits, anchor
+    def __init__(self, driver: GuardedDriver, limits: CommandLimits, standing: bool) -> None:
+        self._driver, self._limits = driver, limits
+        self._anchor = None if standing else Anchor(limits)
+        self._view = None if standing else PlausibleView(driver.spec)
         self._blind_since_ns: int | None = None
-        self.seen = False
+        self._seen = False
+
+    @property
+    def pose(self) -> FloatArray | None:
+        """The command that keeps the arm where it is; None while that is not certain. Shape (A,)."""
+        return None if self._anchor is None else self._anchor.pose
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not certain, in words."""
+        return "" if self._anchor is None else self._anchor.problem
+
+    @property
+    def rejected(self) -> int:
+        """Samples that no body can have reached."""
+        return 0 if self._view is None else self._view.rejected
 
     def look(self, now_ns: int, robot_ns: int) -> Look:
         """What the driver shows now.
@@ -47,29 +65,38 @@ class Sight:
         Raises:
             DriverFailed: The driver raised.
         """
-        observation = self._driver.observe(robot_ns)
-        if observation is None:
-            return Look(None, self._blind(now_ns))
-        self.seen, self._blind_since_ns = True, None
+        try:
+            observation = self._believed(self._driver.observe(robot_ns))
+        except StaleSensor as error:
+            return Look(None, self._blind(str(error), now_ns))
+        if self._view is not None and self._view.fault:
+            return Look(None, Failure(self._view.fault))
+        self._seen, self._blind_since_ns = True, None
         if self._anchor is None:
             return Look(observation, Observed())
         self._anchor.saw(observation)
         return Look(observation, Unseen(self._anchor.problem) if self._anchor.pose is None else Observed())
 
-    def _blind(self, now_ns: int) -> Event:
+    def _believed(self, observation: Observation) -> Observation:
+        return observation if self._view is None else self._view.seen(observation)
+
+    def _blind(self, why: str, now_ns: int) -> Event:
         """While nothing is seen the arm may go anywhere: what was seen before is no place to begin."""
-        if not self.seen:
+        if not self._seen:
             return Passed()
         self._blind_since_ns = now_ns if self._blind_since_ns is None else self._blind_since_ns
         blind_s = (now_ns - self._blind_since_ns) / NS_PER_S
         if blind_s > self._limits.fault_after_s:
-            self.seen = False
-            return Failure(f"nothing fresh from the driver for {blind_s:.2f} s: {self._driver.stale}")
+            self._seen = False
+            return Failure(f"nothing fresh from the driver for {blind_s:.2f} s: {why}")
         if self._anchor is None:
             return Passed()
         self._anchor.forget()
-        return Unseen(self._driver.stale)
+        return Unseen(why)
 
-    def forgive(self) -> None:
-        """Counts blindness anew."""
+    def forget(self) -> None:
+        """The arm may have been moved, by its driver or by a person: whatever was seen says nothing any more."""
         self._blind_since_ns = None
+        for each in (self._anchor, self._view):
+            if each is not None:
+                each.forget()

@@ -28,6 +28,8 @@ GRIPPER_SPEED = 2.0
 """Full openings per second."""
 START_SPREAD_RAD = 0.05
 """Half the range from which a seed draws each joint's start."""
+MARGIN = 0.02
+"""What rounding and timing may add to a change of its streams."""
 Array = npt.NDArray[np.float64]
 
 
@@ -85,7 +87,7 @@ class JointArm:
         for name, value in {"control_hz": control_hz, "lag_s": lag_s, "max_speed": max_speed}.items():
             if not 0.0 < value < math.inf:
                 raise RobotRLError(f"robot.{name} is {value}, wanted a positive number")
-        self.spec = _spec(control_hz)
+        self.spec = _spec(control_hz, max_speed)
         self._clock = clock or MachineTime()
         self._lag_s = lag_s
         self._speed = np.array([*(max_speed,) * len(JOINTS), GRIPPER_SPEED])
@@ -209,12 +211,28 @@ def _quaternion(rotation: Array) -> Array:
     return quaternion * math.copysign(1.0, quaternion[3])
 
 
-def _spec(control_hz: float) -> RobotSpec:
+def _spec(control_hz: float, max_speed: float) -> RobotSpec:
+    # Every joint turns the tool, and moves it no faster than if the whole arm were stretched out from it.
+    turn, reach_m = max_speed * len(JOINTS), sum(abs(link.a_m) + abs(link.d_m) for link in LINKS)
     return RobotSpec(
         name="joint_arm",
         observations={
-            "joint_position": ArraySpec((len(NAMES),), "float32", UNITS, names=NAMES),
-            "tool_pose": ArraySpec((7,), "float32", "m,m,m,1,1,1,1", names=("x", "y", "z", "qx", "qy", "qz", "qw")),
+            "joint_position": ArraySpec(
+                (len(NAMES),),
+                "float32",
+                UNITS,
+                names=NAMES,
+                max_speed=(*(max_speed,) * len(JOINTS), GRIPPER_SPEED),
+                margin=MARGIN,
+            ),
+            "tool_pose": ArraySpec(
+                (7,),
+                "float32",
+                "m,m,m,1,1,1,1",
+                names=("x", "y", "z", "qx", "qy", "qz", "qw"),
+                max_speed=(turn * reach_m, turn),
+                margin=(MARGIN, MARGIN),
+            ),
         },
         action=ArraySpec((len(NAMES),), "float32", UNITS, low=LOW, high=HIGH, names=NAMES),
         action_kinds=(*(ActionKind.POSITION,) * len(JOINTS), ActionKind.BINARY),

@@ -61,6 +61,9 @@ class WatchedArm(JointArm):
         self.rows.append(np.array(action))
         return super().apply(action)
 
+    def put(self, position):
+        self._hold_at(position)
+
     def reset(self, seed):
         self.seeds.append(seed)
         super().reset(seed)
@@ -172,6 +175,14 @@ class Bench:
             self.tick()
             time.sleep(0.001 if self.arm.slow else 0.0)
         raise AssertionError(f"no episode began: {self.mode}")
+
+    def by_hand(self, by, ticks=30):
+        """Somebody moves the arm, as fast as a hand does; where it is then."""
+        start = self.arm.position()
+        for tick in range(1, ticks + 1):
+            self.arm.put(start + np.asarray(by) * tick / ticks)
+            self.tick()
+        return self.arm.position()
 
     def drive(self, rows=10, step=0.02, session="a"):
         """Moves the first joint."""
@@ -437,8 +448,7 @@ def test_an_arm_that_is_enabled_again_begins_where_it_was_moved_to():
     bench.drive()
     bench.hear(Enable(False))
     stopping(bench)
-    bench.arm.reset(8)
-    moved = bench.arm.position()
+    moved = bench.by_hand([0.3, -0.2, 0.1, 0.0, 0.0, 0.0, 0.0])
     bench.tick(SEEN_TICKS)
     bench.hear(Enable(True), Heartbeat("a"))
     bench.row(moved)
