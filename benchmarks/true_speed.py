@@ -136,7 +136,9 @@ SCENARIOS: Sequence[Scenario] = (
         for scale in (0.0, 0.1, 0.5)
     ),
     Scenario("pushed by hand 0.3 rad", pushed),
-    Scenario("encoder offset of 2 pi at a reset", lambda g: [EncoderOffset(joint=int(g.integers(6)), first=2)]),
+    Scenario(
+        "encoder offset of 2 pi at a reset", lambda g: [EncoderOffset(joint=int(g.integers(6)), first=2, every=1000)]
+    ),
     *(
         Scenario(f"two publishers, {away:g} rad apart, 0.5 s", once(OtherPublisher, for_s=0.5, away_rad=away))
         for away in (0.02, 0.4)

@@ -124,7 +124,8 @@ class TroubledArm:
         self._hands: list[Array] = []
         self._by_hand = np.zeros(len(JOINTS), dtype=bool)
         self._hand_from: dict[Scheduled, float] = {}
-        self._shown, self._shown_ns = home.copy(), self._at_ns
+        self._shown = home.copy()
+        self._shown_ns: int | None = None
         self._other = home.copy()
         self._generator = np.random.default_rng(seed)
         self._scheduled: list[Scheduled] = []
@@ -169,9 +170,9 @@ class TroubledArm:
             StaleSensor: It has been silent for longer than `max_age_s`.
         """
         self._advance()
-        if self._now(Silent) is None:
-            self._shown, self._shown_ns = self._sample(), self._at_ns
-        age_ns = self._at_ns - self._shown_ns
+        if self._shown_ns is None or self._now(Silent) is None:
+            self._shown, self._shown_ns = self._sample(), tick_ns
+        age_ns = tick_ns - self._shown_ns
         if age_ns > self._max_age_ns:
             age_ms, limit_ms = age_ns / 1e6, self._max_age_ns / 1e6
             raise StaleSensor(f"joint_position is {age_ms:.0f} ms old, limit is {limit_ms:.0f} ms: the arm is silent")

@@ -54,7 +54,10 @@ class Stand:
 
     @property
     def shown(self):
-        return self.arm.observe(0).values["joint_position"]
+        return self.see().values["joint_position"]
+
+    def see(self):
+        return self.arm.observe(self.clock.now_ns())
 
 
 def test_it_keeps_the_robot_contract_but_that_a_reset_does_not_bring_it_back():
@@ -103,7 +106,7 @@ def test_its_motion_depends_on_seed_and_times_of_commands_and_on_nothing_else():
         for tick in range(100):
             stand.wait(0.01)
             if looks:
-                stand.arm.observe(0)
+                stand.see()
             stand.go(0.01 * tick)
         paths.append(stand.arm.true_motion())
     assert np.array_equal(paths[0].joints_rad, paths[1].joints_rad)
@@ -179,7 +182,7 @@ def test_a_stale_sample_shows_the_past_as_if_it_were_new():
     stand.sweep(0.5, 0.5)
     before = stand.shown[0]
     stand.sweep(0.5, 0.1, start_rad=0.25)
-    seen = stand.arm.observe(0)
+    seen = stand.see()
     assert seen.values["joint_position"][0] == before
     assert seen.age_ns["joint_position"] == 0
     assert stand.pan > before + 0.02
@@ -208,10 +211,10 @@ def test_a_silent_arm_is_stale_and_goes_where_it_was_told():
     stand.shown  # noqa: B018
     stand.go(0.5)
     stand.wait(0.04)
-    assert stand.arm.observe(0).age_ns["joint_position"] == 40 * MS
+    assert stand.see().age_ns["joint_position"] == 40 * MS
     stand.wait(0.2)
     with pytest.raises(StaleSensor, match="240 ms old, limit is 50 ms"):
-        stand.arm.observe(0)
+        stand.see()
     assert stand.pan > 0.4
     stand.wait(0.3)
     assert stand.shown[0] == pytest.approx(stand.pan, abs=1e-3)
