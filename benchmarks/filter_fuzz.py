@@ -158,7 +158,7 @@ class LimitCheck:
 
     Args:
         limits: The robot's.
-        pose: Where the sequence starts, at rest. Shape (A,).
+        pose: Where the sequence starts, at rest; NaN if it starts anyhow. Shape (A,).
     """
 
     def __init__(self, limits: CommandLimits, pose: Array) -> None:
@@ -181,8 +181,8 @@ class LimitCheck:
             limit * (1 + TOLERANCE) + rounding * half_ulp for limit, rounding in zip(most, (2, 4, 8), strict=True)
         ]
         self._last = np.array(pose, dtype=np.float64)
-        self._step = np.zeros(len(kinds))
-        self._change = np.zeros(len(kinds))
+        self._step = np.where(np.isnan(self._last), np.nan, 0.0)
+        self._change = self._step.copy()
 
     def __call__(self, applied: AnyArray) -> list[str]:
         """Every limit that the next output breaks, in words."""
@@ -255,7 +255,8 @@ class Script:
         changes = generator.random(self._count) < 0.03
         drawn = generator.integers(0, 7, self._count)
         since = np.maximum.accumulate(np.where(changes, np.arange(self._count), -1))
-        return np.where(since < 0, 0, drawn[since]).tolist()
+        moods: list[int] = np.where(since < 0, 0, drawn[since]).tolist()
+        return moods
 
     def _drawn_requests(self, generator: np.random.Generator, size: int) -> AnyArray:
         """Requests of the moods that look at nothing. Shape (T, A)."""
@@ -343,10 +344,11 @@ class Tool:
     def __init__(self, limits: CommandLimits) -> None:
         self.shown = np.full(len(limits.low), -0.5)
         self._boxes = [(index, box.scale) for index, box in limits.measured.items() if box.low is not None]
-        late = max((box.lag_s for box in limits.measured.values()), default=0.0) * limits.spec.control_hz
+        # Whole ticks, and no later than the limits say.
+        late = int(max((box.lag_s for box in limits.measured.values()), default=0.0) * limits.spec.control_hz + 1e-6)
         self._limits = limits
         self._late: dict[int, collections.deque[float]] = {
-            index: collections.deque([-0.5] * (round(late) + 1), maxlen=round(late) + 1) for index, _ in self._boxes
+            index: collections.deque([-0.5] * (late + 1), maxlen=late + 1) for index, _ in self._boxes
         }
 
     def move(self, applied: AnyArray) -> None:
