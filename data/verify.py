@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from data.digest import digest_of
+from data.finding import Finding
 from data.schema import CompressedStream, EncodedEpisode, decode_episode
+from data.verify_motion import check_following, check_speed, check_spread, check_waiting
 from robot_rl.types import AnyArray, ArraySpec, Episode, Outcome, RobotRLError, Source
 
 if TYPE_CHECKING:
@@ -26,28 +27,6 @@ GAP_TICKS = 3.0
 """A longer pause between two ticks is reported: the control loop stalled or ticks were lost."""
 REWARD_TOLERANCE = 1e-3
 """Between the stored sum and the sum over ticks, relative; the one is float64, the other float32."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing wrong with an episode.
-
-    Attributes:
-        episode: Its id; empty for the dataset as a whole.
-        field: Where, for example `streams.image.stamps_ns`.
-        what: What is there.
-        wanted: What should be.
-        warning: The data is usable, but somebody should know.
-    """
-
-    episode: str
-    field: str
-    what: str
-    wanted: str
-    warning: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.episode}: {self.field}: {self.what}; wanted {self.wanted}"
 
 
 def verify_dataset(store: DatasetStore, ids: Sequence[str] | None = None) -> Iterator[tuple[str, list[Finding]]]:
@@ -132,6 +111,7 @@ def check_ticks(episode_id: str, episode: Episode) -> Iterator[Finding]:
     yield from _ascending(episode_id, "stamps_ns", episode.stamps_ns)
     yield from _check_gaps(episode_id, episode)
     yield from _check_actions(episode_id, episode)
+    yield from check_waiting(episode_id, episode)
     known = [int(source) for source in Source]
     yield from _where(
         episode_id, "source", ~np.isin(episode.source, known), episode.source, f"one of {known}", unit="tick"
@@ -237,6 +217,16 @@ def check_stream(episode_id: str, episode: Episode, name: str) -> Iterator[Findi
         broken = ~np.isfinite(stream.values)
         yield from _where(episode_id, f"{field}.values", broken, stream.values, "finite", unit="frame")
         yield from _check_bounds(episode_id, f"{field}.values", stream.values, spec, broken, unit="frame")
+    if _are_frames(episode, name):
+        yield from check_speed(episode_id, episode, name)
+        yield from check_spread(episode_id, episode, name)
+        yield from check_following(episode_id, episode, name)
+
+
+def _are_frames(episode: Episode, name: str) -> bool:
+    """Whether every tick saw a frame of a stream, so that what it saw can be looked at."""
+    frames, index = len(episode.streams[name].stamps_ns), episode.frame_index[name]
+    return index.shape == episode.stamps_ns.shape and len(index) > 0 and 0 <= index.min() <= index.max() < frames
 
 
 def _check_frame_index(episode_id: str, episode: Episode, name: str) -> Iterator[Finding]:

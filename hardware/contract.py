@@ -1,12 +1,14 @@
 """The `Robot` contract as a check that anything calling itself a robot can be put through.
 
 A learning system survives almost any slow or clumsy robot, and hardly any that lies: one that reports another action
-than it executed, hands out an array that later changes, or starts differently from the same seed. Each rule here is
-one of those lies.
+than it executed, hands out an array that later changes, starts differently from the same seed, or says that its time
+stands still while it moves. Each rule here is one of those lies.
 """
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from robot_rl.types import (
     Robot,
     RobotRLError,
     RobotSpec,
+    stands_still,
 )
 
 SEED = 7
@@ -34,6 +37,9 @@ BOUND_SLACK = 1e-5
 """Share of an action's range by which float32 rounding may overstep a bound."""
 SAME_MOTION = 1e-3
 """Largest difference, per unit of a stream, between a motion and its repetition from the applied actions."""
+STILL_TICKS = 6
+STILL_S = 0.03
+"""How long a robot whose time stands still is left alone at each of `STILL_TICKS` ticks [s]."""
 
 
 def check_robot(
@@ -47,7 +53,8 @@ def check_robot(
     Args:
         make: Makes a new robot, not yet entered. Called twice if `repeatable`.
         ticks: Length of each of the drives.
-        clock: The robot's clock; without it, time is made up, as a simulated robot does not mind.
+        clock: The robot's clock; without it, time is made up, which only a robot may be run in that declares
+            `SimulatedTime`.
         repeatable: Whether the same seed and actions must give the same trajectory. False for a real robot.
     """
     found = _Findings()
@@ -55,6 +62,8 @@ def check_robot(
         robot = make()
         found.extend(_spec_problems(robot.spec))
         if found.violations:
+            return found.violations
+        if clock is None and not _declares_stillness(robot, found):
             return found.violations
         _check_life(robot, found)
         with robot as entered:
@@ -100,6 +109,10 @@ class _Run:
     applied: list[FloatArray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
 
+    def until(self, tick: int) -> _Run:
+        """Its first ticks."""
+        return _Run(self.observations[:tick], self.applied[:tick], self.rewards[:tick])
+
 
 class _Unusable(Exception):
     """An answer so wrong that the drive cannot go on."""
@@ -118,7 +131,9 @@ class _Drive:
         """The same drive of another robot."""
         return _Drive(robot, self.clock, self.found)
 
-    def run(self, seed: int, actions: FloatArray, *, looks: int = 1, scribble: bool = False) -> _Run:
+    def run(
+        self, seed: int, actions: FloatArray, *, looks: int = 1, scribble: bool = False, linger_s: float = 0.0
+    ) -> _Run:
         """One episode.
 
         Args:
@@ -126,6 +141,7 @@ class _Drive:
             actions: Shape (ticks, A).
             looks: How often to observe every tick.
             scribble: Overwrites every array that changed hands, as a careless caller might.
+            linger_s: How long to leave the robot alone at every tick, which must make no difference [s].
         """
         run = _Run()
         self._handed_out.clear()
@@ -139,6 +155,8 @@ class _Drive:
             run.observations.append(self._look(tick_ns, captured_ns, scribble))
             for _ in range(looks - 1):
                 self._look(tick_ns, captured_ns, scribble)
+            if linger_s:
+                self._linger(linger_s, tick_ns, captured_ns)
             run.applied.append(self._act(action, scribble))
             judgement = self._judged()
             run.rewards.append(judgement.reward)
@@ -160,6 +178,22 @@ class _Drive:
         for name, value in observation.values.items():
             self._hand_out(f"stream '{name}'", value, copies[name], scribble)
         return Observation(observation.stamp_ns, copies, dict(observation.age_ns))
+
+    def _linger(self, linger_s: float, tick_ns: int, captured_ns: dict[str, int]) -> None:
+        """Looks twice at once and once more after a while, in which time stood still or did not."""
+        looks = []
+        for wait_s in (0.0, 0.0, linger_s):
+            time.sleep(wait_s)
+            looks.append(self._look(tick_ns, captured_ns, scribble=False))
+        for name in self.robot.spec.observations:
+            by_looking, by_waiting = (_change(one, other, name) for one, other in itertools.pairwise(looks))
+            # One that moves when it is looked at is told so elsewhere.
+            if by_waiting > 3.0 * by_looking:
+                self.found.add(
+                    "still",
+                    f"simulated_time is declared, but stream '{name}' changed within {1e3 * linger_s:.0f} ms without a "
+                    "command: a robot that moves by itself must not declare it, so that it is run in real time",
+                )
 
     def _act(self, action: FloatArray, scribble: bool) -> FloatArray:
         """Applies an action and returns a copy of what the robot says that it executed."""
@@ -222,8 +256,23 @@ def _check_drives(drive: _Drive, make: Callable[[], Robot], ticks: int, repeatab
             drive.robot.stop()
             drive.robot.stop()
         _check_refusals(drive, found)
-        if repeatable:
+        # A robot that lies otherwise would be told so a second time.
+        if stands_still(drive.robot) and not found.violations:
+            drive.run(SEED, actions[:STILL_TICKS], linger_s=STILL_S)
+        if repeatable and "still" not in found.kinds:
             _check_repeats(drive, first, actions, make)
+
+
+def _declares_stillness(robot: Robot, found: _Findings) -> bool:
+    """Whether made-up time is for this robot."""
+    if stands_still(robot):
+        return True
+    found.add(
+        "time",
+        "time was made up for it, but it declares no simulated_time, so it moves by itself: give the check its clock, "
+        "or declare simulated_time = True if time stands still between its commands",
+    )
+    return False
 
 
 def _check_repeats(drive: _Drive, first: _Run, actions: FloatArray, make: Callable[[], Robot]) -> None:
@@ -231,7 +280,8 @@ def _check_repeats(drive: _Drive, first: _Run, actions: FloatArray, make: Callab
     seen_by_camera = {*spec.images, *spec.point_clouds}
 
     def compare(kind: str, again: _Run, meaning: str, tolerance: float = 0.0) -> bool:
-        difference = _first_difference(first, again, tolerance, seen_by_camera)
+        whole = first.until(len(again.applied)) if kind == "slowly" else first
+        difference = _first_difference(whole, again, tolerance, seen_by_camera)
         if difference:
             found.add(kind, f"{meaning}: {difference}")
         return difference is None
@@ -241,7 +291,10 @@ def _check_repeats(drive: _Drive, first: _Run, actions: FloatArray, make: Callab
         return
     drive.run(OTHER_SEED, actions[::-1])
     compare("history", drive.run(SEED, actions), "an earlier episode changed a later one of another seed")
-    compare("looking", drive.run(SEED, actions, looks=3), "observing more often changed the trajectory")
+    often = compare("looking", drive.run(SEED, actions, looks=3), "observing more often changed the trajectory")
+    if often and stands_still(drive.robot):
+        slowly = drive.run(SEED, actions[:STILL_TICKS], linger_s=STILL_S)
+        compare("slowly", slowly, "simulated_time is declared, but time between the actions changed the trajectory")
     compare(
         "scribble",
         drive.run(SEED, actions, scribble=True),
@@ -391,6 +444,12 @@ def _first_difference(one: _Run, other: _Run, tolerance: float, seen_by_camera: 
         if abs(mine_r - theirs_r) > tolerance * (1 + abs(mine_r)):
             return f"the reward differs at tick {tick}"
     return None
+
+
+def _change(before: Observation, after: Observation, name: str) -> float:
+    """How much a stream's numbers differ between two looks, all together."""
+    one, other = (each.values[name].astype(np.float64) for each in (before, after))
+    return float(np.abs(other - one).sum())
 
 
 def _same(one: AnyArray, other: AnyArray, tolerance: float) -> bool:

@@ -5,9 +5,9 @@ follow: its brake is on, its program paused, its speed turned down, somebody hol
 what is left to make good when the arm is let go is made good within its own velocity limit. What it was asked to do
 meanwhile is measured too: beyond the second limit the arm has a fault that only a person ends.
 
-A command that waits may stop at once: an arm that has not moved is not hurt by not being told to. It is moved because
-of a measurement only when several say the same, only nearer to the arm, and never faster than the velocity limit; only
-with the fault itself it goes to the arm at once.
+A command that waits may stop at once: an arm that has not moved is not hurt by not being told to. One whose arm was
+pushed away goes after it, so that nothing is left to spring back. It does so because of samples that can be true: those
+of a stream whose speed is bounded, else several that say the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from hardware.limits import CommandLimits, FollowingLimits, dimension_name
 from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotSpec
 
 SAMPLES = 3
-"""Captures that have to say the same before a command is moved, or a fault called, because of a measurement."""
+"""Captures that have to say the same before a fault is called, or a command moved where no stream is bounded."""
+PATIENCE_S = 0.5
+"""An arm that was waited for is taken to follow again after this long without waiting; what it lost is forgiven."""
 MEMORY_S = 1.0
 """For how long motion that a velocity-controlled arm did not make is remembered."""
 
@@ -85,7 +87,7 @@ class Follower:
             step = result.state.step[index]
             axis.see(before.position[index], observation, math.nan if ahead is None else float(ahead[index]))
             made = axis.allowed(step)
-            axis.ask(None if requested is None else float(requested[index]), waits=made != step)
+            axis.ask(None if requested is None else float(requested[index]), step, made)
             if not self.problem and axis.lost:
                 self.problem = axis.problem
                 made = axis.step_to_arm()
@@ -129,7 +131,10 @@ class _Axis:
         self._speed = self._most * spec.control_hz
         self._wait, self._fault = following.wait[index], following.fault[index]
         self._measured = limits.measured.get(index)
-        self._keeps = math.exp(-1.0 / (MEMORY_S * spec.control_hz))
+        stream = None if self._measured is None else spec.observations.get(self._measured.stream)
+        self._bounded = stream is not None and stream.max_speed is not None
+        self._period_s = 1.0 / spec.control_hz
+        self._keeps = math.exp(-self._period_s / MEMORY_S)
         self._places: collections.deque[float] = collections.deque(maxlen=SAMPLES)
         self.restart()
 
@@ -138,6 +143,9 @@ class _Axis:
         self._places.clear()
         self._told = self._wanted = self._unmet = self._late_s = 0.0
         self._origin: float | None = None
+        self._lead: float | None = None
+        """How far a request was ahead of the command for the filter's own reasons when the command began to wait."""
+        self._waited_s = math.inf
         self._captured_ns: int | None = None
         self._stores = self.absolute
         self.waiting = self.far = False
@@ -173,7 +181,7 @@ class _Axis:
         return self._wait + self._speed * self._late_s
 
     def allowed(self, step: float) -> float:
-        """As much of a step as may be made now: not further away than the reach, back into it with several samples."""
+        """As much of a step as may be made now: not out of the reach, and back into it if the arm was moved away."""
         self.far = False
         if not self._stores or not self._places:
             return step
@@ -182,21 +190,28 @@ class _Axis:
         made = step if abs(gap + step) <= most else math.copysign(most, gap + step) - gap
         if len(self._places) < SAMPLES:
             return made
-        apart = self._told + made - self._nearest(self._told + made)
+        believed = self._places[-1] if self._bounded else self._nearest(self._told + made)
+        apart = self._told + made - believed
         if abs(apart) > reach:
             back = made - math.copysign(abs(apart) - reach, apart)
-            made = min(max(back, -self._most), self._most)
+            made = back if self.absolute else min(max(back, -self._most), self._most)
             self.far = made != back
         return made
 
-    def ask(self, requested: float | None, *, waits: bool) -> None:
-        """Where the dimension is asked to be: a place, or a displacement that adds up while the command waits."""
-        self.waiting = waits and self._stores
-        if self.absolute:
-            self._wanted = self._told if requested is None else requested
-        else:
+    def ask(self, requested: float | None, step: float, made: float) -> None:
+        """Where the dimension would be by now if it had not had to wait."""
+        self.waiting = made != step and self._stores
+        self._waited_s = 0.0 if self.waiting else self._waited_s + self._period_s
+        if not self.absolute:
             self._unmet = self._unmet + (requested or 0.0) if self.waiting else 0.0
             self._wanted = self._told + self._unmet
+            return
+        if requested is None or self._waited_s > PATIENCE_S:
+            self._lead = None
+        elif self._lead is None and self.waiting:
+            self._lead = requested - self._told - step
+        waits = self.waiting and requested is not None and self._lead is not None
+        self._wanted = requested - self._lead if waits else self._told + made  # type: ignore[operator]
 
     def told(self, made: float) -> None:
         """Counts the step that was made."""

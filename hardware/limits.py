@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,13 +37,13 @@ class FollowingLimits:
     """How far an arm may be behind its command, one value per action dimension, in action units.
 
     Attributes:
-        lag_s: How long the arm and its driver take to show a command [s].
+        lag_s: How long the arm and its driver take to show a command [s]. Shape (A,).
         wait: Beyond it the command waits for the arm: about `max_velocity * lag_s`, so that an arm that is let go
             makes good within its velocity limit. Infinite for BINARY dimensions. Shape (A,).
         fault: Beyond it the arm has a fault. Shape (A,).
     """
 
-    lag_s: float
+    lag_s: tuple[float, ...]
     wait: tuple[float, ...]
     fault: tuple[float, ...]
 
@@ -63,15 +63,13 @@ class FollowingLimits:
         for key in known:
             if document.get(key) is None:
                 raise LimitError(f"limits.following.{key} is missing for robot '{spec.name}'; write it down")
-        lag_s = document["lag_s"]
-        if isinstance(lag_s, bool) or not isinstance(lag_s, int | float) or not 0.0 < lag_s < math.inf:
-            raise LimitError(f"limits.following.lag_s is {lag_s!r}, wanted seconds above 0")
+        lag_s = _lags(spec, document["lag_s"])
         wait, fault = (_distances(spec, f"following.{key}", document[key]) for key in ("wait", "fault"))
         for index, (one, other) in enumerate(zip(wait, fault, strict=True)):
             if spec.action_kinds[index] is not ActionKind.BINARY and not one < other:
                 where = dimension_name(spec, index)
                 raise LimitError(f"limits.following.fault of {where} is {other}, wanted more than its wait {one}")
-        return cls(float(lag_s), wait, fault)
+        return cls(lag_s, wait, fault)
 
 
 @dataclass(frozen=True)
@@ -269,11 +267,11 @@ class CommandLimits:
             fault_after_s=mapping["fault_after_s"],
             measured={
                 dimension_index(spec, f"measured.{key}", key): _measured(key, value)
-                for key, value in (mapping.get("measured") or {}).items()
+                for key, value in _section(mapping, "measured").items()
             },
             start={
-                dimension_index(spec, f"start.{key}", key): float(value)
-                for key, value in (mapping.get("start") or {}).items()
+                dimension_index(spec, f"start.{key}", key): _number(value, f"start.{key}")
+                for key, value in _section(mapping, "start").items()
             },
             following=None if mapping.get("following") is None else FollowingLimits.parse(spec, mapping["following"]),
         )
@@ -302,7 +300,7 @@ class CommandLimits:
 
     def _check_wait(self, where: str, index: int, hz: float) -> None:
         assert self.following is not None
-        axis, wait, lag_s = self.axes[index], self.following.wait[index], self.following.lag_s
+        axis, wait, lag_s = self.axes[index], self.following.wait[index], self.following.lag_s[index]
         speed = min(axis.max_step, axis.max_velocity_step) * self.spec.control_hz
         if speed == 0.0:
             return
@@ -391,6 +389,18 @@ class CommandLimits:
         return pose
 
 
+@runtime_checkable
+class KeepsWithin(Protocol):
+    """What a robot also is that adds actions up by itself, so that the limits of single actions do not bound it."""
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Takes the limits of its actions before any is sent.
+
+        Raises:
+            LimitError: They leave open where it may go.
+        """
+
+
 def dimension_name(spec: RobotSpec, index: int) -> str:
     """How errors call an action dimension."""
     names = spec.action.names
@@ -440,12 +450,50 @@ def _distances(spec: RobotSpec, field: str, value: object) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _measured(key: str | int, document: Mapping[str, Any]) -> MeasuredAxis:
+def _lags(spec: RobotSpec, value: object) -> tuple[float, ...]:
+    """One time per dimension; one number stands for all."""
+    if isinstance(value, int | float):
+        value = [value] * spec.action.shape[0]
+    values = _per_dimension(spec, "following.lag_s", value)
+    if len(values) != spec.action.shape[0]:
+        raise LimitError(f"limits.following.lag_s has {len(values)} values, wanted one, or {spec.action.shape[0]}")
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not 0.0 < each < math.inf:
+            raise LimitError(f"limits.following.lag_s is {each!r}, wanted seconds above 0")
+    return tuple(map(float, values))
+
+
+def _section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = mapping.get(key)
+    if section is not None and not isinstance(section, Mapping):
+        raise LimitError(f"limits.{key} is {section!r}, wanted a mapping from action dimension to what it is about")
+    return section or {}
+
+
+def _number(value: object, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise LimitError(f"limits.{field} is {value!r}, wanted a finite number")
+    return float(value)
+
+
+def _measured(key: str | int, document: object) -> MeasuredAxis:
+    known = ", ".join(MeasuredAxis.__dataclass_fields__)
+    if not isinstance(document, Mapping):
+        raise LimitError(f"limits.measured.{key} is {document!r}, wanted a mapping; it takes {known}")
+    for name, value in document.items():
+        if name == "stream" and not isinstance(value, str):
+            raise LimitError(f"limits.measured.{key}.stream is {value!r}, wanted the name of a stream")
+        if name == "index" and type(value) is not int:
+            raise LimitError(f"limits.measured.{key}.index is {value!r}, wanted a whole number")
+        if name in ("scale", "low", "high", "lag_s") and value is not None:
+            _number(value, f"measured.{key}.{name}")
     try:
-        return MeasuredAxis(**document)
+        axis = MeasuredAxis(**document)
     except TypeError as error:
-        known = ", ".join(MeasuredAxis.__dataclass_fields__)
         raise LimitError(f"limits.measured.{key} is {dict(document)}; it takes {known}") from error
+    if axis.lag_s < 0.0:
+        raise LimitError(f"limits.measured.{key}.lag_s is {axis.lag_s}, wanted seconds >= 0")
+    return axis
 
 
 def _inward(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -79,7 +79,7 @@ class BagView:
     def __init__(self, config: RobotConfig) -> None:
         self._lockstep = _lockstep(config)
         self._readers = {
-            name: StreamReader(stream, config.topic(stream.topic), threading.Condition())
+            name: StreamReader(stream, config.topic(stream.topic), threading.Condition(), checked=not self._lockstep)
             for name, stream in config.streams.items()
         }
 
@@ -111,6 +111,29 @@ class BagView:
     def refused(self) -> Mapping[str, int]:
         """See `View`."""
         return {reader.topic: reader.refused for reader in self._readers.values() if reader.refused}
+
+    def implausible(self) -> Mapping[str, tuple[int, str]]:
+        """See `View`."""
+        return {
+            name: (reader.implausible, reader.first_implausible)
+            for name, reader in self._readers.items()
+            if reader.implausible
+        }
+
+    def fault(self) -> str:
+        """See `View`."""
+        return "; ".join(reader.fault for reader in self._readers.values() if reader.fault)
+
+    def let_jump(self, allowed: bool) -> None:
+        """See `View`."""
+        for reader in self._readers.values():
+            reader.let_jump(allowed)
+
+    def forget_fault(self) -> None:
+        """See `View`."""
+        for reader in self._readers.values():
+            if reader.fault:
+                reader.forget()
 
 
 def _lockstep(config: RobotConfig) -> bool:

@@ -29,7 +29,7 @@ from robot_rl.config_files import find_option, search_directories
 from robot_rl.latency_trial import Seen, Wiggle, movable, plan_wiggle, run_wiggle, watch_pictures
 from robot_rl.session import FilteredCommands, RobotFile, build_robot
 from robot_rl.settings import load
-from robot_rl.types import NS_PER_S, Clock, HelpRequested, Observation, Robot, RobotRLError
+from robot_rl.types import NS_PER_S, Clock, HelpRequested, Observation, Robot, RobotRLError, stands_still
 from robot_rl.yaml_values import with_value
 
 REST_S = 0.8
@@ -171,7 +171,7 @@ def measure(settings: CalibrateSettings, person: Person, clock: Clock) -> tuple[
     failed: list[str] = []
     robot = build_robot(_with_plain_stamps(settings.robot))
     limits = CommandLimits.for_spec(robot.spec, settings.limits)
-    if not getattr(robot, "needs_real_time", True):
+    if stands_still(robot):
         raise CalibrationRefused(f"time stands still in '{robot.spec.name}' between rows: nothing in it is late")
     with robot:
         if settings.what != "command" and robot.spec.images:

@@ -1,4 +1,4 @@
-"""Episodes of a policy in simulated time, from processes that live as long as their robots.
+"""Episodes of a policy, from processes that live as long as their robots; several only where time stands still.
 
 Reinforcement learning changes the policy every few seconds, so robot and operator are built once per process and only
 the pickled policy is sent anew. An episode is a function of policy and seed, whichever process runs it.
@@ -80,7 +80,7 @@ class EpisodeCollector:
                 self.spec = self._here.robot.spec
             else:
                 stack.callback(self._stop)
-                self._pool = [_start(self._settings) for _ in range(self._workers)]
+                self._pool = [_start(self._settings, self._workers) for _ in range(self._workers)]
                 specs = [cast(RobotSpec, worker.receive()) for worker in self._pool]
                 self.spec = specs[0]
             self._entered = stack.pop_all()
@@ -208,23 +208,23 @@ class _Worker:
         return f" in the episode of seed {self.running[0][1]}" if self.running else ""
 
 
-def _start(settings: SessionSettings) -> _Worker:
+def _start(settings: SessionSettings, processes: int) -> _Worker:
     # Not fork: a forked process inherits the threads' locks of torch and of the simulator.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, settings), name="episodes", daemon=True)
+    process = context.Process(target=_serve, args=(theirs, settings, processes), name="episodes", daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _serve(connection: Connection, settings: SessionSettings) -> None:
+def _serve(connection: Connection, settings: SessionSettings, processes: int) -> None:
     """The life of a process: takes policies and seeds, answers with episodes, ends when the pipe is closed."""
     # Ctrl-C reaches every process of the terminal; the one that started this one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     policy: Policy | None = None
     try:
-        with ProcessEpisodes(settings) as episodes:
+        with ProcessEpisodes(settings, processes) as episodes:
             connection.send(episodes.robot.spec)
             while True:
                 asked = connection.recv()

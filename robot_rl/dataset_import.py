@@ -174,6 +174,12 @@ def _report_lines(report: ImportReport, arguments: argparse.Namespace) -> Iterat
     for topic, count in report.unusable.items():
         why = report.unusable_because.get(topic)
         yield f"{count} messages of {topic} could not be used{f', the last because {why}' if why else ''}"
+    for name, count in report.implausible.items():
+        yield (
+            f"{count} samples of '{name}' were not used, as no body could have reached them; the first: "
+            f"{report.implausible_because[name]}"
+        )
+    yield from report.cut
     if report.unacknowledged:
         yield f"{report.unacknowledged} commands were not acknowledged; they count as holding still"
     if report.longest_gap_s > BAG_GAP_S and arguments.split_gap is None:

@@ -42,6 +42,10 @@ class End(NamedTuple):
     ending: Ending
     detail: str = ""
 
+    def then(self, what: str) -> End:
+        """The same end, with what happened after it and before the robot had come to rest."""
+        return self._replace(detail=f"{self.detail}, then {what}" if self.detail else f"then {what}")
+
     def __str__(self) -> str:
         return f"{self.ending}: {self.detail}" if self.detail else str(self.ending)
 

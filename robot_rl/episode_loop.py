@@ -29,6 +29,7 @@ from robot_rl.types import (
     Source,
     StaleSensor,
     Step,
+    stands_still,
 )
 
 
@@ -125,6 +126,7 @@ class EpisodeLoop:
         driver: The policy's side; None if only the operator drives.
         cadence: Told of every tick.
         verdict: Told of every judgement and label.
+        end: Why the episode ends, once it does: the first reason, whatever happens until the robot is at rest.
     """
 
     robot: Robot
@@ -138,6 +140,7 @@ class EpisodeLoop:
     cadence: CadenceRecorder
     timer: Callable[[], int]
     verdict: Verdict = field(init=False)
+    end: End | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Nothing is seen, said or applied yet."""
@@ -151,6 +154,8 @@ class EpisodeLoop:
         self._applied: FloatArray | None = None
         self._tell_operator: Callable[[FloatArray], None] | None = getattr(self.operator, "see_applied", None)
         self._commanded_at_ns: int | None = None
+        self._commanded_tick_ns: int | None = None
+        self._anchored = False
         self._operator_drives = self.driver is None
         self._handover: _Handover | None = None
         self._paused = self._resting = False
@@ -162,24 +167,26 @@ class EpisodeLoop:
         if self._simulated:
             # A person may take their time to begin; in simulated time nobody is there to wait for.
             self._spoke_at_ns = grid.start_ns
-        end = None
-        while end is None:
-            end = self._tick(grid)
-        self._settle(grid, end)
-        return end
+        while True:
+            tick_ns, observation = self._tick(grid)
+            if self.end is not None:
+                break
+        self._settle(grid, self.end, tick_ns, observation)
+        return self.end
 
     def result(self, end: End) -> EpisodeResult:
         """What is known about the episode if it ends like this."""
         return self.verdict.result(end, self.cadence.report())
 
-    def _tick(self, grid: TickGrid) -> End | None:
+    def _tick(self, grid: TickGrid) -> tuple[int, Observation | None]:
+        """One tick: its time [ns] and what was seen at it."""
         tick = grid.wait()
         begun_ns = self.timer()
         self.cadence.tick(tick.lateness_ns, tick.missed)
         observation = self._observe(tick.stamp_ns)
-        end = self._drive(tick.stamp_ns, observation) or self._overdue(tick.stamp_ns)
+        self.end = self._drive(tick.stamp_ns, observation) or self._overdue(tick.stamp_ns)
         self.cadence.computed(self.timer() - begun_ns)
-        return end
+        return tick.stamp_ns, observation
 
     def _observe(self, now_ns: int) -> Observation | None:
         """This tick's observation, None while a sensor is stale."""
@@ -189,7 +196,8 @@ class EpisodeLoop:
             self._stale_because = str(fault)
             self.cadence.unobserved()
             return None
-        if self._seen is None:
+        if not self._anchored:
+            # Until the first command, and after a stop, somebody else may have moved it.
             self.command_filter.reset(observation)
         self._seen, self._seen_at_ns = observation, now_ns
         self.cadence.observed(observation)
@@ -244,7 +252,7 @@ class EpisodeLoop:
         if not self.command_filter.at_rest:
             return self._execute(now_ns, observation, None, Source.OPERATOR)
         self.robot.stop()
-        self._resting = True
+        self._resting, self._anchored = True, False
         return None
 
     def _choose(self, command: OperatorCommand, now_ns: int) -> tuple[FloatArray | None, Source]:
@@ -272,8 +280,8 @@ class EpisodeLoop:
     def _execute(
         self, now_ns: int, observation: Observation | None, requested: FloatArray | None, source: Source
     ) -> End | None:
-        """Commands, judges and records. Before the first request nothing is sent at all."""
-        if requested is None and self._applied is None:
+        """Commands, judges and records. Until somebody asks, nothing is sent: at first, and after a stop."""
+        if not self._anchored and (requested is None or observation is None):
             return None
         before = self._applied
         applied, reasons = self._command(now_ns, observation, requested)
@@ -296,7 +304,7 @@ class EpisodeLoop:
         sent_at_ns, alive = self.clock.now_ns(), not self._is_silent(now_ns)
         elapsed_ns = self._spec.tick_ns if self._commanded_at_ns is None else sent_at_ns - self._commanded_at_ns
         command, reasons = self.command_filter(requested, observation, elapsed_ns / NS_PER_S, alive)
-        self._commanded_at_ns = sent_at_ns
+        self._commanded_at_ns, self._commanded_tick_ns, self._anchored = sent_at_ns, now_ns, True
         self.cadence.filtered(reasons)
         self._applied = self.robot.apply(command).copy()
         if self._tell_operator is not None:
@@ -326,23 +334,30 @@ class EpisodeLoop:
             return End(Ending.TIME_LIMIT, f"{self.options.max_ticks} ticks")
         return None
 
-    def _settle(self, grid: TickGrid, end: End) -> None:
+    def _settle(self, grid: TickGrid, end: End, tick_ns: int, observation: Observation | None) -> None:
         """Brings the robot to rest under the command filter, for a bounded time; `Robot.stop` comes after it.
 
-        A simulator is not stepped past an episode that ran its course: some refuse, and nothing in it can be hurt.
-        Only after a fault are these ticks recorded; they do not belong to an episode that has ended.
+        Begins in the very tick that ends the episode: a tick without a command is one that an arm's watchdog counts.
+        A simulator is not stepped past an episode that ran its course: some refuse, and nothing in it can be hurt. A
+        robot that was stopped in a pause is left alone, since a command would ask for motion again.
         """
-        if self._applied is None or (self._simulated and not end.ending.is_fault):
+        if not self._anchored or (self._simulated and not end.ending.is_fault):
             return
         until_ns = self.clock.now_ns() + self.options.stop_timeout_s * NS_PER_S
-        while not self.command_filter.at_rest and self.clock.now_ns() < until_ns:
-            tick = grid.wait()
-            observation = self._observe(tick.stamp_ns)
-            if end.ending.is_fault:
-                self._execute(tick.stamp_ns, observation, None, Source.OPERATOR)
-                continue
-            try:
-                self._command(tick.stamp_ns, observation, None)
-            except RobotRLError:
-                # A simulator in a person's time may refuse to go past its limit; the robot's own stop is next anyway.
-                return
+        try:
+            if self._commanded_tick_ns != tick_ns:
+                self._brake(end, tick_ns, observation)
+            while not self.command_filter.at_rest and self.clock.now_ns() < until_ns:
+                tick_ns = grid.wait().stamp_ns
+                self._brake(end, tick_ns, self._observe(tick_ns))
+        except RobotRLError:
+            # A simulator in a person's time may refuse to go past its limit; the robot's own stop is next anyway.
+            if not stands_still(self.robot):
+                raise
+
+    def _brake(self, end: End, tick_ns: int, observation: Observation | None) -> None:
+        """A tick on the way to rest; recorded only after a fault, else it belongs to an episode that has ended."""
+        if end.ending.is_fault:
+            self._execute(tick_ns, observation, None, Source.OPERATOR)
+        else:
+            self._command(tick_ns, observation, None)

@@ -20,9 +20,7 @@ from robot_rl.process_episodes import ProcessEpisodes
 from robot_rl.session import (
     NoSink,
     SessionSettings,
-    build_robot,
     load_acting_policy,
-    needs_real_time,
     software_version,
 )
 from robot_rl.settings import MISSING, load
@@ -122,11 +120,9 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     if settings.episodes < 1 or settings.workers < 1:
         raise RobotRLError(f"episodes={settings.episodes} workers={settings.workers}: wanted at least 1 of each")
     policy = load_acting_policy(settings.policy, settings.device)
-    with build_robot(settings.robot) as robot:
-        policy.spec.require(robot.spec, f"policy {settings.policy}")
-        robot_name, realtime = robot.spec.name, needs_real_time(robot)
-    if realtime and settings.workers > 1:
-        raise RobotRLError(f"workers={settings.workers}, but robot '{robot_name}' is there only once: workers=1")
+    planned = ProcessEpisodes(settings, settings.workers)
+    robot_name, realtime = planned.robot.spec.name, planned.in_real_time
+    policy.spec.require(planned.robot.spec, f"policy {settings.policy}")
     seeds = [settings.seed + index for index in range(settings.episodes)]
     evaluated = run_seeds(settings, seeds, console)
     provenance: Mapping[str, Any] = getattr(policy, "provenance", {})
@@ -175,7 +171,7 @@ class EpisodeRunner:
 
     def __init__(self, settings: EvalSettings) -> None:
         self._policy = TimedPolicy(load_acting_policy(settings.policy, settings.device))
-        self._episodes = ProcessEpisodes(settings)
+        self._episodes = ProcessEpisodes(settings, settings.workers)
 
     def __enter__(self) -> Self:
         self._episodes.__enter__()

@@ -29,8 +29,8 @@ from robot_rl.session import (
     build_operator,
     build_robot,
     judge_of,
-    needs_real_time,
     options_for,
+    runs_in_real_time,
 )
 from robot_rl.types import EpisodeHeader, EpisodeResult, Operator, Outcome, Robot, RobotRLError, RobotSpec, Step
 
@@ -68,7 +68,7 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
     """
     robot = build_robot(settings.robot)
     operator = build_operator(correcting(settings.operator), robot.spec)
-    judged, person, moving = judge_of(robot) is not None, needs_real_time(operator), needs_real_time(robot)
+    judged = judge_of(robot) is not None
     if getattr(operator, "drives_always", False):
         raise RobotRLError(
             f"operator '{operator.name}' drives all the time, wanted one who lets the policy drive and corrects it: "
@@ -79,11 +79,9 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
             f"robot '{robot.spec.name}' cannot tell success from failure, and operator=none labels nothing: run this "
             "with somebody beside the robot, operator=keyboard"
         )
-    needed = person or moving or not judged
-    if realtime is False and needed:
-        why = f"operator '{operator.name}' is a person" if person else f"robot '{robot.spec.name}' is no simulation"
-        raise RobotRLError(f"realtime=false, but {why}: leave realtime out")
-    scene = Scene(robot, operator, needed if realtime is None else realtime)
+    scene = Scene(robot, operator, runs_in_real_time(robot, operator, realtime) or not judged)
+    if realtime is False and not judged:
+        raise RobotRLError(f"realtime=false, but robot '{robot.spec.name}' does not judge itself: leave realtime out")
     if scene.realtime and workers != 1:
         raise RobotRLError(f"workers is {workers}, but in real time there is one robot: leave workers out")
     return scene
@@ -160,7 +158,7 @@ class LiveCollector:
         self._recover, self._codecs = recover, codecs
         self._robot, self._operator = scene.robot, scene.operator
         # One filter for the whole session: a latched fault is for a person to clear.
-        self._filter = build_filter(scene.robot.spec, settings.limits)
+        self._filter = build_filter(scene.robot.spec, settings.limits, scene.robot)
         self._entered = ExitStack()
         self._update = ""
 

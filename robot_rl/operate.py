@@ -35,8 +35,8 @@ from robot_rl.session import (
     header_for,
     judge_of,
     load_acting_policy,
-    needs_real_time,
     options_for,
+    runs_in_real_time,
 )
 from robot_rl.settings import MISSING, load
 from robot_rl.types import (
@@ -62,8 +62,8 @@ class CollectSettings(SessionSettings):
         dataset: Directory or `s3://bucket/prefix` to record into; made if it is not there.
         episodes: How many to keep in this session.
         seed: Seed of the first episode; None goes on after the largest one recorded.
-        realtime: Run at the robot's own rate; None is only when a person drives or the robot moves by itself, so that
-            scripts do not dawdle on simulated robots.
+        realtime: Run at the robot's own rate; None is unless a script drives a robot whose time stands still between
+            commands, which is run as fast as it computes.
         replay: `DATASET#EPISODE` to play back instead of asking an operator.
         recover: What to do with recordings that a crash left behind: `ask`, `yes` or `no`.
         codecs: Camera stream to `jpeg:<quality>` or `png`; the default is `jpeg:90`.
@@ -185,11 +185,9 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
         RobotRLError: See the rooms it visits; nothing has moved when the settings are wrong.
     """
     robot = build_robot(settings.robot)
-    command_filter = build_filter(robot.spec, settings.limits)
+    command_filter = build_filter(robot.spec, settings.limits, robot)
     operator, seed, episodes = _who_drives(settings, robot)
-    realtime = settings.realtime
-    if realtime is None:
-        realtime = needs_real_time(operator) or needs_real_time(robot)
+    realtime = runs_in_real_time(robot, operator, settings.realtime)
     offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
         stack.enter_context(robot)
@@ -217,7 +215,7 @@ def deploy(overrides: Sequence[str]) -> int:
     settings = load(DeploySettings, "deploy", overrides)
     console = Console()
     robot = build_robot(settings.robot)
-    command_filter = build_filter(robot.spec, settings.limits)
+    command_filter = build_filter(robot.spec, settings.limits, robot)
     policy = load_acting_policy(settings.policy, settings.device)
     policy.spec.require(robot.spec, f"policy {settings.policy}")
     operator = build_operator(correcting(settings.operator), robot.spec)

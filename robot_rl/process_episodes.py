@@ -1,4 +1,4 @@
-"""Robot and operator of one process, built once for all its episodes; in simulated time if the robot is simulated."""
+"""Robot and operator of one process, built once for all its episodes; in real time unless both can do without."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from robot_rl.session import (
     build_robot,
     header_for,
     judge_of,
-    needs_real_time,
     options_for,
+    require_one_process,
+    runs_in_real_time,
 )
 from robot_rl.types import EpisodeResult, EpisodeSink, Policy, RobotRLError
 
@@ -26,15 +27,20 @@ class ProcessEpisodes:
 
     Args:
         settings: Robot, limits, operator, task and rollout.
+        processes: How many run episodes of these settings at once.
 
     Attributes:
         robot: Its spec is known before it is connected.
+
+    Raises:
+        RobotRLError: Several processes, but robot or operator are there only once.
     """
 
-    def __init__(self, settings: SessionSettings) -> None:
+    def __init__(self, settings: SessionSettings, processes: int = 1) -> None:
         self.robot = build_robot(settings.robot)
         self._settings = settings
         self._operator = build_operator(settings.operator, self.robot.spec)
+        require_one_process(self.robot, self._operator, processes)
         self._connected = ExitStack()
 
     def __enter__(self) -> Self:
@@ -47,25 +53,30 @@ class ProcessEpisodes:
     ) -> None:
         self._connected.close()
 
+    @property
+    def in_real_time(self) -> bool:
+        """Whether episodes run at the robot's own rate."""
+        return runs_in_real_time(self.robot, self._operator)
+
     def run(self, policy: Policy, sink: EpisodeSink, seed: int) -> EpisodeResult:
         """One episode, with a command filter of its own so that a simulated fault ends with it.
 
         Raises:
             RobotRLError: A robot that moves by itself ended it by a fault, which only a person may clear.
         """
-        settings, realtime = self._settings, needs_real_time(self.robot)
+        settings = self._settings
         result = run_episode(
             self.robot,
             policy,
             self._operator,
             judge_of(self.robot),
-            MonotonicClock() if realtime else SimulatedClock(),
-            build_filter(self.robot.spec, settings.limits),
+            MonotonicClock() if self.in_real_time else SimulatedClock(),
+            build_filter(self.robot.spec, settings.limits, self.robot),
             sink,
             options_for(policy, settings.task, settings.rollout),
             seed,
             header_for(settings.task, self._operator, policy, seed),
         )
-        if realtime and ending_of(result).is_fault:
+        if self.in_real_time and ending_of(result).is_fault:
             raise RobotRLError(f"{result.reason}. Look at the robot, then start the command again")
         return result

@@ -29,7 +29,9 @@ from robot_rl.types import (
     Operator,
     Policy,
     Robot,
+    RobotRLError,
     RobotSpec,
+    stands_still,
 )
 
 __all__ = ["CommandFilter", "Ending", "RolloutOptions", "ending_of", "run_episode"]
@@ -54,7 +56,8 @@ def run_episode(
 
     A fault of the policy, a sensor or the operator ends the episode as aborted, with a ramped stop and the reason in
     the result. When a robot, operator or sink raises, the robot is stopped at once, the episode ends as aborted, and
-    the error goes on to the caller; Ctrl-C likewise.
+    the error goes on to the caller; Ctrl-C likewise. What goes wrong on the way to rest does not change how an episode
+    ended: its first reason stays, with the error behind it.
 
     Args:
         robot: Connected.
@@ -74,7 +77,9 @@ def run_episode(
 
     Raises:
         SpecMismatch: The policy is for another robot.
+        RobotRLError: Simulated time for a robot that moves by itself.
     """
+    _require_clock(clock, robot)
     if policy is not None:
         policy.spec.require(robot.spec, "the policy")
     cadence = CadenceRecorder(robot.spec.tick_ns, command_filter.reason_names)
@@ -83,21 +88,35 @@ def run_episode(
         loop = EpisodeLoop(robot, driver, operator, judge, clock, command_filter, sink, options, cadence, timer)
         end = _run_and_stop(loop, policy, seed, header)
         # Before the stack waits for inference: the episode is safe first.
-        result = loop.result(end)
-        if end.ending is Ending.REDO:
-            sink.discard()
-        else:
-            sink.end(result)
+        return _hand_over(loop, end)
+
+
+def _hand_over(loop: EpisodeLoop, end: End) -> EpisodeResult:
+    """Gives the episode to the sink to keep, or to throw away."""
+    result = loop.result(end)
+    if end.ending is Ending.REDO:
+        loop.sink.discard()
+    else:
+        loop.sink.end(result)
     return result
+
+
+def _require_clock(clock: Clock, robot: Robot) -> None:
+    """Refuses simulated time for a robot that has not declared it: commands would come as fast as they are computed."""
+    if isinstance(clock, SimulatedClock) and not stands_still(robot):
+        raise RobotRLError(
+            f"robot '{robot.spec.name}' declares no simulated_time, so it moves by itself: run it in real time"
+        )
 
 
 def _run_and_stop(loop: EpisodeLoop, policy: Policy | None, seed: int, header: EpisodeHeader) -> End:
     """Resets everybody, runs the loop, and stops the robot whatever happens."""
     begun = False
     try:
-        loop.robot.reset(seed)
         if policy is not None:
             policy.reset(seed)
+        # From here on an arm may be waiting for commands: no more than has to be between this and the first tick.
+        loop.robot.reset(seed)
         loop.operator.reset(seed)
         loop.sink.begin(loop.robot.spec, header)
         begun = True
@@ -162,18 +181,32 @@ def _timeliness(clock: Clock, options: RolloutOptions) -> contextlib.AbstractCon
 
 
 def _stop_after(error: BaseException, loop: EpisodeLoop, begun: bool) -> None:
-    """Stops the robot, then hands over what was recorded; further errors become notes on the first."""
-    end = End(Ending.ERROR, f"{type(error).__name__}: {error}")
-    if isinstance(error, KeyboardInterrupt):
-        end = End(Ending.INTERRUPT)
-    actions: list[Callable[[], None]] = [loop.robot.stop]
+    """Stops the robot, then hands over what was recorded; further errors become notes on the first.
+
+    An episode that had ended already and was on its way to rest keeps its first reason, with the error behind it.
+    """
+    what = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    end = loop.end.then(what) if loop.end is not None else _end_by(error, what)
+    _insist(loop.robot.stop, error)
     if begun:
-        actions.append(lambda: loop.sink.end(loop.result(end)))
-    for action in actions:
+        _insist(lambda: _hand_over(loop, end), error)
+
+
+def _end_by(error: BaseException, what: str) -> End:
+    return End(Ending.INTERRUPT) if isinstance(error, KeyboardInterrupt) else End(Ending.ERROR, what)
+
+
+def _insist(action: Callable[[], object], error: BaseException) -> None:
+    """Does what must be done after an error; a second Ctrl-C meanwhile does not keep it from being done."""
+    for _ in range(2):
         try:
             action()
+            return
+        except KeyboardInterrupt:
+            error.add_note("then also interrupted")
         except Exception as second:
             error.add_note(f"then also {type(second).__name__}: {second}")
+            return
 
 
 def _ns(duration_s: float) -> int:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from hardware.limits import CommandLimits
+from hardware.limits import CommandLimits, KeepsWithin
 from hardware.safety import FilterReason, FilterState, OperatorState, filter_command
 from robot_rl.config_files import find_option, search_directories
 from robot_rl.rollout import RolloutOptions
@@ -30,6 +30,8 @@ from robot_rl.types import (
     RobotRLError,
     RobotSpec,
     Step,
+    is_person,
+    stands_still,
 )
 
 BUNDLE_MODEL = "model.onnx"
@@ -182,9 +184,18 @@ def build_robot(settings: dict[str, Any]) -> Robot:
     return cast(Robot, build(settings))
 
 
-def build_filter(spec: RobotSpec, limits: Mapping[str, Any]) -> FilteredCommands:
-    """The robot's command filter; every limit must be in its yaml."""
-    return FilteredCommands(CommandLimits.for_spec(spec, limits))
+def build_filter(spec: RobotSpec, limits: Mapping[str, Any], robot: Robot | None = None) -> FilteredCommands:
+    """The command filter of a robot with this spec; every limit must be in its yaml.
+
+    Args:
+        spec: The robot's.
+        limits: As in its yaml.
+        robot: Who must know them too, where its actions add up.
+    """
+    checked = CommandLimits.for_spec(spec, limits)
+    if isinstance(robot, KeepsWithin):
+        robot.keep_within(checked)
+    return FilteredCommands(checked)
 
 
 def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:
@@ -200,9 +211,40 @@ def judge_of(robot: Robot) -> Judge | None:
     return cast(Judge, robot) if hasattr(robot, "judge") else None
 
 
-def needs_real_time(whom: Robot | Operator) -> bool:
-    """Whether simulated time makes no sense: a person drives, or the robot moves on by itself."""
-    return bool(getattr(whom, "needs_real_time", False))
+def runs_in_real_time(robot: Robot, operator: Operator, wanted: bool | None = None) -> bool:
+    """Whether episodes run at the robot's own rate.
+
+    Args:
+        robot: One that moves by itself must.
+        operator: A person must.
+        wanted: What the user says; None is only if they must.
+
+    Raises:
+        RobotRLError: The user says no although they must.
+    """
+    if stands_still(robot) and not is_person(operator):
+        return bool(wanted)
+    if wanted is False:
+        raise RobotRLError(f"realtime=false, but {_why_real_time(robot, operator)}: leave realtime out")
+    return True
+
+
+def require_one_process(robot: Robot, operator: Operator, workers: int) -> None:
+    """Refuses several processes where there can be but one.
+
+    Raises:
+        RobotRLError: A robot that moves by itself, or a person, cannot be in several processes.
+    """
+    if workers > 1 and runs_in_real_time(robot, operator):
+        raise RobotRLError(
+            f"workers={workers}, but {_why_real_time(robot, operator)} and is there only once: workers=1"
+        )
+
+
+def _why_real_time(robot: Robot, operator: Operator) -> str:
+    if is_person(operator):
+        return f"operator '{operator.name}' is a person"
+    return f"robot '{robot.spec.name}' moves by itself (it declares no simulated_time)"
 
 
 def load_acting_policy(path: str, device: str = "cpu") -> Policy:

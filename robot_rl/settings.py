@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -27,6 +28,7 @@ from yaml import YAMLError
 
 from robot_rl.config_files import CONFIG_DIRECTORY, ConfigError, find_option, options, search_directories
 from robot_rl.types import HelpRequested, RobotRLError
+from robot_rl.yaml_bounds import require_bounded, require_readable
 
 __all__ = ["MISSING", "ConfigError", "build", "compose", "load", "to_dataclass"]
 
@@ -57,11 +59,14 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
     Raises:
         ConfigError: A group's option does not exist, or an override is not `name=value`.
+        YamlRefused: A chosen file, or what its `${...}` make of it, is no bounded set of plain values.
     """
     GlobalHydra.instance().clear()
     places = search_directories(CONFIG_DIRECTORY)
     home = next((place for place in places if (place / f"{config_name}.yaml").is_file()), CONFIG_DIRECTORY)
     search = _search_path([place for place in places if place != home])
+    if "/" in config_name:
+        require_readable(home / f"{config_name}.yaml")
     with initialize_config_dir(str(home), version_base="1.3"):
         groups = hydra_compose(config_name, search, return_hydra_config=True).hydra.runtime.choices
         choices = [each for each in overrides if each.partition("=")[0] in groups]
@@ -69,14 +74,55 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
         for each in values:
             if not each.partition("=")[0].replace(".", "").isidentifier() or "=" not in each:
                 raise ConfigError(f"'{each}' is not a setting: wanted name=value (robot-rl {config_name} --help)")
-        try:
-            for group, _, option in (each.partition("=") for each in choices):
-                find_option(group, option, places)
-            config = hydra_compose(config_name, overrides=[*search, *choices])
-            OmegaConf.set_struct(config, False)
-            return cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(_explain(error)) from None
+        for group, _, option in (each.partition("=") for each in choices):
+            _require_readable_choice(find_option(group, option, places), option, places)
+        return _merged(config_name, [*search, *choices], values)
+
+
+def _merged(config_name: str, choices: list[str], values: list[str]) -> DictConfig:
+    """What Hydra composes of the chosen files, and single values on top."""
+    try:
+        config = hydra_compose(config_name, overrides=choices)
+        OmegaConf.set_struct(config, False)
+        merged = cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
+        require_bounded(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
+    except RobotRLError:
+        raise
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(_explain(error)) from None
+    except Exception as error:  # both libraries raise ValueError, TypeError, AttributeError ... on odd files
+        raise ConfigError(_odd(error)) from error
+    return merged
+
+
+def _require_readable_choice(path: Path, option: str, places: Sequence[Path]) -> None:
+    """Refuses a chosen file, or another that is read with it, that no library should be given.
+
+    Read with it are those that it names in `defaults`, and other groups' options of the same name (`task: ${robot}`).
+    """
+    groups = [group for place in places for group in place.iterdir() if group.is_dir()]
+    todo, seen = [path, *(group / f"{option}.yaml" for group in groups)], set[Path]()
+    while todo:
+        each = todo.pop().resolve()
+        if each not in seen and each.is_file():
+            seen.add(each)
+            require_readable(each)
+            todo += [found for place in places for found in _defaults(each, place)]
+
+
+def _defaults(path: Path, place: Path) -> list[Path]:
+    """Files of a directory that a file's `defaults` may mean."""
+    document = yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader)  # every value is a string
+    named = document.get("defaults") if isinstance(document, dict) else None
+    found = []
+    for entry in named if isinstance(named, list) else []:
+        pairs = entry.items() if isinstance(entry, dict) else [("", entry)]
+        for group, option in pairs:
+            folder = str(group).split()[-1].partition("@")[0] if str(group).split() else ""
+            for one in option if isinstance(option, list) else [option]:
+                name = f"{folder}/{str(one).partition('@')[0]}".strip("/") + ".yaml"
+                found += [place / name, path.parent / name]
+    return found
 
 
 def _search_path(places: Sequence[Path]) -> list[str]:
@@ -103,6 +149,10 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     except OmegaConfBaseException as error:
         defaults = OmegaConf.to_container(OmegaConf.structured(schema))
         raise ConfigError(_explain(error, _leaves(defaults))) from None
+    except RobotRLError:
+        raise
+    except Exception as error:  # as above; and a dataclass may do sums with what it was given
+        raise ConfigError(_odd(error)) from error
 
 
 def build(settings: dict[str, Any], **arguments: Any) -> Any:
@@ -122,19 +172,30 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
             raise error.__cause__ from None
         reason: BaseException = error.__cause__ or error
         raise ConfigError(f"cannot build {settings['_target_']}: {reason!s}") from error
+    except RobotRLError:
+        raise
+    except Exception as error:  # OmegaConf on settings that are no settings, for example a _target_ within that is none
+        raise ConfigError(f"cannot build {settings['_target_']}: {_odd(error)}") from error
 
 
-def require_parameters(settings: dict[str, Any]) -> None:
-    """Refuses a key that the class does not take, naming those that it does."""
+def require_parameters(settings: dict[str, Any]) -> Any:
+    """What `_target_` names; refuses a key that it does not take, naming those that it does."""
+    target = settings["_target_"]
+    if not isinstance(target, str):
+        raise ConfigError(f"_target_ is {target!r}, wanted the name of a class such as hardware.ros.robot.RosRobot")
     try:
-        parameters = inspect.signature(get_object(settings["_target_"])).parameters
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigError(f"_target_ {settings['_target_']} cannot be imported: {error}") from error
+        made = get_object(target)
+        parameters = inspect.signature(made).parameters
+    except Exception as error:  # importing a module runs it, and Hydra's words differ by what failed
+        raise ConfigError(f"_target_ {target} cannot be imported: {error}") from error
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return made
     for key in settings:
         if key not in parameters and key not in {"_target_", "_partial_", "_convert_"}:
             near = difflib.get_close_matches(key, parameters, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"{settings['_target_']} takes no '{key}': {hint}It takes {', '.join(parameters)}")
+    return made
 
 
 def _help_text(schema: type[Any], config_name: str) -> str:
@@ -166,6 +227,13 @@ def _explain(error: Exception, valid: Sequence[str] = ()) -> str:
     if isinstance(error, YAMLError):
         return "a value is not valid yaml: " + " ".join(str(error).split())
     return " ".join(str(error).partition("Config search path")[0].split())
+
+
+def _odd(error: Exception) -> str:
+    """Words for what a library did not foresee."""
+    if isinstance(error, RecursionError):
+        return "settings are nested too deep to be read"
+    return f"the settings cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
 def _leaves(settings: Any, prefix: str = "") -> list[str]:

@@ -136,6 +136,11 @@ class ArraySpec:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    def unit_of(self, index: int) -> str:
+        """The unit of one element, in C order."""
+        units = self.unit.split(",")
+        return units[index] if len(units) == self.size else self.unit
+
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest legal values, each of this spec's shape; unbounded is infinite."""
         low = -np.inf if self.low is None else self.low
@@ -504,6 +509,7 @@ class Judgement:
 class Robot(Protocol):
     """An arm with its cameras. A context manager: entering connects, leaving stops and disconnects.
 
+    One whose time stands still between commands declares it (`SimulatedTime`); every other is run in real time.
     `hardware/contract.py` is the executable form of this contract.
     """
 
@@ -540,6 +546,37 @@ class KeepsTarget(Protocol):
 
     def ahead(self) -> FloatArray:
         """How far the target is ahead of what is measured, action units; NaN where it keeps none. Shape (A,)."""
+
+
+@runtime_checkable
+class SimulatedTime(Protocol):
+    """What a robot declares whose time stands still between two commands; see `stands_still`."""
+
+    @property
+    def simulated_time(self) -> bool:
+        """Whether nothing moves, ages or happens until the next `apply`, however long that takes."""
+
+
+def stands_still(robot: object) -> bool:
+    """Whether a robot's time stands still between commands, so that it may be run as fast as it computes.
+
+    Only a robot that declares it: everything else moves on by itself and is run in real time.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False, for example a method that lacks `@property`.
+    """
+    if not isinstance(robot, SimulatedTime):
+        return False
+    return _declared("simulated_time", robot, robot.simulated_time)
+
+
+def _declared(name: str, whom: object, value: object) -> bool:
+    """A declaration that is taken for what it says, never for whether it is empty."""
+    if not isinstance(value, bool):
+        raise RobotRLError(
+            f"{name} of {type(whom).__name__} is {value!r}, wanted True or False: an attribute or a property"
+        )
+    return value
 
 
 class Policy(Protocol):
@@ -581,6 +618,24 @@ class Operator(Protocol):
 
     def poll(self, observation: Observation) -> OperatorCommand:
         """Called once per tick; must return at once."""
+
+
+@runtime_checkable
+class InPerson(Protocol):
+    """What an operator declares through whom a person acts; see `is_person`."""
+
+    @property
+    def in_person(self) -> bool:
+        """Whether a person has to see and move at the robot's own rate."""
+
+
+def is_person(operator: object) -> bool:
+    """Whether a person acts through an operator, for whom episodes must run in real time; a script declares nothing.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False.
+    """
+    return isinstance(operator, InPerson) and _declared("in_person", operator, operator.in_person)
 
 
 class Judge(Protocol):

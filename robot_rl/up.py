@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.atomic_file import write_whole
-from hardware.limits import CommandLimits
 from hardware.ros.arm_remote import ArmRemote, Diagnostic
-from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.arm_topics import MODE, ArmMode, absolute
-from hardware.ros.camera_settings import read_camera
-from hardware.ros.node_config import read_section
 from robot_rl.node_plan import NodePlan, plan_nodes
-from robot_rl.session import RobotFile, build_robot
-from robot_rl.settings import ConfigError, load, require_parameters
+from robot_rl.robot_check import check_document
+from robot_rl.session import RobotFile
+from robot_rl.settings import ConfigError, load
 from robot_rl.supervisor import NodeCommand, Patience, Supervisor, python_module
 from robot_rl.types import RobotRLError
 
 WATCH_S = 0.05
+LONGEST_NAME = 100
 NEIGHBOUR_S = 1.0
 """How long to listen for an arm node that already runs under this name."""
 
@@ -90,42 +89,17 @@ def resolve(settings: UpSettings) -> Path:
         RobotRLError: Names what is wrong. Nothing was connected or started.
     """
     document = as_document(settings)
-    plan_nodes(document, Path())
-    check(document)
-    path = Path(settings.directory) / f"{str(document['robot'].get('name', 'robot')).replace('/', '_')}.json"
-    return write_whole(path, json.dumps(document, indent=2) + "\n")
+    check_document(document)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", str(document["robot"].get("name", "robot")))[:LONGEST_NAME]
+    try:
+        return write_whole(Path(settings.directory) / f"{name}.json", json.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write into directory={settings.directory} ({error.strerror})") from error
 
 
 def as_document(settings: RobotFile) -> dict[str, Any]:
     """The whole resolved yaml, as nodes read it."""
     return {field.name: asdict(settings)[field.name] for field in fields(RobotFile)}
-
-
-def check(document: Mapping[str, Any]) -> None:
-    """Refuses a robot whose limits do not fit it or whose classes cannot be made, without connecting anything.
-
-    Raises:
-        RobotRLError: Names the setting.
-    """
-    spec = build_robot(document["robot"]).spec
-    CommandLimits.for_spec(spec, document["limits"])
-    if document["arm"]:
-        arm = read_section("arm", document["arm"], ArmSettings)
-        arm.rules(spec.control_hz)
-        if not str(arm.namespace).strip("/"):
-            raise ConfigError("arm.namespace is empty: name where the arm's topics live, for example /my_arm")
-        _require_class("arm.driver", arm.driver)
-    for name in document["cameras"]:
-        _require_class(f"cameras.{name}.source", read_camera(document, name).source)
-
-
-def _require_class(where: str, settings: object) -> None:
-    if not isinstance(settings, Mapping) or "_target_" not in settings:
-        raise ConfigError(f"{where} is {settings!r}, wanted a mapping with a _target_ that names its class")
-    try:
-        require_parameters(dict(settings))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
 
 
 def command_of(node: NodePlan) -> NodeCommand:

@@ -83,6 +83,18 @@ class View(Protocol):
     def refused(self) -> Mapping[str, int]:
         """Topic to the number of messages that could not be used."""
 
+    def implausible(self) -> Mapping[str, tuple[int, str]]:
+        """Stream to the number of samples that no body could have reached, and the first in words; {} for none."""
+
+    def fault(self) -> str:
+        """Which stream cannot be believed any more and why, in words; empty while all can."""
+
+    def let_jump(self, allowed: bool) -> None:
+        """Whether the arm may be somewhere else at once, as a simulated one is while it is put at its start."""
+
+    def forget_fault(self) -> None:
+        """Begins anew with streams that could not be believed any more."""
+
 
 @dataclass(frozen=True)
 class CommandPart:
@@ -149,6 +161,9 @@ class ImportReport:
         longest_gap_s: Between two successive commands of one episode.
         unusable: Topic to messages that could not be used.
         unusable_because: Topic to the last such reason.
+        implausible: Stream to samples that no body could have reached; none was used.
+        implausible_because: Stream to the first of them, in words.
+        cut: Episodes that end early, each with the tick and the reason in words.
     """
 
     episodes: int = 0
@@ -159,6 +174,15 @@ class ImportReport:
     longest_gap_s: float = 0.0
     unusable: Counter[str] = field(default_factory=Counter)
     unusable_because: dict[str, str] = field(default_factory=dict)
+    implausible: Counter[str] = field(default_factory=Counter)
+    implausible_because: dict[str, str] = field(default_factory=dict)
+    cut: list[str] = field(default_factory=list)
+
+    def note(self, implausible: Mapping[str, tuple[int, str]]) -> None:
+        """Counts what a bag's view kept out."""
+        for name, (count, first) in implausible.items():
+            self.implausible[name] += count
+            self.implausible_because.setdefault(name, first)
 
     def read(self, channel: Channel[Content], message: Any) -> Content | None:
         """What a message means; one that cannot be used is counted."""
@@ -187,10 +211,19 @@ class ScriptedTick(NamedTuple):
 
 
 class ScriptedEpisode(NamedTuple):
-    """Seed and ticks, ascending."""
+    """Seed and ticks, ascending, and when a message began it on the bag's clock [ns]; None if none did."""
 
     seed: int
     ticks: Sequence[ScriptedTick]
+    began_ns: int | None
+
+
+class _Stretch(NamedTuple):
+    """Commands of one episode, and what its beginning says; see `ScriptedEpisode`."""
+
+    seed: int
+    began_ns: int | None
+    commands: list[CommandRow]
 
 
 def read_script(
@@ -213,7 +246,7 @@ def read_script(
     judged = dict(reader.column(layout.judgement, lambda row: (row.stamp_ns, row.judgement)))
     others = [reader.rows(part) for part in layout.commands[1:]]
     episodes = []
-    for seed, commands in reader.stretches(gap_s):
+    for seed, began_ns, commands in reader.stretches(gap_s):
         reader.check_order(commands)
         if layout.stamps_are_ticks:
             ticks = _acknowledged(commands, layout, applied, judged, report)
@@ -221,7 +254,7 @@ def read_script(
             ticks = _on_grid([commands, *others], layout)
         gaps_ns = np.diff([row.stamp_ns for row in commands])
         report.longest_gap_s = max(report.longest_gap_s, float(gaps_ns.max(initial=0)) / NS_PER_S)
-        episodes.append(ScriptedEpisode(seed, ticks))
+        episodes.append(ScriptedEpisode(seed, ticks, began_ns))
     if not episodes:
         topic = layout.commands[0].channel.topic.name
         because = report.unusable_because.get(topic, "none is meant for this robot's action")
@@ -254,27 +287,32 @@ class _ScriptReader:
         arrivals = self.bag.messages([part.channel.topic.name])
         return [row for each in arrivals if (row := self._command(each, part.channel)) is not None]
 
-    def stretches(self, gap_s: float | None) -> Iterator[tuple[int, list[CommandRow]]]:
-        """The first part's commands from one beginning of an episode to the next, and the seed that it names."""
+    def stretches(self, gap_s: float | None) -> Iterator[_Stretch]:
+        """The first part's commands from one beginning of an episode to the next."""
         channel, start = self.layout.commands[0].channel, self.layout.episode_start
         names = {channel.topic.name, *([start.topic.name] if start is not None else [])}
-        seed, rows = UNKNOWN_SEED, list[CommandRow]()
+        stretch = _Stretch(UNKNOWN_SEED, None, [])
         for each in self.bag.messages([*names]):
             if start is not None and each.topic == start.topic.name:
-                if rows:
-                    yield seed, rows
+                if stretch.commands:
+                    yield stretch
                 found = self.report.read(start, each.message)
-                seed, rows = UNKNOWN_SEED if found is None else found, []
+                stretch = _Stretch(UNKNOWN_SEED if found is None else found, self._time_ns(each), [])
                 continue
             row = self._command(each, channel)
             if row is None:
                 continue
+            rows = stretch.commands
             if gap_s is not None and rows and row.stamp_ns - rows[-1].stamp_ns > gap_s * NS_PER_S:
-                yield seed, rows
-                seed, rows = UNKNOWN_SEED, []
-            rows.append(row)
-        if rows:
-            yield seed, rows
+                yield stretch
+                stretch = _Stretch(UNKNOWN_SEED, None, [])
+            stretch.commands.append(row)
+        if stretch.commands:
+            yield stretch
+
+    def _time_ns(self, each: Arrival) -> int:
+        """When a message counts from, on the clock that the bag is read by."""
+        return each.arrival_ns if self.clock == "arrival" else each.stamp_ns
 
     def check_order(self, commands: Sequence[CommandRow]) -> None:
         """Refuses commands of one episode that go back in time."""

@@ -83,11 +83,13 @@ def episodes_of(
     playback = _Playback(bag, layout, options, report)
     for scripted in script:
         columns = EncodedColumns(layout.spec, options.codecs)
-        seen = [tick for tick in scripted.ticks if playback.append(tick, columns)]
+        seen, fault = playback.play(scripted, columns)
+        if fault:
+            report.cut.append(f"{bag.path.name}: an episode ends after {len(seen)} ticks: {fault}")
         if seen:
             report.episodes += 1
             report.ticks += len(columns)
-            yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards))
+            yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards, fault))
     playback.finish()
     if not report.episodes:
         raise BagError(f"{bag.path}: not one of {report.stale_ticks} ticks could be observed: {report.stale_because}")
@@ -103,11 +105,34 @@ class _Playback:
         self._next = next(self._arrivals, None)
         self._last_ns: dict[str, int] = {}
 
-    def append(self, tick: ScriptedTick, columns: EncodedColumns) -> bool:
-        """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
-        while self._next is not None and self._next.arrival_ns <= tick.seen_ns:
+    def play(self, scripted: ScriptedEpisode, columns: EncodedColumns) -> tuple[list[ScriptedTick], str]:
+        """Adds an episode's ticks as far as its streams can be believed; returns them and why they end early."""
+        self._begin(scripted)
+        seen: list[ScriptedTick] = []
+        for tick in scripted.ticks:
+            self._hear_until(tick.seen_ns)
+            self.view.let_jump(False)
+            fault = self.view.fault()
+            if fault:
+                return seen, fault
+            if self._append(tick, columns):
+                seen.append(tick)
+        return seen, ""
+
+    def _begin(self, scripted: ScriptedEpisode) -> None:
+        """From the message that begins an episode to its first tick, a simulated arm may be put at its start."""
+        self.view.forget_fault()
+        if scripted.began_ns is not None:
+            self._hear_until(scripted.began_ns)
+            self.view.let_jump(True)
+
+    def _hear_until(self, time_ns: int) -> None:
+        while self._next is not None and self._next.arrival_ns <= time_ns:
             self.view.take(self._next.topic, self._next.message)
             self._next = next(self._arrivals, None)
+
+    def _append(self, tick: ScriptedTick, columns: EncodedColumns) -> bool:
+        """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
         try:
             seen = self.view.observe(tick.seen_ns)
         except StaleSensor as error:
@@ -129,6 +154,7 @@ class _Playback:
         for name, why in self.view.unseen().items():
             raise BagError(f"{self._bag.path}: nothing could be seen of '{name}': {why}")
         self._report.unusable.update(self.view.refused())
+        self._report.note(self.view.implausible())
 
     def _check_forward(self, observation: Observation, *, first: bool) -> None:
         for name, age_ns in observation.age_ns.items():
@@ -162,12 +188,19 @@ def _check_clocks(bag: BagFile, layout: BagLayout) -> None:
 
 
 def _told(
-    scripted: ScriptedEpisode, seen: Sequence[ScriptedTick], facts: Facts, bag: BagFile, rewards: Sequence[float]
+    scripted: ScriptedEpisode,
+    seen: Sequence[ScriptedTick],
+    facts: Facts,
+    bag: BagFile,
+    rewards: Sequence[float],
+    fault: str,
 ) -> tuple[EpisodeHeader, EpisodeResult]:
-    """Header and result: what a judge said, else what the importer was told."""
+    """Header and result: what a judge said, else what the importer was told; aborted where a fault cut it short."""
     verdicts = [tick.judgement for tick in scripted.ticks if tick.judgement is not None]
     outcome = facts.outcome
-    if verdicts:
+    if fault:
+        outcome = Outcome.ABORTED
+    elif verdicts:
         outcome = Outcome.SUCCESS if any(each.success for each in verdicts) else Outcome.FAILURE
     began = datetime.fromtimestamp(seen[0].stamp_ns / NS_PER_S, UTC).isoformat(timespec="seconds")
     aborted = outcome is Outcome.ABORTED
@@ -175,7 +208,7 @@ def _told(
         outcome,
         terminated=not aborted,
         truncated=aborted,
-        reason=f"{seen[0].stamp_ns} to {seen[-1].stamp_ns} ns of {bag.path.name}",
+        reason=f"{seen[0].stamp_ns} to {seen[-1].stamp_ns} ns of {bag.path.name}" + (f": {fault}" if fault else ""),
         ticks=len(seen),
         reward_sum=float(sum(rewards)),
         reward_max=float(max(rewards)),

@@ -73,7 +73,7 @@ class KeyboardOperator:
         LayoutError: The keys do not fit the robot, or the stream to view is not there.
     """
 
-    needs_real_time = True
+    in_person = True
     """A person cannot follow a simulation that runs as fast as it can."""
 
     def __init__(

@@ -96,7 +96,7 @@ class LeaderArmOperator:
         say: Tells the person something.
     """
 
-    needs_real_time = True
+    in_person = True
     """A person cannot follow a simulation that runs as fast as it can."""
 
     def __init__(

@@ -35,7 +35,7 @@ from hardware.arm_state import (
     advance,
 )
 from hardware.command_stream import CommandStream, RowFilter, Taken
-from hardware.limits import CommandLimits
+from hardware.limits import CommandLimits, KeepsWithin
 from hardware.ros.arm_driver import DriverFailed, GuardedDriver
 from hardware.ros.arm_mail import ArmCounters, BadMail, Mail, Outlet, ResetMail, RowMail
 from hardware.ros.arm_reset import Beginning
@@ -95,6 +95,8 @@ class ArmLoop:
         self._settings, self._outlet = settings, outlet
         self._rules = settings.rules(row_hz)
         self._limits = CommandLimits.for_spec(self.spec, limits)
+        if isinstance(driver, KeepsWithin):
+            driver.keep_within(self._limits)
         stream_hz = row_hz if settings.lockstep else settings.stream_hz
         if not settings.lockstep:
             self._limits.require_following(stream_hz)

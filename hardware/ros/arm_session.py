@@ -22,9 +22,9 @@ from hardware.ros import arm_topics
 from hardware.ros.arm_topics import ArmMode, BadMessage, Topic, absolute
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError, number, refuse_unknown
+from hardware.ros.streams import RobotYamlError, flag, number, refuse_unknown
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
-from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, StaleSensor
+from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, RobotSpec, StaleSensor
 
 HEARTBEAT_S = 0.05
 LOCKSTEP_S = 2.0
@@ -71,7 +71,7 @@ class ArmSessionOptions:
         times = {
             key: number(settings[key], f"{where}.{key}") for key in ("ack_timeout_s", "silent_s") if key in settings
         }
-        return cls(lockstep=bool(settings.get("lockstep", False)), **times)
+        return cls(lockstep=flag(settings.get("lockstep", False), f"{where}.lockstep"), **times)
 
 
 class ArmSession:
@@ -154,17 +154,8 @@ class ArmSession:
         elif self._mode.lockstep is not self.lockstep:
             problems.append(f"arm_node: lockstep is {self._mode.lockstep} there, but robot.command has {self.lockstep}")
         elif self._mode.spec:
-            problems += self._spec_problems(self._mode)
+            problems += spec_problems(self._config.spec, self._mode.robot_spec())
         return problems
-
-    def _spec_problems(self, mode: ArmMode) -> list[str]:
-        """Where this side's yaml and the arm node's driver do not mean the same action or streams."""
-        theirs, mine = mode.robot_spec(), self._config.spec
-        shared = [name for name in mine.observations if name in theirs.observations]
-        if _same_bounds(mine.action, theirs.action):
-            action = dataclasses.replace(theirs.action, low=mine.action.low, high=mine.action.high)
-            theirs = dataclasses.replace(theirs, action=action)
-        return [f"arm_node's driver and this robot differ in {each}" for each in mine.select(shared).unmet_by(theirs)]
 
     def connected(self) -> None:
         """Nothing is left to wait for."""
@@ -377,6 +368,15 @@ class ArmSession:
             self._judged_ns = stamp.sec * NS_PER_S + stamp.nanosec
             self.judgement = Judgement(float(values[0]), bool(values[1]), bool(values[2]))
             self._news.notify_all()
+
+
+def spec_problems(mine: RobotSpec, theirs: RobotSpec) -> list[str]:
+    """Where a robot's yaml and its arm node's driver do not mean the same action or streams, in words."""
+    shared = [name for name in mine.observations if name in theirs.observations]
+    if _same_bounds(mine.action, theirs.action):
+        action = dataclasses.replace(theirs.action, low=mine.action.low, high=mine.action.high)
+        theirs = dataclasses.replace(theirs, action=action)
+    return [f"arm_node's driver and this robot differ in {each}" for each in mine.select(shared).unmet_by(theirs)]
 
 
 def _same_bounds(mine: ArraySpec, theirs: ArraySpec) -> bool:

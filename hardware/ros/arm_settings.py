@@ -14,6 +14,8 @@ from hardware.ros.node_config import BadConfig
 from robot_rl.types import ActionKind, FloatArray, RobotSpec
 
 FEWEST_ROWS_IN_WATCHDOG = 1.5
+POSITIVE = {"stream_hz": 2000.0, "watchdog_s": 10.0, "deadman_timeout_s": 10.0, "idle_s": 600.0, "clock_jump_s": 10.0}
+"""Settings that must be above 0 to their largest; no arm is left to itself for longer."""
 
 
 @dataclass
@@ -31,6 +33,9 @@ class ArmSettings:
         lockstep: Time stands still between commands, as in a simulator: one step for each.
         clock_jump_s: A change of the robot's clock against the monotonic one that stops the arm [s].
         realtime_priority: SCHED_FIFO priority of the stream, where permitted; None leaves the scheduler alone.
+
+    Raises:
+        BadConfig: A rate, time or priority that no arm can be run with.
     """
 
     driver: dict[str, Any]
@@ -43,6 +48,15 @@ class ArmSettings:
     lockstep: bool = False
     clock_jump_s: float = 0.1
     realtime_priority: int | None = None
+
+    def __post_init__(self) -> None:
+        """Rejects what no arm can be run with."""
+        for name, most in POSITIVE.items():
+            value = getattr(self, name)
+            if not 0.0 < value <= most:
+                raise BadConfig(f"arm.{name} is {value!r}, wanted a number above 0 and at most {most:g}")
+        if self.realtime_priority is not None and not 1 <= self.realtime_priority <= 99:
+            raise BadConfig(f"arm.realtime_priority is {self.realtime_priority}, wanted 1 to 99, or null")
 
     def rules(self, row_hz: float) -> ArmRules:
         """The mode machine's rules for rows at a rate.

@@ -7,17 +7,18 @@ somebody who lets go of a SpaceMouse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hardware.limits import CommandLimits, LimitError
 from hardware.ros.decode import quoted, seconds_and_nanoseconds
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between, turned
-from hardware.ros.streams import RobotYamlError, number, refuse_twice, refuse_unknown, strings, topic_name
+from hardware.ros.streams import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
 from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotRLError
 
 Row = npt.NDArray[np.float64]
@@ -58,6 +59,16 @@ class CommandAdapter(Protocol):
     def rest(self, now_ns: int) -> Any | None:
         """The message that brings the arm to rest; None where it rests as soon as rows cease."""
 
+    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
+        """How far a target that it adds up is ahead of what the streams show, in the order of `names`; NaN for none."""
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Takes the limits that rows keep, for what it adds up itself.
+
+        Raises:
+            LimitError: They leave open where the tool may go.
+        """
+
 
 @dataclass(frozen=True)
 class JointForward:
@@ -80,6 +91,13 @@ class JointForward:
     def rest(self, now_ns: int) -> Any | None:
         """The controller holds the last position."""
         return None
+
+    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
+        """A position is the target itself."""
+        return np.full(len(self.names), np.nan)
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Positions keep their limits by themselves."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +125,13 @@ class JointTrajectory:
         """The controller holds the last point."""
         return None
 
+    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
+        """A position is the target itself."""
+        return np.full(len(self.names), np.nan)
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Positions keep their limits by themselves."""
+
 
 class CartesianPose:
     """An impedance controller's target pose: displacements are added up onto the pose commanded last.
@@ -114,8 +139,11 @@ class CartesianPose:
     Every row counts once, so rows must come at the robot's `control_hz`: as the driver of an arm node that is the
     node's `stream_hz`.
 
-    A step that would take the target further from the measured pose than the leash is not made: an arm that is held
-    back, by a table for instance, must not store up motion.
+    The target stays in the box of the limits, wherever the tool is. And it stays on a leash: an arm that is held back,
+    by a table for instance, must not store up motion. Both are last guards. Before them the command waits for an arm
+    that is behind (`limits.following`), within its acceleration, so the leash should be longer than `following.fault`.
+    A step that leads away counts less and less beyond half of the leash: at a speed `v` the target comes to rest with
+    about `2 v^2 / leash`.
 
     Args:
         outlet: PoseStamped.
@@ -144,30 +172,43 @@ class CartesianPose:
         self._frame_id = frame_id
         self._leash_m = leash_m
         self._leash_rad = leash_rad
+        self._low, self._high = np.full(3, -np.inf), np.full(3, np.inf)
         self._target: Row | None = None
 
     def start(self, values: Mapping[str, AnyArray]) -> None:
         """Anchors at the measured pose."""
-        self._target = values[self._pose_stream].astype(np.float64)
+        self._target = self._measured(values)
 
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
         """See `CommandAdapter`."""
         if self._target is None:
             raise RobotRLError("the Cartesian target was never anchored: reset the robot before moving it")
-        measured = values[self._pose_stream].astype(np.float64)
-        place, rotation = self._target[:3] + row[:3], turned(self._target[3:], row[3:])
-        applied = row.copy()
-        if not _comes_near(self._target[:3] - measured[:3], place - measured[:3], self._leash_m):
-            place, applied[:3] = self._target[:3], 0.0
-        was, would = (rotation_between(measured[3:], each) for each in (self._target[3:], rotation))
-        if not _comes_near(was, would, self._leash_rad):
-            rotation, applied[3:] = self._target[3:], 0.0
-        self._target = np.concatenate([place, rotation])
-        return self._pose_message(now_ns), applied
+        before, measured = self._target, self._measured(values)
+        wanted = row[:3] * _share(before[:3] - measured[:3], row[:3], self._leash_m)
+        # A target that is outside already, because the arm was pushed there, may only come nearer.
+        place = np.clip(before[:3] + wanted, np.minimum(self._low, before[:3]), np.maximum(self._high, before[:3]))
+        turn = row[3:] * _share(rotation_between(measured[3:], before[3:]), row[3:], self._leash_rad)
+        self._target = np.concatenate([place, turned(before[3:], turn)])
+        return self._pose_message(now_ns), np.concatenate([place - before[:3], turn])
 
     def rest(self, now_ns: int) -> Any | None:
         """The controller holds the last pose, which is within the leash."""
         return None
+
+    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
+        """From the measured pose to the target [m, rad]."""
+        if self._target is None:
+            return np.full(len(self.names), np.nan)
+        measured = self._measured(values)
+        return np.concatenate([self._target[:3] - measured[:3], rotation_between(measured[3:], self._target[3:])])
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """See `CommandAdapter`."""
+        walls = _box(limits, self.names[:3], self._pose_stream)
+        self._low, self._high = (np.array(each) for each in zip(*walls, strict=True))
+
+    def _measured(self, values: Mapping[str, AnyArray]) -> Row:
+        return values[self._pose_stream].astype(np.float64)
 
     def _pose_message(self, now_ns: int) -> Any:
         assert self._target is not None
@@ -204,6 +245,14 @@ class ServoTwist:
     def rest(self, now_ns: int) -> Any | None:
         """A twist of zero: Servo would otherwise go on until it finds the last one too old."""
         return self._twist(np.zeros(6), now_ns)
+
+    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
+        """Servo is told velocities and keeps no target."""
+        return np.full(len(self.names), np.nan)
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """See `CommandAdapter`."""
+        _box(limits, self.names[:3], None)
 
     def _twist(self, velocity: Row, now_ns: int) -> Any:
         vector = self.messages("geometry_msgs/msg/Vector3")
@@ -246,10 +295,10 @@ def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
             return JointForward(outlet, names, messages)
         return JointTrajectory(outlet, names, messages, _positive(settings, "horizon_s"))
     names = _displacements(config)
-    frame_id = str(settings.get("frame_id", ""))
+    frame_id = text(settings.get("frame_id", ""), f"{where}.frame_id")
     if kind == "servo_twist":
         return ServoTwist(outlet, names, messages, frame_id, config.spec.control_hz)
-    stream = config.streams.get(settings["pose_stream"])
+    stream = config.streams.get(text(settings["pose_stream"], f"{where}.pose_stream"))
     if stream is None or stream.kind != "pose":
         poses = [each.name for each in config.streams.values() if each.kind == "pose"]
         raise RobotYamlError(
@@ -324,10 +373,44 @@ def _positive(settings: Mapping[str, Any], key: str) -> float:
     return value
 
 
-def _comes_near(before: Row, after: Row, leash: float) -> bool:
-    """Whether a step ends within the leash, or at least no further out than it began."""
-    reach = float(np.linalg.norm(after))
-    return reach <= leash or reach <= float(np.linalg.norm(before))
+def _share(gap: Row, step: Row, leash: float) -> float:
+    """How much of a step is made: all of one that leads nearer, less and less of one that leads away on the leash."""
+    reach, after = float(np.linalg.norm(gap)), float(np.linalg.norm(gap + step))
+    if after <= max(reach, leash / 2):
+        return 1.0
+    share = min(1.0, max(0.0, leash - reach) / (leash / 2))
+    return share if float(np.linalg.norm(gap + share * step)) <= max(reach, leash) else 0.0
+
+
+def _box(limits: CommandLimits, names: Sequence[str], pose_stream: str | None) -> list[tuple[float, float]]:
+    """Lowest and highest place along x, y, z [m], for a driver whose displacements may add up to anywhere.
+
+    Args:
+        limits: Of the robot.
+        names: Action dimensions of the displacements along x, y, z.
+        pose_stream: The stream that must measure them; None for any.
+
+    Raises:
+        LimitError: A wall or its measurement is missing, or it is of something else than the tool's place.
+    """
+    walls = []
+    for place, name in enumerate(names):
+        where = f"limits.measured.{name}"
+        axis = limits.measured.get(limits.spec.action.names.index(name))
+        if axis is None or axis.low is None or axis.high is None:
+            raise LimitError(
+                f"{where} is missing: nothing would keep the tool in its box along {name}; write stream, index (of the "
+                "tool's pose), low and high"
+                if axis is None
+                else f"{where} has no low and high: write the walls of the box [m]"
+            )
+        if pose_stream is not None and (axis.stream, axis.index, axis.scale) != (pose_stream, place, 1.0):
+            raise LimitError(
+                f"{where} is element {axis.index} of '{axis.stream}' times {axis.scale:g}, wanted element {place} of "
+                f"'{pose_stream}', whose target is kept in the same box"
+            )
+        walls.append((axis.low, axis.high))
+    return walls
 
 
 def _header(messages: Messages, stamp_ns: int, frame_id: str) -> Any:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from robot_rl.core.plausibility import QUATERNION_TOLERANCE
 from robot_rl.types import NS_PER_S, RobotRLError
 
 FloatRow = npt.NDArray[np.float64]
@@ -23,8 +24,6 @@ LARGEST_SIDE_PX = 8192
 """No camera that we know is larger; a message that claims more is damaged or hostile."""
 LARGEST_PX = 12_000_000
 """Decoding takes about 10 ms per million; with one of 48 million a session heard nothing else for half a second."""
-QUATERNION_TOLERANCE = 0.05
-"""How far from 1 the length of a quaternion may be before it is taken for damaged rather than rounded."""
 CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "rgba8": 4, "bgra8": 4, "8UC1": 1, "8UC3": 3}
 """Image encoding to bytes per pixel. `8UC3` is OpenCV's own order, blue first."""
 _TO_RGB = {
@@ -48,6 +47,18 @@ class BadMessage(RobotRLError):
 
 class OtherJoints(BadMessage):
     """A joint state of other joints altogether, as where arm and gripper publish on one topic."""
+
+
+class SomeJoints(BadMessage):
+    """A joint state of some of the wanted joints.
+
+    Attributes:
+        present: Those that it has, in the order wanted.
+    """
+
+    def __init__(self, words: str, present: Sequence[str]) -> None:
+        super().__init__(words)
+        self.present = tuple(present)
 
 
 def stamp_ns(message: Any) -> int:
@@ -75,15 +86,18 @@ def joint_values(message: Any, joints: Sequence[str], field: str = "position") -
 
     Raises:
         OtherJoints: The message has none of the joints.
-        BadMessage: Some are missing or twice there, the field is not filled, or a value is not finite.
+        SomeJoints: Some are missing.
+        BadMessage: Some are twice there, the field is not filled, or a value is not finite.
     """
     names = [str(name) for name in message.name]
     missing = [joint for joint in joints if joint not in names]
     if missing:
-        kind = OtherJoints if len(missing) == len(joints) else BadMessage
-        raise kind(
+        words = (
             f"no joint {quoted(missing)} in the message, which has {quoted(names)}; name the joints as the driver does"
         )
+        if len(missing) == len(joints):
+            raise OtherJoints(words)
+        raise SomeJoints(words, [joint for joint in joints if joint in names])
     values = _field(message, field)
     if len(values) != len(names):
         raise BadMessage(

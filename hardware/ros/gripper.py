@@ -20,7 +20,7 @@ import numpy as np
 
 from hardware.ros.command_adapters import Messages, Outlet, trajectory_of_one_point
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError, number, refuse_unknown, topic_name
+from hardware.ros.streams import RobotYamlError, number, refuse_unknown, text, topic_name
 from robot_rl.types import RobotRLError
 
 _TOPIC_TYPES = {
@@ -94,7 +94,7 @@ class GripperConfig:
             closed=number(keys["closed"], f"{where}.closed"),
             low=low,
             high=high,
-            joint=str(keys.get("joint", "")),
+            joint=text(keys.get("joint", ""), f"{where}.joint"),
             horizon_s=number(keys.get("horizon_s", 0.0), f"{where}.horizon_s"),
             max_effort=number(keys.get("max_effort", 0.0), f"{where}.max_effort"),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -36,17 +36,22 @@ class LeaderTopic:
         joints: Those that are needed, as the leader's driver names them.
         max_age_s: Oldest state still safe to follow [s].
         connect_s: How long the leader may take to appear [s].
+        bound: `max_speed` and `margin` of its joints, see `ArraySpec`; a state beyond them is not followed, and after
+            several the leader is lost.
 
     Raises:
         RobotYamlError: The settings make no sense.
     """
 
-    def __init__(self, topic: str, joints: Sequence[str], max_age_s: float, connect_s: float) -> None:
+    def __init__(
+        self, topic: str, joints: Sequence[str], max_age_s: float, connect_s: float, bound: Mapping[str, Any]
+    ) -> None:
         stream = {"kind": "joints", "topic": topic, "joints": list(joints), "max_age_s": max_age_s, "dtype": "float64"}
+        stream |= bound
         self.name = f"leader arm on {topic}"
         self._connect_s = connect_s
         self._news = threading.Condition()
-        self._reader = StreamReader(StreamConfig.parse("leader", stream), topic, self._news)
+        self._reader = StreamReader(StreamConfig.parse("leader", stream, "operator"), topic, self._news)
         self._link: BackgroundNode | None = None
         self._entered = ExitStack()
 
@@ -77,21 +82,26 @@ class LeaderTopic:
         self._link = None
         self._entered.close()
 
+    @property
+    def implausible(self) -> int:
+        """States that no hand could have brought about; none was followed."""
+        return self._reader.implausible
+
     def reading(self) -> LeaderReading:
         """See `Leader`."""
-        problem = self._problem()
+        problem = self._problem(self._reader.lost)
         newest = self._reader.newest
         if problem is not None or newest is None:
             return LeaderReading({}, f"cannot be followed: {self._reader.topic}: {problem}")
         return LeaderReading(dict(zip(self._reader.stream.joints, newest[1].tolist(), strict=True)))
 
-    def _problem(self) -> str | None:
+    def _problem(self, judged: Callable[[int], str | None]) -> str | None:
         link = self._link
         if link is None:
             return "not connected"
         if link.failure is not None:
             return f"its node failed: {link.failure!r}; start the command again"
-        return self._reader.doubt(link.now_ns())
+        return judged(link.now_ns())
 
     def _await_leader(self) -> None:
         assert self._link is not None
@@ -99,7 +109,7 @@ class LeaderTopic:
         wanted = Wanted(SETTING, self._reader.topic, stream.message_type)
         until_s = time.monotonic() + self._connect_s
         while True:
-            problem = missing_publishers(self._link.node, wanted) or self._problem()
+            problem = missing_publishers(self._link.node, wanted) or self._problem(self._reader.doubt)
             if problem is None:
                 return
             if time.monotonic() > until_s:
@@ -118,6 +128,8 @@ def leader_arm_operator(
     connect_s: float = 5.0,
     name: str = "leader_arm",
     correcting: bool = False,
+    max_speed: float | Sequence[float] | None = None,
+    margin: float | Sequence[float] | None = None,
 ) -> LeaderArmOperator:
     """An operator with a leader arm and the keyboard.
 
@@ -131,11 +143,15 @@ def leader_arm_operator(
         connect_s: How long the leader may take to appear [s].
         name: Who drives; recorded with every episode.
         correcting: Whether a policy drives until the operator takes over.
+        max_speed: Faster than a person moves any of its joints, one number or one per joint of the layout, in their
+            order [1/s].
+        margin: By how much two states may differ beyond that, likewise.
 
     Raises:
         LayoutError: The layout does not fit the robot.
+        RobotYamlError: A setting is missing or makes no sense.
     """
     layout = LeaderLayout.for_spec(spec, layouts)
     following = LeaderFollowing(spec, layout, align_within, ramp_s)
-    leader = LeaderTopic(topic, layout.joints, max_age_s, connect_s)
+    leader = LeaderTopic(topic, layout.joints, max_age_s, connect_s, {"max_speed": max_speed, "margin": margin})
     return LeaderArmOperator(spec, leader, following, KeyEvents(RawTerminal()), name, correcting)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from hardware.limits import CommandLimits
 from hardware.ros.arm_session import ArmSession, ArmSessionOptions
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
@@ -116,14 +117,16 @@ class RosRobot:
         self._entered = ExitStack()
 
     @property
-    def needs_real_time(self) -> bool:
-        """Whether it moves on by itself, so that simulated time makes no sense."""
-        return not self._commands.lockstep
+    def simulated_time(self) -> bool:
+        """Whether time stands still between rows: only in lockstep."""
+        return self._commands.lockstep
 
     @property
     def counters(self) -> dict[str, int]:
         """What went wrong without ending anything, by name."""
         counts = {f"{name}_refused": reader.refused for name, reader in self._readers.items()}
+        counts |= {f"{name}_implausible": reader.implausible for name, reader in self._readers.items()}
+        counts |= {f"{name}_late": reader.late for name, reader in self._readers.items()}
         counts |= {f"{name}_clock_jumps": reader.ring.clock_jumps for name, reader in self._readers.items()}
         if isinstance(self._commands, ArmSession):
             counts["unacknowledged"] = self._commands.unacknowledged
@@ -171,9 +174,24 @@ class RosRobot:
         """
         link = self._require_link()
         self._ticks.restart()
-        self._commands.reset(seed)
+        self._reset_arm(seed)
         self._tick_ns = link.now_ns()
         self._await_streams(self._commands.stamp_ns if self._commands.lockstep else self._tick_ns, self.connect_s)
+
+    def _reset_arm(self, seed: int) -> None:
+        """Has the arm brought to its start; one behind an arm node may be simulated and be there at once."""
+        jumps = isinstance(self._commands, ArmSession) and not self._commands.lockstep
+        if not jumps:
+            self._commands.reset(seed)
+            return
+        for reader in self._readers.values():
+            reader.let_jump(True)
+        try:
+            self._commands.reset(seed)
+        finally:
+            now_ns = self._now_ns()
+            for reader in self._readers.values():
+                reader.forget(before_ns=now_ns)
 
     def observe(self, tick_ns: int) -> Observation:
         """See `Robot`; also the heartbeat of the session.
@@ -195,9 +213,24 @@ class RosRobot:
             link.node.get_logger().warning("the robot's clock jumped: what was seen before it is forgotten")
             for reader in self._readers.values():
                 reader.forget()
-        seen = align({name: reader.ring for name, reader in self._readers.items()}, robot_ns)
+        seen = self._seen_at(robot_ns)
         # Copies: the rings keep their samples for the next tick.
         return Observation(tick_ns, {name: np.array(value) for name, value in seen.values.items()}, seen.age_ns)
+
+    def _seen_at(self, robot_ns: int) -> Observation:
+        """What every stream shows.
+
+        Raises:
+            StaleSensor: A stream has nothing fresh; says also what was wrong with what came last.
+        """
+        faults = [f"{reader.topic}: {reader.fault}" for reader in self._readers.values() if reader.fault]
+        if faults:
+            raise StaleSensor("\n".join(faults))
+        try:
+            return align({name: reader.ring for name, reader in self._readers.items()}, robot_ns)
+        except StaleSensor as error:
+            refused = [f"{reader.topic}: {reader.problem}" for reader in self._readers.values() if reader.problem]
+            raise StaleSensor("\n".join([str(error), *refused])) from error
 
     def apply(self, action: FloatArray) -> FloatArray:
         """See `Robot`: what the arm node acknowledged, or what the vendor's driver was sent.
@@ -216,6 +249,17 @@ class RosRobot:
         # A float64 on the wire may round to just outside a float32's bounds.
         return np.clip(applied, low, high).astype(self.spec.action.dtype)
 
+    def ahead(self) -> FloatArray:
+        """See `KeepsTarget`: an arm node watches how its own driver follows."""
+        if isinstance(self._commands, VendorCommands):
+            return self._commands.ahead()
+        return np.full(self.spec.action.shape, np.nan)
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """See `KeepsWithin`."""
+        if isinstance(self._commands, VendorCommands):
+            self._commands.keep_within(limits)
+
     def stop(self) -> None:
         """Brings the arm to rest and takes motion away; safe at any time."""
         if self._link is not None:
@@ -226,7 +270,7 @@ class RosRobot:
 
         reliable = self._commands.lockstep
         for stream in self.config.streams.values():
-            reader = StreamReader(stream, self.config.topic(stream.topic), self._news)
+            reader = StreamReader(stream, self.config.topic(stream.topic), self._news, checked=not reliable)
             self._readers[stream.name] = reader
             qos = client.QoSProfile(
                 history=client.HistoryPolicy.KEEP_LAST,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.streams import (
     RobotYamlError,
     StreamConfig,
@@ -20,60 +21,14 @@ from hardware.ros.streams import (
     refuse_unknown,
     require_mapping,
     strings,
+    text,
     topic_name,
 )
 from robot_rl.types import ActionKind, ArraySpec, RobotSpec
 
 ADAPTERS = ("arm_node", "joint_forward", "joint_trajectory", "cartesian_pose", "servo_twist")
+LONGEST_NAME = 100
 _ACTION_KEYS = {"names", "unit", "kinds", "low", "high", "dtype"}
-_STATUS_KEYS = {"topic", "type", "field", "one_of", "remedy", "latched", "fields"}
-
-
-@dataclass(frozen=True)
-class StatusCondition:
-    """What a vendor's driver must say before the arm may be moved.
-
-    Attributes:
-        name: For errors.
-        topic: For example `/io_and_status_controller/robot_program_running`.
-        type: Its message type, `std_msgs/msg/Bool`.
-        field: Of the message.
-        one_of: Values of the field that allow motion.
-        remedy: What a person has to do otherwise.
-        latched: Whether the driver publishes it once and keeps it for late subscribers.
-        fields: The message's definition, for a type outside the standard packages: `uint8 mode`.
-    """
-
-    name: str
-    topic: str
-    type: str
-    field: str
-    one_of: tuple[Any, ...]
-    remedy: str
-    latched: bool = True
-    fields: str = ""
-
-    @classmethod
-    def parse(cls, name: str, document: object) -> StatusCondition:
-        """A condition from its yaml."""
-        where = f"robot.status.{name}"
-        keys = require_mapping(document, where)
-        refuse_unknown(keys, _STATUS_KEYS, where)
-        for key in ("topic", "type", "one_of", "remedy"):
-            if keys.get(key) is None:
-                raise RobotYamlError(f"{where}.{key} is missing")
-        if not isinstance(keys["one_of"], list) or not keys["one_of"]:
-            raise RobotYamlError(f"{where}.one_of is {keys['one_of']!r}, wanted a list of the values that allow motion")
-        return cls(
-            name=name,
-            topic=topic_name(keys["topic"], f"{where}.topic"),
-            type=message_type(keys["type"], f"{where}.type"),
-            field=str(keys.get("field", "data")),
-            one_of=tuple(keys["one_of"]),
-            remedy=str(keys["remedy"]),
-            latched=bool(keys.get("latched", True)),
-            fields=str(keys.get("fields", "")),
-        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +91,7 @@ class RobotConfig:
         hz = number(control_hz, "robot.control_hz")
         kinds = tuple(_kind(each) for each in require_mapping(plain(action), "robot.action")["kinds"])
         config = cls(
-            spec=RobotSpec(name, {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
+            spec=RobotSpec(_name(name), {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
             namespace=_namespace(namespace),
             streams=parsed,
             command=settings,
@@ -195,33 +150,33 @@ def parse_action(document: object) -> ArraySpec:
             raise RobotYamlError(f"{where}.{key} is missing")
     names = strings(keys["names"], f"{where}.names")
     refuse_twice(names, f"{where}.names")
-    units = strings(keys["unit"], f"{where}.unit")
-    for key, count in (("unit", len(units)), ("kinds", len(keys["kinds"]))):
+    units, kinds = (strings(keys[key], f"{where}.{key}") for key in ("unit", "kinds"))
+    for key, count in (("unit", len(units)), ("kinds", len(kinds))):
         if count != len(names):
             raise RobotYamlError(f"{where}.{key} has {count} entries for {len(names)} names; give one each")
-    for each in keys["kinds"]:
+    for each in kinds:
         _kind(each)
     low, high = (_bound(keys.get(key), len(names), f"{where}.{key}") for key in ("low", "high"))
     for name, one, other in zip(names, low or (), high or (), strict=False):
         if one > other:
             raise RobotYamlError(f"{where}.low of '{name}' is {one}, above its high {other}")
-    dtype = str(keys.get("dtype", "float32"))
+    dtype = text(keys.get("dtype", "float32"), f"{where}.dtype")
     if dtype not in ("float32", "float64"):
         raise RobotYamlError(f"{where}.dtype is '{dtype}', wanted float32 or float64")
     return ArraySpec((len(names),), dtype, ",".join(units), _shared(low), _shared(high), names)
 
 
+def _name(value: object) -> str:
+    """What a robot is called, in data sets and policies too."""
+    name = text(value, "robot.name")
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise RobotYamlError(f"robot.name is {name!r}, wanted 1 to {LONGEST_NAME} printable characters")
+    return name
+
+
 def _namespace(value: object) -> str:
     """With one slash in front; `/` alone is the root."""
     return "/" if value == "/" else f"/{topic_name(value, 'robot.namespace').removeprefix('/')}"
-
-
-def message_type(value: object, where: str) -> str:
-    """A message type as ROS spells one."""
-    text = value if isinstance(value, str) else ""
-    if text.count("/") != 2 or text.split("/")[1] != "msg":
-        raise RobotYamlError(f"{where} is {value!r}, wanted a message type such as std_msgs/msg/Bool")
-    return text
 
 
 def _shared(bound: tuple[float, ...] | None) -> float | tuple[float, ...] | None:

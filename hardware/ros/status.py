@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from hardware.ros.robot_config import RobotConfig, StatusCondition
-from robot_rl.types import RobotRLError
+from hardware.ros.robot_config import RobotConfig
+from hardware.ros.status_condition import StatusCondition
+from hardware.ros.streams import RobotYamlError
+from robot_rl.types import NS_PER_S, RobotRLError
 
 
 class MotionRefused(RobotRLError):
     """The arm's own driver does not allow motion."""
+
+
+class _Said(NamedTuple):
+    """What a driver said, and when it was heard [ns]."""
+
+    value: Any
+    heard_ns: int
 
 
 class StatusMonitor:
@@ -18,25 +28,25 @@ class StatusMonitor:
 
     Args:
         config: The robot's.
+        monotonic_ns: When something is heard, and for how long nothing was.
     """
 
-    def __init__(self, config: RobotConfig) -> None:
+    def __init__(self, config: RobotConfig, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._robot = config.spec.name
+        self._now_ns = monotonic_ns
         self.conditions: Sequence[tuple[StatusCondition, str]] = [
             (condition, config.topic(condition.topic)) for condition in config.status
         ]
-        self._values: dict[str, Any] = {}
+        self._said: dict[str, _Said] = {}
 
     def heard(self, condition: StatusCondition, message: Any) -> None:
         """Takes a message of a condition's topic."""
-        value = getattr(message, condition.field, None)
-        # rclpy hands a `byte` or `char` over as bytes of length 1.
-        self._values[condition.name] = value[0] if isinstance(value, bytes) and len(value) == 1 else value
+        self._said[condition.name] = _Said(condition.read(message), self._now_ns())
 
     @property
     def unheard(self) -> list[StatusCondition]:
-        """Conditions whose topic has said nothing yet."""
-        return [condition for condition, _ in self.conditions if condition.name not in self._values]
+        """Conditions whose topic has said nothing yet, or not for too long."""
+        return [condition for condition, _ in self.conditions if self._silence(condition)]
 
     def require_motion(self) -> None:
         """Refuses motion unless every condition is fulfilled.
@@ -45,13 +55,24 @@ class StatusMonitor:
             MotionRefused: Names the topic, its value, those wanted, and what to do.
         """
         for condition, topic in self.conditions:
-            value = self._values.get(condition.name)
-            if value not in condition.one_of:
-                wanted = " or ".join(str(each) for each in condition.one_of)
-                got = "silent" if condition.name not in self._values else f"{value}"
+            problem = self._silence(condition)
+            if not problem and not condition.allows(value := self._said[condition.name].value):
+                problem = f"{value}"
+            if problem:
                 raise MotionRefused(
-                    f"{self._robot} may not be moved: {topic} is {got}, wanted {wanted}; {condition.remedy}"
+                    f"{self._robot} may not be moved: {topic} is {problem}, wanted {condition.wanted}; "
+                    f"{condition.remedy}"
                 )
+
+    def _silence(self, condition: StatusCondition) -> str:
+        """For how long a topic has said nothing, in words; empty while what it said last still counts."""
+        said = self._said.get(condition.name)
+        if said is None:
+            return "silent"
+        silent_s = (self._now_ns() - said.heard_ns) / NS_PER_S
+        if condition.max_age_s is not None and silent_s > condition.max_age_s:
+            return f"silent for {silent_s:.2f} s (at most {condition.max_age_s:g} s)"
+        return ""
 
 
 def status_message(condition: StatusCondition) -> Any:
@@ -59,11 +80,27 @@ def status_message(condition: StatusCondition) -> Any:
 
     A vendor's own type is not among those that our client knows; the yaml spells its fields out, so that no vendor's
     package need be installed. Real rclpy has it from the vendor's driver.
+
+    Raises:
+        RobotYamlError: The definition cannot be read, or has no such field.
     """
     from hardware.ros import client
 
-    if client.BACKEND == "pip" and condition.fields:
-        from hardware.ros.pip_client.messages import define_message
+    own = client.BACKEND == "pip" and condition.fields
+    made = _defined(condition) if own else client.message(condition.type)
+    condition.read(made())
+    return made
 
+
+def _defined(condition: StatusCondition) -> Any:
+    from hardware.ros.pip_client.messages import define_message
+
+    where = f"robot.status.{condition.name}"
+    try:
+        for name, lines in condition.also:
+            define_message(name, lines)
         return define_message(condition.type, condition.fields)
-    return client.message(condition.type)
+    except Exception as error:  # rosbags' parser, on somebody's text
+        raise RobotYamlError(
+            f"{where}: fields or also define no {condition.type} ({error}): one 'type name' a line"
+        ) from error

@@ -11,10 +11,9 @@ import numpy as np
 
 from hardware.ros import decode
 from hardware.sync import Interpolation, StreamTiming
-from robot_rl.types import NS_PER_S, AnyArray, ArraySpec, RobotRLError
+from robot_rl.types import NS_PER_S, POSE_UNIT, AnyArray, ArraySpec, RobotRLError, SpecMismatch
 
 JOINT_UNITS = {"position": "rad", "velocity": "rad/s", "effort": "Nm"}
-POSE_UNIT = "m,m,m,1,1,1,1"
 POSE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw")
 COMPRESSED_SUFFIX = "/compressed"
 MESSAGE_TYPES = {
@@ -25,12 +24,25 @@ MESSAGE_TYPES = {
 }
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 _KINDS = {
-    "joints": {"joints", "field", "unit", "interpolate"},
-    "numbers": {"names", "size", "unit", "interpolate"},
-    "pose": {"interpolate"},
+    "joints": {"joints", "field", "unit", "interpolate", "max_speed", "margin"},
+    "numbers": {"names", "size", "unit", "interpolate", "max_speed", "margin"},
+    "pose": {"interpolate", "max_speed", "margin"},
     "image": {"size"},
 }
 _ALWAYS = {"kind", "topic", "max_age_s", "latency_s", "publishers", "dtype"}
+_SPEED_BOUND = {
+    "joints": {
+        "max_speed": "what each joint can physically do, per second (the vendor's figure, not your limit), one number "
+        "or one per joint, for example max_speed: 3.2",
+        "margin": "by how much two samples may differ beyond max_speed (noise, inexact stamps), one number or one per "
+        "joint, for example margin: 0.05",
+    },
+    "pose": {
+        "max_speed": "what the tool can physically do, [m/s, rad/s], for example max_speed: [2.0, 4.0]",
+        "margin": "by how much two samples may differ beyond max_speed, [m, rad], for example margin: [0.02, 0.05]",
+    },
+}
+"""What these kinds must say of how fast they change, in words."""
 
 
 class RobotYamlError(RobotRLError):
@@ -55,6 +67,8 @@ class StreamConfig:
         interpolate: Whether the value at a tick is made from the samples around it.
         publishers: How many publishers the topic may have; more are taken for a second robot.
         dtype: Of the spec's array.
+        max_speed: See `ArraySpec`; a sample beyond it is not used. None, of kind `numbers`, takes every sample.
+        margin: See `ArraySpec`.
     """
 
     name: str
@@ -70,6 +84,8 @@ class StreamConfig:
     interpolate: bool = False
     publishers: int = 1
     dtype: str = "float32"
+    max_speed: float | tuple[float, ...] | None = None
+    margin: float | tuple[float, ...] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -88,11 +104,16 @@ class StreamConfig:
         """The stream as the robot's spec shows it."""
         if self.kind == "image":
             return ArraySpec((*self.size, 3), "uint8", "rgb")
+        shape, unit, names = self._array()
+        return ArraySpec(shape, self.dtype, unit, names=names, max_speed=self.max_speed, margin=self.margin)
+
+    def _array(self) -> tuple[tuple[int, ...], str, tuple[str, ...]]:
+        """Shape, unit and names of a stream that is no image."""
         if self.kind == "pose":
-            return ArraySpec((7,), self.dtype, POSE_UNIT, names=POSE_NAMES)
+            return (7,), POSE_UNIT, POSE_NAMES
         if self.kind == "joints":
-            return ArraySpec((len(self.joints),), self.dtype, self.unit or JOINT_UNITS[self.field], names=self.joints)
-        return ArraySpec(self.size or (len(self.names),), self.dtype, self.unit, names=self.names)
+            return (len(self.joints),), self.unit or JOINT_UNITS[self.field], self.joints
+        return self.size or (len(self.names),), self.unit, self.names
 
     @property
     def timing(self) -> StreamTiming:
@@ -113,16 +134,21 @@ class StreamConfig:
         return functools.partial(_row, self)
 
     @classmethod
-    def parse(cls, name: str, document: object) -> StreamConfig:
+    def parse(cls, name: str, document: object, where: str = "") -> StreamConfig:
         """A stream from its yaml.
+
+        Args:
+            name: Of the stream.
+            document: Its settings.
+            where: The section they are in, for errors; a robot's streams if empty.
 
         Raises:
             RobotYamlError: Names the stream, the key, what it is and what was wanted.
         """
-        where = f"robot.streams.{name}"
+        where = where or f"robot.streams.{name}"
         keys = require_mapping(document, where)
         kind = keys.get("kind")
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise RobotYamlError(f"{where}.kind is {kind!r}, wanted one of {', '.join(_KINDS)}")
         refuse_unknown(keys, _ALWAYS | _KINDS[kind], where, f" of kind '{kind}'")
         for key in ("topic", "max_age_s"):
@@ -134,14 +160,16 @@ class StreamConfig:
             topic=topic_name(keys["topic"], f"{where}.topic"),
             max_age_s=number(keys["max_age_s"], f"{where}.max_age_s"),
             latency_s=number(keys.get("latency_s", 0.0), f"{where}.latency_s"),
+            max_speed=_speed_bound(keys, "max_speed", where),
+            margin=_speed_bound(keys, "margin", where),
             joints=strings(keys.get("joints", ()), f"{where}.joints"),
-            field=str(keys.get("field", "position")),
+            field=text(keys.get("field", "position"), f"{where}.field"),
             names=strings(keys.get("names", ()), f"{where}.names"),
             size=_size(keys.get("size", ()), where),
-            unit=str(keys.get("unit", "")),
-            interpolate=bool(keys.get("interpolate", False)),
-            publishers=int(keys.get("publishers", 1)),
-            dtype=str(keys.get("dtype", "uint8" if kind == "image" else "float32")),
+            unit=text(keys.get("unit", ""), f"{where}.unit"),
+            interpolate=flag(keys.get("interpolate", False), f"{where}.interpolate"),
+            publishers=whole(keys.get("publishers", 1), f"{where}.publishers"),
+            dtype=text(keys.get("dtype", "uint8" if kind == "image" else "float32"), f"{where}.dtype"),
         )
         stream._check(where)
         return stream
@@ -166,6 +194,10 @@ class StreamConfig:
         wanted = ("uint8",) if self.is_image else ("float32", "float64")
         if self.dtype not in wanted:
             raise RobotYamlError(f"{where}.dtype is '{self.dtype}', wanted {' or '.join(wanted)}")
+        try:
+            _ = self.spec
+        except SpecMismatch as error:
+            raise RobotYamlError(f"{where}: {error}") from error
 
 
 def _row(stream: StreamConfig, message: Any) -> AnyArray:
@@ -178,6 +210,19 @@ def _row(stream: StreamConfig, message: Any) -> AnyArray:
         row = decode.numbers(message, stream.names, int(np.prod(shape))).reshape(shape)
     cast: AnyArray = row.astype(stream.dtype)
     return cast
+
+
+def _speed_bound(keys: Mapping[str, Any], key: str, where: str) -> float | tuple[float, ...] | None:
+    """A number or a list of them, whose size and count the stream's spec checks."""
+    value = keys.get(key)
+    if value is None:
+        wanted = _SPEED_BOUND.get(str(keys["kind"]))
+        if wanted is not None:
+            raise RobotYamlError(f"{where}.{key} is missing: {wanted[key]}")
+        return None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(number(each, f"{where}.{key}") for each in value)
+    return number(value, f"{where}.{key}")
 
 
 def plain(value: object) -> Any:
@@ -212,9 +257,30 @@ def refuse_twice(names: Sequence[str], where: str) -> None:
 
 def strings(value: object, where: str) -> tuple[str, ...]:
     """A list of names."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
+    if isinstance(value, str) or not isinstance(value, Sequence):
         raise RobotYamlError(f"{where} is {value!r}, wanted a list of names")
-    return tuple(value)
+    return tuple(text(each, f"an entry of {where}") for each in value)
+
+
+def text(value: object, where: str) -> str:
+    """A name, or other words; not what yaml makes of a bare `no`, `1` or `1e5`."""
+    if not isinstance(value, str):
+        raise RobotYamlError(f"{where} is {value!r}, wanted a name: put it in quotes")
+    return value
+
+
+def flag(value: object, where: str) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise RobotYamlError(f"{where} is {value!r}, wanted true or false")
+    return value
+
+
+def whole(value: object, where: str) -> int:
+    """A number of things, at least 1."""
+    if type(value) is not int or value < 1:
+        raise RobotYamlError(f"{where} is {value!r}, wanted a whole number of at least 1")
+    return value
 
 
 def number(value: object, where: str) -> float:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from hardware.limits import CommandLimits
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.command_adapters import Messages, make_adapter, picked
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status import StatusMonitor, status_message
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
 from robot_rl.types import AnyArray, FloatArray
 
@@ -62,11 +64,17 @@ class VendorCommands:
         for condition, topic in self._status.conditions:
             self._subscribe_status(condition, topic)
 
-    def _subscribe_status(self, condition: Any, topic: str) -> None:
+    def _subscribe_status(self, condition: StatusCondition, topic: str) -> None:
         from hardware.ros import client
 
-        durability = client.DurabilityPolicy.TRANSIENT_LOCAL if condition.latched else client.DurabilityPolicy.VOLATILE
-        qos = client.QoSProfile(history=client.HistoryPolicy.KEEP_LAST, depth=1, durability=durability)
+        # Latched needs reliable delivery; what is said again and again is taken from publishers of either kind.
+        durable, reliable = client.DurabilityPolicy, client.ReliabilityPolicy
+        qos = client.QoSProfile(
+            history=client.HistoryPolicy.KEEP_LAST,
+            depth=1,
+            durability=durable.TRANSIENT_LOCAL if condition.latched else durable.VOLATILE,
+            reliability=reliable.RELIABLE if condition.latched else reliable.BEST_EFFORT,
+        )
         assert self._link is not None
         status_class = status_message(condition)
         self._link.node.create_subscription(
@@ -84,7 +92,7 @@ class VendorCommands:
         topics = {condition.name: topic for condition, topic in self._status.conditions}
         for condition in self._status.unheard:
             where = f"robot.status.{condition.name}"
-            wanted = Wanted(where, topics[condition.name], condition.type, True, condition.latched)
+            wanted = Wanted(where, topics[condition.name], condition.type, condition.latched, condition.latched)
             silent = f"{where}: {topics[condition.name]} has said nothing; restart the vendor's driver"
             found.append(missing_publishers(node, wanted) or silent)
         return [each for each in found if each]
@@ -124,6 +132,22 @@ class VendorCommands:
         if self._gripper is not None:
             self._send_gripper(float(row[names.index(self._gripper.action)]))
         return applied
+
+    def ahead(self) -> FloatArray:
+        """See `KeepsTarget`. Shape (A,)."""
+        names = self._config.spec.action.names
+        ahead = np.full(len(names), np.nan)
+        if self._anchored:
+            ahead[[names.index(name) for name in self.adapter.names]] = self.adapter.ahead(self._newest())
+        return ahead
+
+    def keep_within(self, limits: CommandLimits) -> None:
+        """Takes the limits that rows keep, for what the adapter adds up itself.
+
+        Raises:
+            LimitError: They leave open where the tool may go.
+        """
+        self.adapter.keep_within(limits)
 
     def _send_gripper(self, value: float) -> None:
         assert self._gripper is not None

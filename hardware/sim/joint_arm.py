@@ -78,9 +78,6 @@ class JointArm:
         RobotRLError: A rate, lag or speed is not positive.
     """
 
-    needs_real_time = True
-    """It moves on between commands."""
-
     def __init__(
         self, control_hz: float = 20.0, lag_s: float = 0.05, max_speed: float = 3.0, clock: Clock | None = None
     ) -> None:

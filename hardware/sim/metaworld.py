@@ -111,6 +111,7 @@ class MetaWorldRobot:
         RobotRLError: A task or camera that does not exist, or cameras or points where there is no OpenGL.
     """
 
+    simulated_time = True
     landmarks_box = ((-0.55, 0.35, 0.0), (0.35, 1.0, 0.45))
     """Lowest and highest corner of the space around the table in which `landmarks` move [m]."""
 

@@ -98,6 +98,8 @@ class PushTRobot:
         image: Whether to draw the scene at every `observe`.
     """
 
+    simulated_time = True
+
     def __init__(self, image: bool = False) -> None:
         observations = dict(_OBSERVATIONS)
         if image:

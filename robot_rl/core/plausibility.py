@@ -155,8 +155,7 @@ class Plausibility:
     def _unit(self, index: int) -> str:
         if self.spec.is_pose:
             return ("m", "rad")[index]
-        units = self.spec.unit.split(",")
-        return units[index] if len(units) == self.spec.size else self.spec.unit
+        return self.spec.unit_of(index)
 
     def _words(self, index: int, before: Row, after: Row) -> tuple[str, str]:
         if not self.spec.is_pose:

@@ -429,3 +429,78 @@ def test_cameras_are_compressed_as_asked(tmp_path):
     assert episode.streams["image_left"].codec == "jpeg:90"
     assert episode.streams["image_right"].codec == "png"
     assert dataclasses.asdict(episode.header)["software_version"] == "ros 2 bag"
+
+
+def changed_joints(stream, between, position, names=("shoulder", "elbow")):
+    """A recording in which the joints' driver says something else between two times [s]."""
+    first_ns, last_ns = (START_NS + round(each * S) for each in between)
+    for each in stream:
+        ours = each.topic == "/arm/joint_states" and "finger" not in each.message.name
+        if ours and first_ns <= each.arrival_ns < last_ns:
+            yield each._replace(message=joint_state(each.arrival_ns, names, position))
+        else:
+            yield each
+
+
+@pytest.mark.parametrize("position", [(0.0, 0.0), (4095.0, 4095.0), (9.0, -9.0)])
+def test_a_false_sample_in_a_bag_is_not_used_but_counted_and_named(position, tmp_path):
+    stream = sensors(TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    false = [*changed_joints(stream, (1.0, 1.0101), position)]
+    assert 1 <= sum(a != b for a, b in zip(stream, false, strict=True)) <= 2
+    report = ImportReport()
+    [episode] = imported(write_bag(tmp_path / "bag", [*false, *arm_node_commands(TICKS)]), report=report)
+    [sound] = imported(write_bag(tmp_path / "sound", [*stream, *arm_node_commands(TICKS)]))
+    assert len(episode) == len(sound) == TICKS
+    np.testing.assert_allclose(episode.per_tick("joint_position"), sound.per_tick("joint_position"), atol=0.2)
+    assert 1 <= report.implausible["joint_position"] <= 2
+    assert "' went from " in report.implausible_because["joint_position"]
+    assert report.cut == []
+
+
+def test_several_false_samples_in_a_row_end_the_episode_there_with_words(tmp_path):
+    stream = sensors(TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    false = [*changed_joints(stream, (1.0, 1.2), (9.0, -9.0))]
+    report = ImportReport()
+    [episode] = imported(write_bag(tmp_path / "bag", [*false, *arm_node_commands(TICKS)]), report=report)
+    assert 19 <= len(episode) <= 21
+    assert np.abs(episode.per_tick("joint_position")).max() <= 1.0
+    assert episode.result.outcome is Outcome.ABORTED
+    assert episode.result.truncated
+    assert "samples in a row cannot be true" in episode.result.reason
+    [words] = report.cut
+    assert f"bag: an episode ends after {len(episode)} ticks: joint_position: 3 samples in a row" in words
+
+
+def test_what_comes_after_a_cut_begins_anew_with_the_next_episode(tmp_path):
+    stream = sensors(2 * TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    false = changed_joints(stream, (1.0, 1.2), (9.0, -9.0))
+    commands = [*arm_node_commands(TICKS, seed=1), *arm_node_commands(TICKS, first=TICKS, seed=2)]
+    first, second = imported(write_bag(tmp_path / "bag", [*false, *commands]))
+    assert first.result.outcome is Outcome.ABORTED
+    assert len(second) >= TICKS - 2
+    assert second.result.outcome is not Outcome.ABORTED
+
+
+def test_an_arm_that_a_reset_puts_elsewhere_is_no_false_sample(tmp_path):
+    stream = sensors(2 * TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    elsewhere = changed_joints(stream, (TICKS / 20 - 0.06, 2 * TICKS / 20), (2.9, -2.9))
+    commands = [*arm_node_commands(TICKS - 4, seed=1), *arm_node_commands(TICKS - 4, first=TICKS + 4, seed=2)]
+    moved = [
+        each._replace(arrival_ns=START_NS + (TICKS - 2) * TICK_NS)
+        if each.topic == "/arm/reset" and each.arrival_ns > START_NS + S
+        else each
+        for each in commands
+    ]
+    report = ImportReport()
+    episodes = imported(write_bag(tmp_path / "bag", [*elsewhere, *moved]), report=report)
+    assert [len(each) for each in episodes] == [TICKS - 4, TICKS - 4]
+    assert report.implausible == {}
+    assert report.cut == []
+
+
+def test_joints_that_no_message_holds_together_are_said_to_and_two_streams_proposed(tmp_path):
+    section = robot()
+    section["streams"]["joint_position"]["joints"] = [*JOINTS, "finger"]
+    stream = sensors(TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    with pytest.raises(BagError, match=r"no message holds all of .*Make a stream of each part"):
+        imported(write_bag(tmp_path / "bag", [*stream, *arm_node_commands(TICKS)]), section)

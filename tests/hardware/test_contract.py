@@ -1,7 +1,9 @@
 """The contract check finds nothing wrong with a good robot and names the fault of every broken one."""
 
 import dataclasses
+import math
 import re
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ REACH_M = 0.5
 
 class PlanarArm:
     """A point that moves on a table, seen by a camera: the smallest robot that keeps the contract."""
+
+    simulated_time = True
 
     def __init__(self):
         self.spec = RobotSpec(
@@ -429,6 +433,59 @@ class SpecOfLists(PlanarArm):
         self.spec = dataclasses.replace(self.spec, action=ArraySpec((2,), "float32", "m", low=[-1.0, -1.0]))
 
 
+class MovesByItself(PlanarArm):
+    """Goes on where it was sent, by the machine's time, as an arm does; from another's class it has a false word."""
+
+    fault = "simulated_time is declared, but stream 'position' changed within 30 ms without a command"
+    lag_s, delay_s = 0.05, 0.0
+
+    def reset(self, seed):
+        super().reset(seed)
+        self.start, self.goal, self.since_s = self.position, self.position, time.monotonic()
+
+    def now(self):
+        left = math.exp(-max(0.0, time.monotonic() - self.since_s - self.delay_s) / self.lag_s)
+        return (self.goal + left * (self.start - self.goal)).astype(np.float32)
+
+    def observe(self, tick_ns):
+        return super().observe(tick_ns) if self.position is None else edited(self, tick_ns, position=self.now())
+
+    def move(self, action):
+        self.start, self.since_s = self.now(), time.monotonic()
+        self.goal = np.clip(self.start + action, -REACH_M, REACH_M).astype(np.float32)
+        return (self.goal - self.start).clip(-0.1, 0.1)
+
+
+class MovesByItselfAfterAWhile(MovesByItself):
+    delay_s = 0.02
+
+
+class ShowsTheTimeThatPasses(PlanarArm):
+    """Stands still, but what it shows does not."""
+
+    fault = "simulated_time is declared, but stream 'image' changed within 30 ms without a command"
+
+    def observe(self, tick_ns):
+        return edited(self, tick_ns, image=np.full((4, 4, 3), time.monotonic_ns() // (25 * MS) % 200, np.uint8))
+
+
+class DeclaresNothing(PlanarArm):
+    fault = "declares no simulated_time, so it moves by itself: give the check its clock"
+    simulated_time = False
+
+
+class DeclaresByAMethod(PlanarArm):
+    fault = "simulated_time of DeclaresByAMethod is .*, wanted True or False"
+
+    def simulated_time(self):
+        return False
+
+
+class DeclaresInWords(PlanarArm):
+    fault = "simulated_time of DeclaresInWords is 'no', wanted True or False"
+    simulated_time = "no"
+
+
 BROKEN = [each for each in list(globals().values()) if isinstance(each, type) and hasattr(each, "fault")]
 
 
@@ -447,6 +504,21 @@ def test_a_fault_is_told_in_few_lines(robot):
     assert len(check_robot(robot, ticks=60)) <= 4
 
 
+def test_a_robot_that_moves_by_the_time_between_commands_does_not_stand_still(monkeypatch):
+    slept_s = []
+    monkeypatch.setattr("hardware.contract.time.sleep", slept_s.append)
+
+    class Integrates(PlanarArm):
+        def move(self, action):
+            return super().move(np.clip(action * (0.5 + sum(slept_s)), -0.1, 0.1))
+
+        def reset(self, seed):
+            super().reset(seed)
+            slept_s.clear()
+
+    assert any("time between the actions changed the trajectory" in each for each in check_robot(Integrates))
+
+
 def test_a_real_robot_is_driven_on_its_clock_and_not_asked_to_repeat_itself():
     class Watch:
         now = 123_000_000_000
@@ -459,6 +531,9 @@ def test_a_real_robot_is_driven_on_its_clock_and_not_asked_to_repeat_itself():
             self.slept += deadline_ns > self.now
             self.now = max(self.now, deadline_ns)
 
+    class Real(ForgetsItsSeed):
+        simulated_time = False
+
     watch = Watch()
-    assert check_robot(ForgetsItsSeed, clock=watch, repeatable=False, ticks=9) == []
+    assert check_robot(Real, clock=watch, repeatable=False, ticks=9) == []
     assert watch.slept == 8

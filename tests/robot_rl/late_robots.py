@@ -29,8 +29,6 @@ class LateArm:
         blank: The camera shows no time.
     """
 
-    needs_real_time = True
-
     def __init__(self, clock=CLOCK, delay_s=LATE_S, stamp_s=0.06, stuck=False, blank=False, name="late", streams=None):
         self.arm = JointArm(clock=clock, lag_s=LAG_S, control_hz=20.0)
         self.clock, self.delay_s, self.stamp_s, self.stuck, self.blank = clock, delay_s, stamp_s, stuck, blank
@@ -80,5 +78,5 @@ class LateArm:
 def frozen_time():
     """A robot whose time stands still."""
     robot = LateArm()
-    robot.needs_real_time = False
+    robot.simulated_time = True
     return robot

@@ -54,6 +54,8 @@ class Slider:
         fails: Tick at which `apply` raises.
     """
 
+    simulated_time = True
+
     def __init__(
         self,
         spec: RobotSpec = SPEC,

@@ -9,7 +9,16 @@ import yaml
 from data.store import DatasetStore
 from robot_rl.dataset_commands import main
 from robot_rl.types import Outcome
-from tests.data.bags import arm_node_commands, robot, sensors, write_bag
+from tests.data.bags import (
+    JOINTS,
+    START_NS,
+    TICK_NS,
+    arm_node_commands,
+    joint_state,
+    robot,
+    sensors,
+    write_bag,
+)
 
 TICKS = 40
 
@@ -121,3 +130,23 @@ def test_what_was_left_out_is_said(tmp_path, capsys):
     assert "left out 5 ticks at which a stream was stale; the first: image_left is" in said
     assert "1 commands were not acknowledged" in said
     assert "pause for up to 1.2 s" in said
+
+
+def test_samples_that_no_body_could_have_reached_are_said_and_where_they_end_an_episode(tmp_path, capsys):
+    stream = sensors(TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    begin_ns, until_ns = (START_NS + tick * TICK_NS for tick in (10, 14))
+    false = [
+        each._replace(message=joint_state(each.arrival_ns, JOINTS, (9.0, -9.0)))
+        if each.topic == "/arm/joint_states" and begin_ns <= each.arrival_ns < until_ns
+        else each
+        for each in stream
+    ]
+    path = write_bag(tmp_path / "bag", [*false, *arm_node_commands(TICKS)])
+    assert run(path, tmp_path / "dataset", "robot=ros/small") == 0
+    said = capsys.readouterr().out
+    assert "samples of 'joint_position' were not used, as no body could have reached them; the first: '" in said
+    assert "bag: an episode ends after 1" in said
+    assert "joint_position: 3 samples in a row cannot be true" in said
+    with DatasetStore.open(str(tmp_path / "dataset")) as store:
+        [episode_id] = store.episode_ids()
+        assert store.info(episode_id).result.outcome is Outcome.ABORTED

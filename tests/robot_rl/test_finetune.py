@@ -282,7 +282,7 @@ class Person(TimelineOperator):
     """Corrects a little, labels every episode, and stops in the episode `stops_in`."""
 
     name = "person"
-    needs_real_time = True
+    in_person = True
     stops_in: int | None = None
     notes: ClassVar[list[str]] = []
     episode = -1

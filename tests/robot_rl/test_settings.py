@@ -74,3 +74,13 @@ def test_building_passes_the_classes_own_clear_error_through():
 def test_building_what_cannot_be_imported_says_so():
     with pytest.raises(ConfigError, match=r"hardware\.sim\.nothing\.Robot cannot be imported"):
         build({"_target_": "hardware.sim.nothing.Robot"})
+
+
+def anything(port, **settings):
+    """A driver that takes whatever its yaml says."""
+    return port, settings
+
+
+def test_a_class_that_takes_everything_is_given_everything():
+    target = f"{anything.__module__}.{anything.__name__}"
+    assert build({"_target_": target, "port": "/dev/arm", "control_hz": 20.0}) == ("/dev/arm", {"control_hz": 20.0})

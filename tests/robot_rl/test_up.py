@@ -30,6 +30,8 @@ limits:
   max_velocity: [5120.0, 5120.0]
   max_acceleration: [102400.0, 102400.0]
   max_jerk: [2048000.0, 2048000.0]
+  measured: {0: {stream: state, index: 0}, 1: {stream: state, index: 1}}
+  following: {lag_s: 0.1, wait: 540.0, fault: 600.0}
   max_age_s: {state: 0.1, keypoint: 0.1, n_contacts: 0.1}
   ramp_after_s: 0.3
   fault_after_s: 1.0
@@ -38,8 +40,11 @@ cameras:
   wrist: {namespace: /my_arm/wrist, source: {_target_: fake_cameras.Pattern, fps: 30}}
 """
 CAMERAS = """
-class Pattern:
-    def __init__(self, fps):
+from hardware.cameras.pattern import PatternCamera
+class Pattern(PatternCamera):
+    def __init__(self, clock, fps):
+        super().__init__(clock=clock, fps=fps)
+    def __enter__(self):
         raise RuntimeError("a check must not open cameras")
 """
 
@@ -91,6 +96,54 @@ def test_checking_writes_the_whole_resolved_robot_and_starts_nothing(place, caps
         ("driver: {_target_: hardware.sim.pusht.PushTRobot}", "driver: {}", r"arm\.driver is \{\}, wanted"),
         ("hardware.sim.pusht.PushTRobot}\nlimits", "hardware.sim.pusht.NoRobot}\nlimits", "cannot be imported"),
         ("arm: {", "arms: {", "unknown setting 'arms': did you mean arm"),
+        ("stream_hz: 100.0", "stream_hz: .nan", r"arm\.stream_hz is nan, wanted a finite number"),
+        ("stream_hz: 100.0", "stream_hz: 0.0", r"arm\.stream_hz is 0.0, wanted a number above 0"),
+        ("stream_hz: 100.0", "stream_hz: 5.0", "below the rows' 10"),
+        ("stream_hz: 100.0", "deadman: 1", r"arm\.deadman is 1, wanted true or false"),
+        ("stream_hz: 100.0", "realtime_priority: 120", r"realtime_priority is 120, wanted 1 to 99"),
+        ("namespace: /my_arm, w", "namespace: 7, w", r"arm\.namespace is 7, wanted a name"),
+        ("namespace: /my_arm, w", "namespace: my arm, w", r"arm\.namespace is 'my arm', wanted a ROS topic"),
+        (
+            "driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "driver: {_target_: fake_cameras.Pattern}",
+            "has no reset",
+        ),
+        ("driver: {_target_: hardware.sim.pusht.PushTRobot}", "driver: {_target_: os.system}", "wanted a class"),
+        (
+            "driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "driver: {_target_: 5}",
+            "_target_ is 5, wanted the name",
+        ),
+        (
+            "driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "driver: {_target_: hardware.sim.joint_arm.JointArm, lag_s: .nan}",
+            r"arm\.driver\.lag_s is nan, wanted a finite number",
+        ),
+        (
+            "driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "driver: {_target_: hardware.sim.joint_arm.JointArm, lag_s: fast}",
+            "lag_s is 'fast', wanted a finite number",
+        ),
+        (
+            "driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "driver: {_target_: hardware.ros.robot.RosRobot, name: a, namespace: /a, control_hz: 10.0, streams: {}}",
+            r"arm\.driver\.action is missing",
+        ),
+        (
+            "driver: {_target_: hardware.sim.pusht.PushTRobot}",
+            "driver: {_target_: hardware.sim.joint_arm.JointArm}",
+            "wanted 7, one per action dimension",
+        ),
+        ("fps: 30", "fps: -1", r"cameras\.wrist\.source: fps is -1"),
+        ("fps: 30", "fps: .inf", r"cameras\.wrist\.source\.fps is inf, wanted a finite number"),
+        ("  wrist:", "  my wrist:", "name of cameras.my wrist is 'my wrist', wanted a ROS topic"),
+        ("cameras:\n", "cameras:\n  no: {}\n", "line 1[0-9]: key 'no' is read as true or false"),
+        ("1: {stream: state, index: 1}", "", "action dimension 1 starts nowhere"),
+        ("  following: {lag_s: 0.1, wait: 540.0, fault: 600.0}\n", "", r"limits\.following is missing"),
+        ("measured: {", "measured: {2: 3, ", r"limits\.measured\.2: no action dimension"),
+        ("index: 1}", "index: one}", r"limits\.measured\.1\.index is 'one', wanted a whole number"),
+        ("arm: {n", "latency: {command_s: .nan}\narm: {n", r"latency\.command_s is nan"),
+        ("arm: {n", "task: {name: a, max_ticks: many}\narm: {n", r"task\.max_ticks: .*many"),
     ],
 )
 def test_a_wrong_yaml_is_refused_before_anything_is_written(place, old, new, message):
@@ -98,6 +151,33 @@ def test_a_wrong_yaml_is_refused_before_anything_is_written(place, old, new, mes
     with pytest.raises(RobotRLError, match=message):
         up.resolve(settings())
     assert not Path("runs").exists()
+
+
+FR3 = (Path(__file__).parents[2] / "configs/robot/ros/fr3.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "    z: {stream: tool_pose, index: 2",
+            "    # ",
+            r"limits\.measured\.z is missing: nothing would keep the tool",
+        ),
+        ("index: 2, low: 0.02, high: 0.6", "index: 2", r"limits\.measured\.z has no low and high"),
+        ("    z: {stream: tool_pose, index: 2", "    z: {stream: tool_pose, index: 1", "index 1 of 'tool_pose' is 'y'"),
+        ("  namespace: /fr3\n", "  namespace: /other\n", r"arm\.namespace is /other|wanted one"),
+        ("leash_m: 0.", "leash_m: -0.", "leash_m is -0"),
+        ("command: {adapter: arm_node}", "command: {adapter: arm_node, lockstep: true}", "wanted the same"),
+        ("joints: [fr3_joint1", "joints: [no, fr3_joint1", "no is read as false: write false, or a name in quotes"),
+        ("names: [x, y, z", "names: [7, y, z", r"entry of robot\.action\.names is 7, wanted a name"),
+    ],
+)
+def test_a_spoilt_vendors_yaml_is_refused(place, old, new, message):
+    assert old in FR3
+    Path("configs/robot/ros/my_arm.yaml").write_text(FR3.replace(old, new))
+    with pytest.raises(RobotRLError, match=message):
+        up.resolve(settings())
 
 
 def test_a_robot_without_nodes_says_that_there_is_nothing_to_start(place):

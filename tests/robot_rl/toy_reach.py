@@ -53,6 +53,8 @@ class UnjudgedReachRobot:
         name: Of the embodiment.
     """
 
+    simulated_time = True
+
     def __init__(self, dies_at_seed: int | None = None, fails_at_seed: int | None = None, name: str = "reach") -> None:
         self.spec = RobotSpec(name, SPEC.observations, SPEC.action, SPEC.action_kinds, SPEC.control_hz)
         self.dies_at_seed, self.fails_at_seed = dies_at_seed, fails_at_seed

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardware.limits import CommandLimits, LimitError
 from hardware.ros.command_adapters import make_adapter
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
@@ -25,7 +26,16 @@ def joint_robot(command, gripper=None, names=("pan", "lift")):
         name="arm",
         namespace="/arm",
         control_hz=20.0,
-        streams={"q": {"kind": "joints", "topic": "joint_states", "joints": ["pan", "lift"], "max_age_s": 0.05}},
+        streams={
+            "q": {
+                "kind": "joints",
+                "topic": "joint_states",
+                "joints": ["pan", "lift"],
+                "max_age_s": 0.05,
+                "max_speed": 3.0,
+                "margin": 0.05,
+            }
+        },
         action={
             "names": [*names, *(["gripper"] if gripper else [])],
             "unit": ["rad"] * (len(names) + bool(gripper)),
@@ -43,7 +53,15 @@ def tool_robot(command):
         name="arm",
         namespace="/arm",
         control_hz=50.0,
-        streams={"tool": {"kind": "pose", "topic": "tool_pose", "max_age_s": 0.05}},
+        streams={
+            "tool": {
+                "kind": "pose",
+                "topic": "tool_pose",
+                "max_age_s": 0.05,
+                "max_speed": [2.0, 4.0],
+                "margin": [0.02, 0.05],
+            }
+        },
         action={"names": AXES, "unit": ["1"] * 6, "kinds": ["rate"] * 6},
         command=command,
     )
@@ -52,6 +70,11 @@ def tool_robot(command):
 def cartesian(**changes):
     settings = {"pose_stream": "tool", "frame_id": "base", "leash_m": 0.05, "leash_rad": 0.2, **changes}
     return make_adapter(tool_robot({"adapter": "cartesian_pose", "topic": "target_pose", **settings}), client.message)
+
+
+def servo():
+    settings = {"adapter": "servo_twist", "topic": "/servo_node/delta_twist_cmds", "frame_id": "link0"}
+    return make_adapter(tool_robot(settings), client.message)
 
 
 def target_of(message):
@@ -103,9 +126,109 @@ def test_a_held_arm_does_not_store_up_motion():
         message, applied = adapter.command(np.array([0.02, 0, 0, 0.15, 0, 0]), {"tool": POSE}, S)
     assert np.linalg.norm(target_of(message)[:3] - POSE[:3]) <= 0.05
     assert np.linalg.norm(rotation_between(POSE[3:], target_of(message)[3:])) <= 0.2
-    np.testing.assert_array_equal(applied, np.zeros(6))
+    np.testing.assert_allclose(applied, np.zeros(6), atol=1e-3)
     _, back = adapter.command(np.array([-0.02, 0, 0, -0.15, 0, 0]), {"tool": POSE}, S)
     np.testing.assert_allclose(back, [-0.02, 0, 0, -0.15, 0, 0])
+
+
+WALLS = {"x": (0.25, 0.65), "y": (-0.35, 0.35), "z": (0.02, 0.6)}
+
+
+def limits_of(**changes):
+    """Limits of the tool robot with the box above; None takes a measurement away."""
+    axes = {
+        name: {"stream": "tool", "index": k, "low": low, "high": high}
+        for k, (name, (low, high)) in enumerate(WALLS.items())
+    }
+    measured = {name: axis for name, axis in (axes | changes).items() if axis is not None}
+    bounds = {"max_step": 0.005, "max_velocity": 0.25, "max_acceleration": 1.0, "max_jerk": 10.0}
+    document = {"low": [-0.005] * 6, "high": [0.005] * 6, **{key: [value] * 6 for key, value in bounds.items()}}
+    document |= {"max_age_s": {"tool": 0.05}, "ramp_after_s": 0.1, "fault_after_s": 0.5, "measured": measured}
+    return CommandLimits.for_spec(tool_robot({"adapter": "arm_node"}).spec, document)
+
+
+def boxed(**changes):
+    adapter = cartesian(**changes)
+    adapter.keep_within(limits_of())
+    return adapter
+
+
+def at(x, y=0.0, z=0.3):
+    return {"tool": np.array([x, y, z, 1.0, 0.0, 0.0, 0.0])}
+
+
+def test_a_tool_held_inside_a_wall_draws_no_target_beyond_it():
+    adapter, held = boxed(), at(0.64)
+    adapter.start(held)
+    for _ in range(100):
+        message, _ = adapter.command(np.array([0.005, 0, 0, 0, 0, 0]), held, S)
+    assert target_of(message)[0] == pytest.approx(0.65)
+
+
+def test_a_tool_that_was_pushed_out_of_its_box_is_only_led_nearer():
+    adapter, outside = boxed(), at(0.7)
+    adapter.start(outside)
+    _, applied = adapter.command(np.array([0.005, 0, 0, 0, 0, 0]), outside, S)
+    assert applied[0] == 0.0
+    message, applied = adapter.command(np.array([-0.005, 0, 0, 0, 0, 0]), outside, S)
+    assert applied[0] == pytest.approx(-0.005)
+    assert target_of(message)[0] == pytest.approx(0.695)
+
+
+steps = st.lists(st.floats(-0.005, 0.005), min_size=3, max_size=3)
+places = st.tuples(*(st.floats(low, high) for low, high in WALLS.values()))
+
+
+@given(st.lists(st.tuples(steps, places), max_size=60))
+def test_a_target_never_leaves_the_box_whatever_is_asked_and_seen(rows):
+    adapter = boxed()
+    adapter.start(at(0.64, 0.34, 0.03))
+    for step, place in rows:
+        message, _ = adapter.command(np.array([*step, 0, 0, 0]), at(*place), S)
+        for reached, (low, high) in zip(target_of(message)[:3], WALLS.values(), strict=True):
+            assert low <= reached <= high
+
+
+def test_the_leash_stops_a_target_softly():
+    hz, speed, leash = 100.0, 0.25, 0.2
+    adapter = cartesian(leash_m=leash)
+    adapter.start({"tool": POSE})
+    speeds = []
+    for _ in range(400):
+        _, applied = adapter.command(np.array([speed / hz, 0, 0, 0, 0, 0]), {"tool": POSE}, S)
+        speeds.append(applied[0] * hz)
+    assert speeds[-1] < 0.01 * speed
+    assert np.max(np.abs(np.diff(speeds))) * hz <= 2.05 * speed**2 / leash
+
+
+def test_a_target_that_leads_says_by_how_much():
+    adapter = cartesian()
+    assert np.isnan(adapter.ahead({"tool": POSE})).all()
+    adapter.start({"tool": POSE})
+    adapter.command(np.array([0.01, 0, 0, 0, 0, 0.02]), {"tool": POSE}, S)
+    np.testing.assert_allclose(adapter.ahead({"tool": POSE}), [0.01, 0, 0, 0, 0, 0.02], atol=1e-12)
+    assert np.isnan(servo().ahead({"tool": POSE})).all()
+
+
+AXIS_Z = {"stream": "tool", "index": 2, "low": 0.02, "high": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (None, r"limits\.measured\.z is missing: nothing would keep the tool in its box along z"),
+        ({"stream": "tool", "index": 2}, r"limits\.measured\.z has no low and high"),
+    ],
+)
+def test_displacements_without_a_measured_box_are_refused(z, message):
+    for adapter in (cartesian(), servo()):
+        with pytest.raises(LimitError, match=message):
+            adapter.keep_within(limits_of(z=z))
+
+
+def test_a_box_must_be_of_the_pose_whose_target_it_keeps():
+    with pytest.raises(LimitError, match="element 1 of 'tool' times 1, wanted element 2 of 'tool'"):
+        cartesian().keep_within(limits_of(z=AXIS_Z | {"index": 1}))
 
 
 def test_a_cartesian_target_is_never_sent_before_it_was_anchored():
@@ -119,8 +242,7 @@ def test_a_pose_stream_that_is_none_is_named():
 
 
 def test_servo_is_told_a_velocity_with_the_time_of_now_and_zero_at_rest():
-    settings = {"adapter": "servo_twist", "topic": "/servo_node/delta_twist_cmds", "frame_id": "link0"}
-    adapter = make_adapter(tool_robot(settings), client.message)
+    adapter = servo()
     message, applied = adapter.command(np.array([0.001, 0, 0, 0, 0, -0.002]), {}, 7 * S)
     assert adapter.outlet.topic == "/servo_node/delta_twist_cmds"
     assert message.twist.linear.x == pytest.approx(0.05)

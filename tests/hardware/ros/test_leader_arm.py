@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ class Driver:
 
         self.joints = {"wrist": 0.25, "hip": -0.5}
         self.silent = False
+        self.once = None
         self.link = link
         self.message = message("sensor_msgs/msg/JointState")
         self.publisher = link.node.create_publisher(self.message, topic, 5)
@@ -43,7 +45,8 @@ class Driver:
 
     def publish(self):
         if not self.silent:
-            state = self.message(name=list(self.joints), position=list(self.joints.values()))
+            shown, self.once = self.once or self.joints, None
+            state = self.message(name=list(shown), position=list(shown.values()))
             state.header.stamp = self.link.node.get_clock().now().to_msg()
             self.publisher.publish(state)
 
@@ -59,15 +62,35 @@ def driver(ros_domain):
 
 
 def topic(joints=("hip", "wrist"), name=TOPIC, max_age_s=0.5, connect_s=GIVE_UP_S):
-    return LeaderTopic(name, joints, max_age_s, connect_s)
+    return LeaderTopic(name, joints, max_age_s, connect_s, {"max_speed": 15.0, "margin": 0.1})
 
 
 @pytest.mark.ros
 def test_joints_are_heard_by_name_whatever_their_order(driver):
     with topic() as leader:
         assert wait_for(lambda: leader.reading() == ({"hip": -0.5, "wrist": 0.25}, ""))
-        driver.joints["hip"] = 1.5
-        assert wait_for(lambda: leader.reading().positions.get("hip") == 1.5)
+        driver.joints["hip"] = -0.6
+        assert wait_for(lambda: leader.reading().positions.get("hip") == -0.6)
+
+
+@pytest.mark.ros
+def test_a_leader_whose_encoder_wraps_is_lost_in_words_and_its_false_place_never_followed(driver):
+    with topic() as leader:
+        assert wait_for(lambda: leader.reading().positions)
+        driver.joints["hip"] = -0.5 + 2 * math.pi
+        assert wait_for(lambda: "'hip' went from -0.5 to 5.783 rad" in leader.reading().problem)
+        assert leader.reading().positions == {}
+
+
+@pytest.mark.ros
+def test_one_false_state_of_a_leader_is_not_followed_and_does_not_lose_it(driver):
+    with topic() as leader:
+        assert wait_for(lambda: leader.reading().positions)
+        driver.once = {"hip": 0.0, "wrist": 4095.0}
+        readings = []
+        assert wait_for(lambda: readings.append(leader.reading()) or driver.once is None)
+        assert wait_for(lambda: readings.append(leader.reading()) or leader.implausible == 1)
+        assert {tuple(each.positions.items()) for each in readings} == {(("hip", -0.5), ("wrist", 0.25))}
 
 
 @pytest.mark.ros

@@ -17,7 +17,16 @@ ARM = {
     "name": "arm",
     "namespace": "/arm",
     "control_hz": 20.0,
-    "streams": {"joint_position": {"kind": "joints", "topic": "joint_states", "joints": JOINTS, "max_age_s": 0.4}},
+    "streams": {
+        "joint_position": {
+            "kind": "joints",
+            "topic": "joint_states",
+            "joints": JOINTS,
+            "max_age_s": 0.4,
+            "max_speed": 4.0,
+            "margin": 0.05,
+        }
+    },
     "action": {"names": JOINTS, "unit": ["rad"] * 2, "kinds": ["position"] * 2, "low": -3.0, "high": 3.0},
     "command": {"adapter": "joint_forward", "topic": "commands"},
     "connect_s": 1.0,
@@ -73,10 +82,17 @@ def test_without_any_driver_everything_that_is_missing_is_told_at_once():
 
 
 def test_joints_that_the_driver_does_not_have_are_named_with_those_it_has():
-    streams = {"q": {"kind": "joints", "topic": "joint_states", "joints": ["pan", "lift", "elbow"], "max_age_s": 0.4}}
     with fake_arm():
-        said = refusal(changed(streams=streams))
+        said = refusal(changed(streams__joint_position__joints=["pan", "lift", "elbow"]))
     assert "no joint 'elbow' in the message, which has 'pan', 'lift'" in said
+
+
+def test_joints_of_two_drivers_on_one_topic_are_told_apart_and_two_streams_proposed():
+    settings = changed(streams__joint_position__joints=["pan", "lift", "finger"], streams__joint_position__publishers=2)
+    with fake_arm(), FakeArm({"finger": 0.02}, "/arm/joint_states", name="gripper"):
+        said = refusal(settings)
+    assert "no message holds all of 'pan', 'lift', 'finger'" in said
+    assert "joints: [finger] and [pan, lift]" in said
 
 
 def test_two_robots_on_one_topic_are_both_named():

@@ -13,13 +13,13 @@ pytest.importorskip("hardware.ros.client")
 from hardware.contract import check_robot
 from hardware.ros.client import message
 from hardware.ros.node_config import build
-from hardware.ros.robot_config import StatusCondition
 from hardware.ros.status import MotionRefused, status_message
+from hardware.ros.status_condition import StatusCondition
 from hardware.ros.tick_clock import NotRealTime
 from robot_rl.clock import MonotonicClock
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import ActionKind, RobotRLError, StaleSensor
+from robot_rl.types import ActionKind, RobotRLError, StaleSensor, stands_still
 from tests.hardware.ros.arms_on_topics import (
     FLOATS,
     ArmNodeOnTopics,
@@ -40,11 +40,17 @@ def _driver(name):
     return settings.arm["driver"]
 
 
+def at_once(stream):
+    """The bound of a body that is where it is told to be at once, as the fake arms are."""
+    speed = [1000.0, 1000.0] if stream["kind"] == "pose" else 1000.0
+    return {} if stream["kind"] == "image" else {"max_speed": speed}
+
+
 def driver_of(name, **changes):
     """Settings of a yaml's driver, ours to change; patient, because a test machine is no robot's computer."""
     settings = copy.deepcopy(_driver(name))
     for stream in settings["streams"].values():
-        stream["max_age_s"] = PATIENCE_S
+        stream |= {"max_age_s": PATIENCE_S, **at_once(stream)}
     for path, value in changes.items():
         *way, last = path.split("__")
         section = settings
@@ -208,7 +214,7 @@ def test_a_joint_that_disappears_from_the_messages_is_not_made_up():
 def test_a_robot_in_real_time_is_not_driven_in_simulated_time():
     arm, settings = so101()
     with arm, build(settings) as robot:
-        assert robot.needs_real_time
+        assert not stands_still(robot)
         robot.reset(0)
         with pytest.raises(NotRealTime, match="lives in real time"):
             robot.observe(0)
@@ -234,7 +240,7 @@ def behind_an_arm_node(name, driver):
     robot, arm = copy.deepcopy(settings.robot), copy.deepcopy(settings.arm)
     robot["streams"].pop("image_wrist", None)
     for stream in robot["streams"].values():
-        stream["max_age_s"] = PATIENCE_S
+        stream |= {"max_age_s": PATIENCE_S, **at_once(stream)}
     robot |= {"connect_s": 10.0, "command": {"adapter": "arm_node", "ack_timeout_s": 2.0, "silent_s": 3.0}}
     arm |= {"driver": driver, "stream_hz": driver["control_hz"], "watchdog_s": 5.0, "deadman_timeout_s": 5.0}
     limits = settings.limits | {"max_age_s": dict.fromkeys(settings.limits["max_age_s"], PATIENCE_S)}

@@ -17,7 +17,7 @@ from hardware.ros.robot import CannotConnect
 from robot_rl.clock import MonotonicClock
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import StaleSensor
+from robot_rl.types import StaleSensor, stands_still
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics, Latched, until_allowed, until_refused
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
@@ -64,7 +64,7 @@ def test_meta_world_behind_topics_shows_and_judges_what_it_does_in_process():
     config = config_of("sim")
     generator = np.random.default_rng(0)
     with ArmNodeOnTopics(config), build(config["robot"]) as over_topics, MetaWorldRobot() as in_process:
-        assert not over_topics.needs_real_time
+        assert stands_still(over_topics)
         assert over_topics.spec == in_process.spec
         for seed in (3, 4):
             over_topics.reset(seed)

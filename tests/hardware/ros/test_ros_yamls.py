@@ -149,7 +149,8 @@ import sys
 sys.modules.update(dict.fromkeys(["rclpy", "cyclonedds", "rosbags"]))
 from hardware.ros.robot import RosRobot
 from robot_rl.types import RobotRLError
-joints = {"kind": "joints", "topic": "joint_states", "joints": ["a"], "max_age_s": 1.0}
+joints = {"kind": "joints", "topic": "joint_states", "joints": ["a"], "max_age_s": 1.0,
+    "max_speed": 3.0, "margin": 0.1}
 robot = RosRobot("arm", "/arm", 20.0, {"q": joints},
     {"names": ["a"], "unit": ["rad"], "kinds": ["position"]}, {"adapter": "joint_forward", "topic": "commands"})
 try:
