@@ -9,8 +9,9 @@ at 100 Hz, in units of `limits.max_velocity`; a hand's own motion is left out, t
 - *true speed*: largest of all runs, and how many runs were above 1.05.
 - *said*: the first reason with which the arm node latched; `went on` where it did not have to.
 - *rest*: from the beginning of the trouble until the joints rest, where the arm node latched.
-- *restarted*: an episode after the trouble ran to its end, and every first command was within 10 mrad of the place
-  that the arm showed.
+- a leader arm that lies: what the operator said, and how far joints went that the person did not move.
+- *restarted*: an episode after the trouble ran to its end, and the first command of every motion was within 10 mrad of
+  the place that the arm showed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ros_fault_bench import joint_arm_settings
+from benchmarks.true_speed_leader import run_leader_trial
 from benchmarks.true_speed_pilot import ANCHORED_RAD, SESSION, Stand, Trial, run_trial
 from hardware.arm_state import Enable
 from hardware.ros.arm_mail import ResetMail
@@ -61,12 +63,14 @@ class Scenario:
         troubles: Of the arm, one trial's drawn from its generator.
         interrupt: What the session does besides, at every tick of the first episode.
         arm: More of `TroubledArm`.
+        leader: What a leader arm shows for a moment, where one leads.
     """
 
     name: str
-    troubles: Callable[[np.random.Generator], Sequence[Trouble]]
+    troubles: Callable[[np.random.Generator], Sequence[Trouble]] = lambda _: ()
     interrupt: Callable[[int], Callable[[Stand], None]] | None = None
     arm: Mapping[str, Any] = field(default_factory=dict)
+    leader: FalseKind | None = None
 
 
 def false_samples(shows: FalseKind, when: str) -> Scenario:
@@ -104,7 +108,7 @@ def silent_then(reset: bool) -> Callable[[int], Callable[[Stand], None]]:
 
     def made(seed: int) -> Callable[[Stand], None]:
         delay_s = float(np.random.default_rng(seed).uniform(0.02, 0.35))
-        done = []
+        done: list[bool] = []
 
         def interrupt(stand: Stand) -> None:
             begun = [at_ns for at_ns, words in stand.arm.events if words == Silent.kind]
@@ -150,11 +154,14 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("silent for 0.4 s", once(Silent, for_s=0.4)),
     Scenario("silent for 0.4 s, then a reset", once(Silent, for_s=0.4), silent_then(reset=True)),
     Scenario("silent for 0.4 s, then disabled and enabled", once(Silent, for_s=0.4), silent_then(reset=False)),
+    *(Scenario(f"leader arm: {shows.value}", leader=shows) for shows in FalseKind),
 )
 
 
 def run_scenario(scenario: Scenario, settings: Mapping[str, Any], seeds: Sequence[int]) -> list[Trial]:
     """All trials of a kind."""
+    if scenario.leader is not None:
+        return [run_leader_trial(settings, seed, scenario.leader) for seed in seeds]
     trials = []
     for seed in seeds:
         troubles = scenario.troubles(np.random.default_rng(seed))
@@ -184,6 +191,8 @@ def line(name: str, trials: Sequence[Trial]) -> str:
         f"{np.median(rest):.2f} / {max(rest):.2f}" if rest else "-",
         f"{restarted} of {len(trials)}",
     ]
+    if astray := max(each.astray_rad for each in trials):
+        columns[4] += f"<br>joints that nobody moved went {1000 * astray:.0f} mrad astray at most"
     return "| " + " | ".join(columns) + " |"
 
 

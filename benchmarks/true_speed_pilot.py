@@ -40,8 +40,10 @@ CLEAR_S = (0.2, 4.0)
 MOST_EPISODES = 6
 RESTING = 0.02
 """A joint slower than this rests [rad/s]."""
+PAUSED_NS = NS_PER_S // 10
+"""A command so long after the one before begins motion anew."""
 ANCHORED_RAD = 0.01
-"""The first command of an episode is this near to where the arm says it is: one step of the stream, and the lag's."""
+"""The first command of any motion is this near to where the arm says it is: one step of the stream, and the lag's."""
 
 
 class Plan(NamedTuple):
@@ -96,12 +98,11 @@ class Trial:
         worst: When that was after the trouble began [s], and the joint.
         said: Why the arm node latched, in order.
         waited: Commands that waited for the arm.
-        rest_s: From the trouble until every joint rested, had rested, or was allowed to go on [s]; None if it never
-            had to.
-        apart_rad: Farthest that an episode's first command was from what the arm had shown [rad].
+        rest_s: From the trouble until every joint rested after the arm node had latched [s]; None if it had not.
+        apart_rad: Farthest that a first command was from what the arm had shown [rad].
+        astray_rad: How far joints went that nobody moved [rad]; only where a leader arm lies.
         came_back: In the end an episode ran to its end.
         began: Times of what went wrong, after the beginning [s].
-        pressed: The arm node was told to stop by the trial itself.
     """
 
     over: float = 0.0
@@ -110,6 +111,7 @@ class Trial:
     waited: int = 0
     rest_s: float | None = None
     apart_rad: float = 0.0
+    astray_rad: float = 0.0
     came_back: bool = False
     began: list[str] = field(default_factory=list)
 
@@ -205,21 +207,26 @@ class Stand:
         self.wait(8.0, lambda: self.mode.episode > episode or self.mode.mode in LATCHED)
         return self.mode.episode > episode and self.mode.mode is Mode.ACTIVE
 
-    def drive(self, plan: Plan, seconds: float, interrupt: Callable[[Stand], None] | None = None) -> bool:
-        """Rows along a plan from where the arm is said to be; whether the arm stayed active."""
-        assert self.seen is not None
-        start = np.array(self.seen.values["joint_position"], dtype=np.float64)
+    def drive(
+        self, rows: Callable[[float], FloatArray], seconds: float, interrupt: Callable[[Stand], None] | None = None
+    ) -> bool:
+        """Sends what `rows` gives for a time since the beginning [s], shape (7,); whether the arm stayed active."""
         every = round(STREAM_HZ / ROW_HZ)
         for tick in range(round(seconds * STREAM_HZ)):
             if self.mode.mode is not Mode.ACTIVE:
                 return False
             if tick % every == 0:
-                row = np.append(start[:-1] + plan.at(tick / STREAM_HZ), 1.0).astype(np.float32)
-                self.hear(RowMail(self.robot_ns, SESSION, row))
+                self.hear(RowMail(self.robot_ns, SESSION, rows(tick / STREAM_HZ).astype(np.float32)))
             if interrupt is not None:
                 interrupt(self)
             self.tick()
         return self.mode.mode is Mode.ACTIVE
+
+    def planned(self, plan: Plan) -> Callable[[float], FloatArray]:
+        """Rows along a plan from where the arm is said to be."""
+        assert self.seen is not None
+        start = np.array(self.seen.values["joint_position"][:-1], dtype=np.float64)
+        return lambda elapsed_s: np.append(start + plan.at(elapsed_s), 1.0)
 
     def end(self) -> None:
         """Takes motion away."""
@@ -246,11 +253,8 @@ def run_trial(
     plan, trial = Plan.drawn(stand.generator), Trial()
     stand.wait(SETTLE_S)
     for episode in range(1, MOST_EPISODES + 1):
-        first = len(stand.arm.told)
-        whole = stand.begin(seed + episode) and stand.drive(
-            plan, EPISODE_S if episode == 1 else AFTERWARDS_S, interrupt if episode == 1 else None
-        )
-        note_anchor(trial, stand.arm.told[first:])
+        seconds, interrupt = (EPISODE_S, interrupt) if episode == 1 else (AFTERWARDS_S, None)
+        whole = stand.begin(seed + episode) and stand.drive(stand.planned(plan), seconds, interrupt)
         if stand.mode.mode in LATCHED:
             trial.said.append(f"{stand.mode.mode}: {stand.mode.reason}")
             stand.clear()
@@ -264,11 +268,14 @@ def run_trial(
     return trial
 
 
-def note_anchor(trial: Trial, told: Sequence[tuple[int, Array, Array]]) -> None:
-    """How far an episode's first command was from what the arm showed."""
-    if told:
-        _, command, shown = told[0]
-        trial.apart_rad = max(trial.apart_rad, float(abs(command - shown).max()))
+def apart_rad(told: Sequence[tuple[int, Array, Array]]) -> float:
+    """Farthest that a first command, with none in the 100 ms before it, was from what the arm showed [rad]."""
+    farthest, last_ns = 0.0, -NS_PER_S
+    for at_ns, command, shown in told:
+        if at_ns - last_ns > PAUSED_NS:
+            farthest = max(farthest, float(abs(command - shown).max()))
+        last_ns = at_ns
+    return farthest
 
 
 def judge(trial: Trial, stand: Stand) -> None:
@@ -281,6 +288,7 @@ def judge(trial: Trial, stand: Stand) -> None:
     trial.over = float(share.max())
     trial.worst = f"joint {joint} {(int(motion.times_ns[at]) - begun_ns) / NS_PER_S:+.2f} s"
     trial.began = [f"{(at_ns - NS_PER_S) / NS_PER_S:.2f} s {words}" for at_ns, words in stand.arm.events]
+    trial.apart_rad = apart_rad(stand.arm.told)
     trial.waited = stand.loop.counters.waits
     latched_ns = [at_ns for at_ns, mode in stand.modes if mode.mode in LATCHED and at_ns >= begun_ns]
     if latched_ns:
@@ -290,7 +298,7 @@ def judge(trial: Trial, stand: Stand) -> None:
 def rest_after(motion: TrueMotion, begun_ns: int, latched_ns: int) -> float:
     """From a trouble to the first moment after the arm node latched from which the joints rest for 100 ms [s]."""
     after = motion.after(latched_ns)
-    moves = (abs(np.diff(after.joints_rad, axis=0)) * 100.0 > RESTING).any(axis=1)
+    moves = np.asarray((abs(np.diff(after.joints_rad, axis=0)) * 100.0 > RESTING).any(axis=1))
     window = 10
     for index in range(len(moves)):
         if not moves[index : index + window].any():
