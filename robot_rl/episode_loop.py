@@ -32,6 +32,9 @@ from robot_rl.types import (
     stands_still,
 )
 
+CERTAINTY_S = 5.0
+"""How long samples may take to agree on where the robot is."""
+
 
 class CommandFilter(Protocol):
     """The command filter together with its state; built from `hardware.safety` by the command layer.
@@ -43,7 +46,11 @@ class CommandFilter(Protocol):
     reason_names: Mapping[int, str]
 
     def reset(self, observation: Observation) -> None:
-        """Called with an episode's first observation, before its first command; keeps a latched fault."""
+        """Called with every observation before the first command of an episode; keeps a latched fault."""
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing may be sent yet, in words; empty once what was seen says where the robot is."""
 
     def __call__(
         self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
@@ -156,6 +163,7 @@ class EpisodeLoop:
         self._commanded_at_ns: int | None = None
         self._commanded_tick_ns: int | None = None
         self._anchored = False
+        self._uncertain_since_ns: int | None = None
         self._operator_drives = self.driver is None
         self._handover: _Handover | None = None
         self._paused = self._resting = False
@@ -199,11 +207,24 @@ class EpisodeLoop:
         if not self._anchored:
             # Until the first command, and after a stop, somebody else may have moved it.
             self.command_filter.reset(observation)
+            if self.command_filter.doubt:
+                self._wait_for_certainty(now_ns)
+                return None
+        self._uncertain_since_ns = None
         self._seen, self._seen_at_ns = observation, now_ns
         self.cadence.observed(observation)
         if self.driver is not None:
             self.driver.see(observation)
         return observation
+
+    def _wait_for_certainty(self, now_ns: int) -> None:
+        """A robot that is seen, but not yet at rest, is given a while to be so."""
+        self._stale_because = self.command_filter.doubt
+        self.cadence.unobserved()
+        if self._uncertain_since_ns is None:
+            self._uncertain_since_ns = now_ns
+        if now_ns - self._uncertain_since_ns < CERTAINTY_S * NS_PER_S:
+            self._seen_at_ns = now_ns
 
     def _drive(self, now_ns: int, observation: Observation | None) -> End | None:
         """Asks the operator, then executes the operator's, the policy's or nobody's action."""

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hardware.command_filter import FilteredCommands
 from hardware.latency import Stamps
 from hardware.limits import CommandLimits, MeasuredAxis, dimension_name
 from robot_rl.clock import TickGrid, prompt_thread
-from robot_rl.session import FilteredCommands
 from robot_rl.types import (
     NS_PER_S,
     ActionKind,

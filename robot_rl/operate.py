@@ -20,12 +20,12 @@ from data.background_commits import CommitProgress
 from data.episode_writer import EpisodeWriter
 from data.recovery import recover, recoverable
 from data.store import DatasetMissing, DatasetStore
+from hardware.command_filter import FilteredCommands
 from hardware.operators.replay import ReplayOperator
 from robot_rl import cadence
 from robot_rl.clock import MonotonicClock, SimulatedClock
 from robot_rl.rollout import Ending, RolloutOptions, ending_of, run_episode
 from robot_rl.session import (
-    FilteredCommands,
     NoSink,
     SessionSettings,
     TaskSettings,

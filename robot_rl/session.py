@@ -13,17 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
+from hardware.command_filter import ClosedLoopCommands, FilteredCommands
 from hardware.limits import CommandLimits, KeepsWithin
-from hardware.safety import FilterReason, FilterState, OperatorState, filter_command
 from robot_rl.config_files import find_option, search_directories
 from robot_rl.rollout import RolloutOptions
 from robot_rl.settings import MISSING, build, compose, to_dataclass
 from robot_rl.types import (
     EpisodeHeader,
     EpisodeResult,
-    FloatArray,
     Judge,
-    Observation,
     Operator,
     Policy,
     Robot,
@@ -31,6 +29,7 @@ from robot_rl.types import (
     RobotSpec,
     Step,
     is_person,
+    is_watched,
     stands_still,
 )
 
@@ -120,49 +119,6 @@ def load_robot(name: str, overrides: Sequence[str] = ()) -> RobotFile:
     return to_dataclass(compose(f"robot/{name}", overrides), RobotFile)
 
 
-class FilteredCommands:
-    """The command filter of one robot with its state from tick to tick.
-
-    Args:
-        limits: The robot's.
-    """
-
-    reason_names: Mapping[int, str] = {int(reason): str(reason.name).lower() for reason in FilterReason if reason}
-
-    def __init__(self, limits: CommandLimits) -> None:
-        self._limits = limits
-        self._state: FilterState | None = None
-
-    def reset(self, observation: Observation) -> None:
-        """Starts at rest where the robot is seen to be; a latched fault stays until the command is started anew."""
-        latched = FilterReason.NONE if self._state is None else self._state.fault
-        self._state = replace(FilterState.at(self._limits.start_pose(observation)), fault=latched)
-
-    def __call__(
-        self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
-    ) -> tuple[FloatArray, int]:
-        """See `robot_rl.episode_loop.CommandFilter`."""
-        if self._state is None:
-            raise RobotRLError("the command filter was used before an episode's first observation: call reset first")
-        allowed = OperatorState(deadman=operator_alive)
-        spec = self._limits.spec
-        result = filter_command(requested, self._state, observation, allowed, dt_s, self._limits, spec)
-        self._state = result.state
-        return result.applied, int(result.reasons)
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the last command left nothing moving."""
-        return self._state is None or self._state.at_rest
-
-    @property
-    def fault(self) -> str | None:
-        """The latched fault in words, None while all is well."""
-        if self._state is None or not self._state.fault:
-            return None
-        return " and ".join(name for bit, name in self.reason_names.items() if self._state.fault & bit)
-
-
 class NoSink:
     """Keeps nothing of an episode."""
 
@@ -184,18 +140,24 @@ def build_robot(settings: dict[str, Any]) -> Robot:
     return cast(Robot, build(settings))
 
 
-def build_filter(spec: RobotSpec, limits: Mapping[str, Any], robot: Robot | None = None) -> FilteredCommands:
+def build_filter(spec: RobotSpec, limits: Mapping[str, Any], robot: object = None) -> FilteredCommands:
     """The command filter of a robot with this spec; every limit must be in its yaml.
 
     Args:
         spec: The robot's.
         limits: As in its yaml.
-        robot: Who must know them too, where its actions add up.
+        robot: The one that is commanded. It is told the limits where its actions add up; where it moves by itself and
+            nobody else watches it, the filter closes the loop.
+
+    Raises:
+        LimitError: A limit is missing or makes no sense.
     """
     checked = CommandLimits.for_spec(spec, limits)
     if isinstance(robot, KeepsWithin):
         robot.keep_within(checked)
-    return FilteredCommands(checked)
+    if robot is None or stands_still(robot) or is_watched(robot):
+        return FilteredCommands(checked)
+    return ClosedLoopCommands(checked, robot)
 
 
 def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:

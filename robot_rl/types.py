@@ -570,6 +570,24 @@ def stands_still(robot: object) -> bool:
     return _declared("simulated_time", robot, robot.simulated_time)
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """What a robot declares whose own side compares what it was told with what it shows, as an arm node does."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether it does."""
+
+
+def is_watched(robot: object) -> bool:
+    """Whether somebody between here and the robot notices that it does not follow.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False.
+    """
+    return isinstance(robot, Watched) and _declared("watched", robot, robot.watched)
+
+
 def _declared(name: str, whom: object, value: object) -> bool:
     """A declaration that is taken for what it says, never for whether it is empty."""
     if not isinstance(value, bool):

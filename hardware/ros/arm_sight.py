@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hardware.arm.anchor import Anchor
-from hardware.arm.plausible_view import PlausibleView
+from hardware.anchor import Anchor
 from hardware.arm_state import Event, Failure, Observed, Passed, Unseen
 from hardware.limits import CommandLimits
+from hardware.plausible_view import PlausibleView
 from hardware.ros.arm_driver import GuardedDriver
 from robot_rl.types import NS_PER_S, FloatArray, Observation, StaleSensor
 

@@ -82,7 +82,7 @@ def require_types(target: str, make: Any, arguments: Mapping[str, Any]) -> None:
         BadConfig: Names the argument.
     """
     try:
-        hints = typing.get_type_hints(make.__init__ if isinstance(make, type) else make)
+        hints = typing.get_type_hints(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
     except (NameError, TypeError, AttributeError):
         return  # annotations that exist for type checkers only
     for key, value in arguments.items():

@@ -117,6 +117,11 @@ class RosRobot:
         self._entered = ExitStack()
 
     @property
+    def watched(self) -> bool:
+        """Whether an arm node stands between it and its driver."""
+        return self.config.adapter == "arm_node"
+
+    @property
     def simulated_time(self) -> bool:
         """Whether time stands still between rows: only in lockstep."""
         return self._commands.lockstep

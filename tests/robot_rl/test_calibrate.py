@@ -7,6 +7,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from hardware.command_filter import FilteredCommands
 from hardware.latency import wiggle
 from hardware.limits import CommandLimits
 from hardware.ros.robot_config import RobotConfig
@@ -17,7 +18,7 @@ from robot_rl.calibrate import CalibrateSettings, CalibrationRefused, Person, co
 from robot_rl.cli import main
 from robot_rl.clock import SimulatedClock
 from robot_rl.latency_trial import CannotWiggle, plan_wiggle, run_wiggle
-from robot_rl.session import FilteredCommands, load_robot
+from robot_rl.session import load_robot
 from robot_rl.settings import load
 from robot_rl.types import Observation
 from tests.robot_rl.late_robots import CLOCK, LAG_S, LATE_S, START_NS, LateArm

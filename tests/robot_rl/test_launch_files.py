@@ -138,9 +138,7 @@ def test_a_robot_is_named_as_on_the_command_line_of_ros(launch, tmp_path, monkey
     yaml = tmp_path / "configs/robot/ros/my_arm.yaml"
     yaml.parent.mkdir(parents=True)
     pusht = (ROOT / "configs/robot/pusht.yaml").read_text()
-    yaml.write_text(
-        pusht + "arm: {namespace: /a, lockstep: true, driver: {_target_: hardware.sim.pusht.PushTRobot}}\n"
-    )
+    yaml.write_text(pusht + "arm: {namespace: /a, lockstep: true, driver: {_target_: hardware.sim.pusht.PushTRobot}}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ROBOT_RL_CONFIGS", raising=False)
     monkeypatch.setenv("ROS_HOME", str(tmp_path / "ros_home"))

@@ -27,7 +27,14 @@ class Clock:
 
 
 def monitor_of(clock: Clock | None = None, **keys: Any) -> StatusMonitor:
-    joints = {"kind": "joints", "topic": "joint_states", "joints": ["pan"], "max_age_s": 0.05, "max_speed": 3.0, "margin": 0.05}
+    joints = {
+        "kind": "joints",
+        "topic": "joint_states",
+        "joints": ["pan"],
+        "max_age_s": 0.05,
+        "max_speed": 3.0,
+        "margin": 0.05,
+    }
     config = RobotConfig.parse(
         name="arm",
         namespace="/arm",
