@@ -440,6 +440,24 @@ def test_an_arm_stays_while_the_stick_that_was_held_on_plugging_in_is_not_let_go
     assert somebody.poll().action[0] == pytest.approx(10 / 80)
 
 
+def test_a_stick_held_on_plugging_in_moves_nothing_even_if_the_kernel_has_0_until_the_pad_speaks(kernel):
+    axes, keys, _ = PADS["Xbox 360 by cable"]
+    device = kernel.plug(3, {code: (0, *span) for code, (_, *span) in axes.items()}, keys)
+    somebody = person(kernel)
+    somebody.poll()
+    device.move({X: 30000}, down=[TL])
+    for x in (29000, 32767, 20000):
+        somebody.operator.pump()
+        assert somebody.poll().action is None
+        device.move({X: x})
+    device.move({X: 100})
+    somebody.operator.pump()
+    somebody.poll()
+    device.move({X: 32767})
+    somebody.operator.pump()
+    assert somebody.poll().action[0] == pytest.approx(10 / 80)
+
+
 def test_triggers_held_on_plugging_in_that_look_turned_round_move_nothing_when_they_are_let_go(kernel):
     axes, keys, _ = PADS["Xbox 360 by cable"]
     device = kernel.plug(3, axes | {Z: byte(255), RZ: byte(255)}, keys)
