@@ -243,6 +243,7 @@ def about_gamepad(connection: Connection) -> dict[str, Any]:
         "axes": {str(code): list(each) for code, each in evdev.axis_ranges(fd).items()},
         "values": {str(code): value for code, value in state.values.items()},
         "down": sorted(state.down),
+        "keys": sorted(evdev.keys_of(fd)),
     }
 
 
@@ -259,9 +260,10 @@ def play_gamepad(recording: EventRecording, written: WrittenMap = NOTHING_WRITTE
         ranges = {int(code): AxisRange(*map(int, each)) for code, each in about["axes"].items()}
         values = {int(code): int(value) for code, value in about.get("values", {}).items() if int(code) in ranges}
         state = DeviceState(values, frozenset(map(int, about.get("down", ()))))
+        keys = frozenset(map(int, about["keys"])) if "keys" in about else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RobotRLError(f"the recording of {recording.name} does not say what axes it has ({error!r})") from None
-    return connection_of(Playback(recording), ranges, state, keys=None, written=written)
+    return connection_of(Playback(recording), ranges, state, keys, written)
 
 
 def fitting(

@@ -514,7 +514,8 @@ def test_a_recording_carries_where_the_pad_was_and_what_was_down(kernel):
     played = play_gamepad(recording)
     played.stream.close()
     assert {change for change in played.opening if change.value > 0.1} == {("left_x", 1.0), ("left_bumper", 1.0)}
-    assert played.decoder.pad_map.axes == connection.decoder.pad_map.axes
+    assert played.decoder.pad_map == connection.decoder.pad_map
+    assert played.about == connection.about
 
 
 @pytest.mark.parametrize("about", [{}, {"axes": 3}, {"axes": {"x": [0, 1]}}, {"axes": {"0": [0]}}, {"axes": {"0": 5}}])
