@@ -117,7 +117,7 @@ class GamepadDecoder:
         return [change for code, value in values.items() for change in self.pad_map.axis_changes(code, value)]
 
     def _asked(self) -> list[Change]:
-        """Where everything is now; at rest if the device does not answer, or has not been understood yet."""
+        """Where everything is now, at rest if the device does not answer; of one not understood yet, its buttons."""
         let_go = [Change(control, 0.0) for control in (*STICKS, *ALL_BUTTONS)]
         if self._ask is None:
             return let_go
@@ -128,7 +128,7 @@ class GamepadDecoder:
         if self._unheard is None:
             return self.pad_map.all_changes(state)
         self._unheard, self._has_spoken = dict(state.values), True
-        return let_go
+        return self.pad_map.all_changes(DeviceState({}, state.down))
 
     def _changes(self, event: evdev.Event) -> list[Change]:
         if event.type == EV_KEY and event.code in self.pad_map.keys:

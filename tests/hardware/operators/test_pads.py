@@ -259,6 +259,20 @@ def deflection(device, code):
     return share if code in (Z, RZ) else 2 * share - 1
 
 
+def test_a_stick_held_while_a_pad_has_not_said_where_it_is_stays_unheard_though_events_were_lost(kernel):
+    axes, keys, _ = PADS["Android pad without a driver"]
+    device = kernel.plug(3, {code: (0, minimum, maximum) for code, (_, minimum, maximum) in axes.items()}, keys)
+    reader, _ = opened(kernel)
+    device.move({code: value for code, (value, _, _) in axes.items()} | {X: 255}, down=[TL], lost=True)
+    device.overrun()
+    reader.pump()
+    assert deflections(reader) == {"left_bumper": 1.0}
+    device.move({X: 128})
+    device.move({X: 255})
+    reader.pump()
+    assert reader.reading().values["left_x"] == 1.0
+
+
 # At rest or not
 
 
