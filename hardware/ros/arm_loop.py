@@ -92,8 +92,8 @@ class ArmLoop:
             )
         if settings.lockstep and not stands_still(driver):
             raise BadConfig(
-                f"arm.lockstep is true, but {type(driver).__name__} declares no simulated_time, so it moves by itself: "
-                "lockstep has neither watchdog nor rate; write lockstep: false"
+                f"arm.lockstep is true, but the driver '{driver.spec.name}' moves by itself (it declares no "
+                "simulated_time): without lockstep watchdog, heartbeat and limits.following watch it"
             )
         self.spec = at_rate(driver.spec, row_hz)
         self.counters = ArmCounters()
