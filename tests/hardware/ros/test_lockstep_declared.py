@@ -12,5 +12,5 @@ from hardware.sim.joint_arm import JointArm
 
 def test_a_driver_that_moves_by_itself_is_refused_in_lockstep_before_anything_moves():
     settings = ArmSettings(driver={}, namespace="/arm", lockstep=True)
-    with pytest.raises(BadConfig, match="lockstep is true, but the driver .* moves by itself"):
+    with pytest.raises(BadConfig, match=r"lockstep is true, but the driver .* moves by itself"):
         ArmLoop(JointArm(), settings, {}, None, None)
