@@ -334,6 +334,15 @@ def test_stop_without_a_clear_target_says_what_was_wanted(place, arguments, mess
         arm_commands.parse("stop", arguments, "")
 
 
+@pytest.mark.parametrize(
+    "text", ["robot: =", "robot: {<<: 5}", "robot: ${", "defaults: [[]]", "robot: {a: &a [*a]}", "- a"]
+)
+def test_stopping_with_a_spoilt_yaml_says_what_is_wrong_with_it(place, text):
+    Path("configs/robot/ros/my_arm.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(RobotRLError):
+        arm_commands.parse("stop", ["robot=ros/my_arm"], "")
+
+
 def test_help_of_stop_says_that_it_is_not_safety_rated():
     with pytest.raises(HelpRequested, match="not a safety-rated"):
         arm_commands.stop(["--help"])
