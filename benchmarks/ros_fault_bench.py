@@ -43,6 +43,8 @@ REST_S = 0.15
 BRAKING = 0.85
 """Of the speed before; from the last sample above it on, the arm brakes."""
 SPEED_OVER_S = 0.03
+OF_ONE_ENVIRONMENT = ("LD_", "AMENT_", "ROS_", "RMW_", "PYTHON", "COLCON_", "VIRTUAL_ENV", "FASTDDS_", "FASTRTPS_")
+"""Variables by which one environment's libraries would be found by another's Python."""
 
 LOOPBACK = (
     '<CycloneDDS><Domain><General><Interfaces><NetworkInterface {interface} multicast="false"/></Interfaces>'
@@ -360,12 +362,14 @@ class Bench:
         environment: Of the processes by kind, `""` for all others.
         place: Scratch directory.
         prefix: Put before the command of a kind, such as another network namespace.
+        nodes_python: Of another environment, with real rclpy, by which our nodes run; this process's if None.
     """
 
     settings: dict[str, Any]
     environments: dict[str, dict[str, str]]
     place: Path
     prefixes: Mapping[str, Sequence[str]]
+    nodes_python: Path | None = None
 
     @property
     def config(self) -> Path:
@@ -374,19 +378,31 @@ class Bench:
         path.write_text(json.dumps(self.settings))
         return path
 
-    def _start(self, kind: str, arguments: Sequence[str]) -> Process:
-        environment = {**os.environ, **self.environments[""], **self.environments.get(kind, {})}
-        command = [*self.prefixes.get(kind, ()), sys.executable, "-m", *arguments]
-        return Process(command, environment, self.place / f"{kind}.log")
+    def _start(self, kind: str, arguments: Sequence[str], python: Path | None = None) -> Process:
+        asked = {**self.environments[""], **self.environments.get(kind, {})}
+        inherited = os.environ if python is None else real_ros_environment()
+        command = [*self.prefixes.get(kind, ()), str(python or sys.executable), "-m", *arguments]
+        return Process(command, {**inherited, **asked}, self.place / f"{kind}.log")
 
     def node(self, name: str, *parameters: str) -> Process:
         """One of our nodes."""
         given = [part for each in (f"config:={self.config}", *parameters) for part in ("-p", each)]
-        return self._start(name, [f"hardware.ros.{name}", "--ros-args", *given])
+        return self._start(name, [f"hardware.ros.{name}", "--ros-args", *given], self.nodes_python)
 
     def actor(self, name: str, *arguments: str) -> Process:
         """A process of `ros_fault_actors`."""
         return self._start(name, ["benchmarks.ros_fault_actors", name, str(self.config), *arguments])
+
+
+def real_ros_environment() -> dict[str, str]:
+    """This process's environment without what belongs to its own ROS, for a node on real rclpy on this machine.
+
+    Real rclpy keeps to this machine by a variable of ROS's own. Without shared memory, whose files outlive a process
+    that is killed, and which our client does not speak.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_ONE_ENVIRONMENT)}
+    kept.pop("ROBOT_RL_ROS", None)
+    return {**kept, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
 
 
 def joint_arm_settings(*overrides: str) -> dict[str, Any]:

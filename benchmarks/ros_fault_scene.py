@@ -30,6 +30,7 @@ class Scene:
         domain: ROS_DOMAIN_ID.
         settings: The whole robot; the simulated real-time arm if None.
         network: CYCLONEDDS_URI; this machine only, found by asking, if empty.
+        nodes_python: See `Bench`.
     """
 
     observer: Observer
@@ -41,7 +42,13 @@ class Scene:
     far: FarHost
 
     def __init__(
-        self, kind: str, place: Path, domain: int, settings: dict[str, Any] | None = None, network: str = ""
+        self,
+        kind: str,
+        place: Path,
+        domain: int,
+        settings: dict[str, Any] | None = None,
+        network: str = "",
+        nodes_python: Path | None = None,
     ) -> None:
         self.kind, self.dataset = kind, place / "dataset"
         settings = settings or joint_arm_settings()
@@ -57,7 +64,10 @@ class Scene:
         if kind == "two hosts":
             for name, host in {"": "here", "policy": "far"}.items():
                 environments.setdefault(name, {})["CYCLONEDDS_URI"] = profile(f'name="{host}"', [*HOSTS.values()])
-        self.bench = Bench(settings, environments, place, {})
+            if nodes_python is not None:
+                peers = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_STATIC_PEERS": ";".join(HOSTS.values())}
+                environments |= {"arm_node": peers, "camera_node": peers}
+        self.bench = Bench(settings, environments, place, {}, nodes_python)
         self._policies: list[Process] = []
         self._entered = ExitStack()
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.filter_fuzz import LimitCheck
-from benchmarks.stream_fuzz import StreamCount, fuzz_round
+from benchmarks.filter_fuzz import FuzzCount, LimitCheck
+from benchmarks.stream_fuzz import fuzz_round
 from hardware.command_stream import CommandStream, limits_at_rate
 from hardware.limits import CommandLimits, LimitError
 from hardware.safety import FilterReason, OperatorState
@@ -270,7 +270,7 @@ def test_a_stream_slower_than_its_rows_is_refused():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_no_command_and_no_answer_breaks_a_limit_or_changes_without_a_reason(seed):
-    assert fuzz_round(seed, StreamCount()) == []
+    assert fuzz_round(seed, FuzzCount()) == []
 
 
 happenings = st.lists(

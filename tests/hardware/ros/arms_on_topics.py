@@ -76,6 +76,7 @@ class FakeArm(OnTopics):
         position: Joint to where it is.
         refused: Commands that a real driver would have thrown away, with the reason.
         commands: Commands obeyed.
+        glitches: False positions, each shown once in place of the true ones.
     """
 
     hz = 100.0
@@ -95,6 +96,7 @@ class FakeArm(OnTopics):
         self.stamped = True
         self.frozen_stamp: Any = None
         self.hidden: set[str] = set()
+        self.glitches: list[Mapping[str, float]] = []
         self._extra = dict(extra or {})
         self._type = message("sensor_msgs/msg/JointState")
         self._states = self.node.create_publisher(self._type, joint_states, SENSOR)
@@ -106,7 +108,8 @@ class FakeArm(OnTopics):
         return self.frozen_stamp or stamp_now(self.node)
 
     def show(self) -> None:
-        shown = {name: each for name, each in self.position.items() if name not in self.hidden} | self._extra
+        place = self.glitches.pop() if self.glitches else self.position
+        shown = {name: each for name, each in place.items() if name not in self.hidden} | self._extra
         names = sorted(shown, reverse=True)
         state = self._type(name=names, position=[float(shown[name]) for name in names])
         state.header.stamp = self.stamp()
