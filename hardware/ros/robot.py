@@ -14,6 +14,7 @@ import numpy as np
 
 from hardware.ros.arm_session import ArmSession, ArmSessionOptions
 from hardware.ros.background_node import BackgroundNode
+from hardware.ros.network import join
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.stream_reader import StreamReader
 from hardware.ros.tick_clock import TickClock
@@ -84,8 +85,10 @@ class RosRobot:
         gripper: See `hardware/ros/gripper.py`; none with adapter `arm_node`.
         status: Condition name to its settings, see `StatusCondition`; none with adapter `arm_node`.
         connect_s: How long everything may take to appear [s].
+        interface: Over which network, see `hardware.ros.network.join`; None keeps to this computer.
 
     Raises:
+        RobotRLError: There is no such interface here.
         RobotYamlError: The settings describe no robot; nothing was connected.
     """
 
@@ -103,9 +106,11 @@ class RosRobot:
         gripper: Mapping[str, Any] | None = None,
         status: Mapping[str, Any] | None = None,
         connect_s: float = 5.0,
+        interface: str | None = None,
     ) -> None:
         self.config = RobotConfig.parse(name, namespace, control_hz, streams, action, command, gripper, status)
         self.spec = self.config.spec
+        join(interface)  # before the first node of this process, which may be a leader arm's, makes it final
         self.connect_s = connect_s
         self._news = threading.Condition()
         self._commands = self._make_commands()
