@@ -22,6 +22,7 @@ from hardware.ros.client import (
     rclpy,
     srv,
 )
+from hardware.ros.network import join
 from tests.hardware.ros.conformance.samples import SAMPLES
 from tests.hardware.ros.mixed.neighbour import ANSWER
 
@@ -187,7 +188,9 @@ def profile(reliable: bool = True, latched: bool = False, depth: int = 10) -> Qo
 
 
 def main() -> None:
-    """Obeys the other side until its input ends."""
+    """Obeys the other side until its input ends; told `as_up`, it talks as nodes do that `robot-rl up` starts."""
+    if "as_up" in sys.argv:
+        join(None)
     side = Side(sys.argv[1])
     try:
         for line in sys.stdin:
