@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("hardware.ros.client")
 
+from hardware.ros.topic_checks import why_silent
 from tests.hardware.ros.conformance.samples import SAMPLES
 from tests.hardware.ros.mixed.exchange import Side
-from tests.hardware.ros.mixed.neighbour import Neighbour
+from tests.hardware.ros.mixed.neighbour import Neighbour, variable
 
 pytestmark = pytest.mark.ros
 COUNT, HZ = 20, 20.0
@@ -55,6 +58,26 @@ def test_a_service_that_would_never_answer_is_not_there_and_makes_no_peer_print_
     assert ours.ask("/greet", timeout_s=3.0) == {"there": False, "answered": False}
     assert "/greet is on Fast DDS" in capfd.readouterr().err
     assert "Error" not in neighbour.close()
+
+
+def test_a_profile_that_makes_us_deaf_is_named_as_the_reason(
+    ros_domain: dict[str, str], real_python: Path, start: Callable[..., Neighbour], monkeypatch: pytest.MonkeyPatch
+):
+    if os.environ.get(variable("kilted")) != str(real_python):
+        pytest.skip("only Fast DDS 3, which Kilted has, sends type information that CycloneDDS refuses")
+    deaf = "<CycloneDDS><Domain><Compatibility><IgnoreTypeInformation>1.3</IgnoreTypeInformation></Compatibility>"
+    monkeypatch.setenv("CYCLONEDDS_URI", f"{ros_domain['CYCLONEDDS_URI']},{deaf}</Domain></CycloneDDS>")
+    side, neighbour = Side("deaf"), start()
+    try:
+        topics = topics_of("unheard", ["sensor_msgs/msg/JointState"])
+        neighbour.call("offer", topics=topics, qos={})
+        side.listen(topics, {})
+        neighbour.call("send", topics=topics, count=COUNT, hz=HZ)
+        assert side.counts([*topics], COUNT) == dict.fromkeys(topics, 0)
+        (subscription,) = [each for each in side.node.subscriptions if each.topic_name in topics]
+        assert "write <Compatibility><IgnoreTypeInformation>1.15,1.3</" in why_silent(subscription, is_image=False)
+    finally:
+        side.close()
 
 
 def test_each_side_knows_the_others_nodes_and_gets_what_it_said_before(ours: Side, start: Callable[..., Neighbour]):
