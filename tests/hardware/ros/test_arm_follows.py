@@ -342,7 +342,7 @@ def test_however_its_speed_is_turned_down_and_up_the_arm_keeps_its_limit(changes
 
 
 @pytest.mark.parametrize(
-    ("range_rad", "words"), [(3.0, "outside its limits -3 to 3"), (6.2, "1 turns from where it was, -2.9")]
+    ("range_rad", "words"), [(3.0, "outside its limits -3 to 3"), (9.0, "1 turns from where it was, -2.9")]
 )
 def test_an_encoder_that_lost_count_at_a_reset_is_no_place_to_begin(range_rad, words):
     # The command began at the wrong turn, and was clipped to the range at once: the arm moved at four times its limit.

@@ -8,7 +8,8 @@ pytest.importorskip("hardware.ros.client")
 
 from hardware.ros.client import DurabilityPolicy, HistoryPolicy, QoSProfile, message
 from hardware.ros.robot import CannotConnect, RosRobot
-from tests.hardware.ros.arms_on_topics import FLOATS, SENSOR, FakeArm, Latched
+from robot_rl.types import StaleSensor
+from tests.hardware.ros.arms_on_topics import FLOATS, SENSOR, FakeArm, Latched, until_refused
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
 
@@ -153,6 +154,32 @@ def test_a_driver_whose_clock_is_another_is_refused():
         arm.frozen_stamp = message("builtin_interfaces/msg/Time")(sec=1000)
         said = refusal(changed())
     assert "compare the clocks" in said
+
+
+def test_a_publisher_that_is_silent_is_not_told_as_a_wrong_clock():
+    with fake_arm() as arm:
+        arm.show = lambda: None
+        arm.node.destroy_timer(next(iter(arm.node.timers)))
+        said = refusal(changed())
+    assert "published and connected, but nothing has arrived" in said
+    assert "clock" not in said
+
+
+def test_a_driver_that_falls_silent_is_not_told_as_a_wrong_clock():
+    with fake_arm() as arm, RosRobot(**changed(connect_s=10.0)) as robot:
+        robot.connect_s = 1.0
+        arm.node.destroy_timer(next(iter(arm.node.timers)))
+        with pytest.raises(StaleSensor, match="nothing has arrived"):
+            until_refused(lambda: robot.reset(0))
+
+
+def test_a_driver_whose_stamps_lag_is_told_as_a_wrong_clock():
+    with fake_arm() as arm, RosRobot(**changed(connect_s=10.0)) as robot:
+        robot.connect_s = 1.0
+        robot.reset(0)
+        arm.frozen_stamp = arm.stamp()
+        with pytest.raises(StaleSensor, match=r"clock"):
+            until_refused(lambda: robot.reset(0))
 
 
 def test_an_arm_node_that_is_not_there_is_named():

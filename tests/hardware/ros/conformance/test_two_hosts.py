@@ -46,7 +46,7 @@ def test_nodes_on_two_hosts_find_each_other_and_talk(ros_domain: dict[str, str])
     problem = namespaces_problem()
     if problem is not None:
         pytest.skip(f"no network namespaces here: {problem}")
-    environment = {**ros_domain, "PYTHON": sys.executable, "PROGRAMS": str(PROGRAMS)}
+    environment = {**ros_domain, "ROBOT_RL_INTERFACE": "any", "PYTHON": sys.executable, "PROGRAMS": str(PROGRAMS)}
     del environment["CYCLONEDDS_URI"]
     ran = subprocess.run(
         ["unshare", "-Urn", "sh", "-c", TWO_HOSTS],
