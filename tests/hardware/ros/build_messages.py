@@ -8,6 +8,7 @@ out. The generators are in the wheels; a C++ compiler must be there. Every file 
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -44,7 +45,7 @@ def spelled_out(settings: Any) -> Iterator[tuple[str, str]]:
 
 
 def wanted() -> dict[str, dict[str, str]]:
-    """Package to message name to definition, of the packages that cannot be imported."""
+    """Package to message name to definition, of the packages that are not there or lack a message."""
     texts = dict(MESSAGES)
     for path in sorted((ROOT / "configs/robot").rglob("*.yaml")):
         texts |= dict(spelled_out(yaml.safe_load(path.read_text())))
@@ -52,7 +53,14 @@ def wanted() -> dict[str, dict[str, str]]:
     for name, text in texts.items():
         package, _, short = name.split("/")
         packages[package][short] = text
-    return {name: found for name, found in packages.items() if importlib.util.find_spec(name) is None}
+    return {name: found for name, found in packages.items() if not found.keys() <= messages_of(name)}
+
+
+def messages_of(package: str) -> set[str]:
+    """The messages that a package has here."""
+    if importlib.util.find_spec(package) is None:
+        return set()
+    return set(dir(importlib.import_module(f"{package}.msg")))
 
 
 class EachOnce:
