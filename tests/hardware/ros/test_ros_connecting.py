@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("hardware.ros.client")
 
-from hardware.ros.client import DurabilityPolicy, HistoryPolicy, QoSProfile, message
+from hardware.ros.client import Context, DurabilityPolicy, HistoryPolicy, QoSProfile, message, rclpy
 from hardware.ros.robot import CannotConnect, RosRobot
 from robot_rl.types import StaleSensor
 from tests.hardware.ros.arms_on_topics import FLOATS, SENSOR, FakeArm, Latched, until_refused
@@ -112,9 +112,15 @@ def test_a_second_sender_of_commands_is_named():
 
 
 def test_a_topic_of_another_type_is_named():
-    with fake_arm() as arm:
-        arm.node.create_publisher(message(FLOATS), "/arm/floats", SENSOR)
+    # Another participant, as a driver is: Fast DDS has one type for a topic in each.
+    elsewhere = Context()
+    rclpy.init(args=[], context=elsewhere)
+    driver = rclpy.create_node("driver", context=elsewhere)
+    driver.create_publisher(message(FLOATS), "/arm/floats", SENSOR)
+    with fake_arm():
         said = refusal(changed(streams__joint_position__topic="floats"))
+    driver.destroy_node()
+    rclpy.shutdown(context=elsewhere)
     assert "publishes /arm/floats as std_msgs/msg/Float64MultiArray, wanted sensor_msgs/msg/JointState" in said
 
 
