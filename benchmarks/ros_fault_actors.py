@@ -36,6 +36,7 @@ from hardware.cameras.pattern import PatternCamera
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_arm import LeaderArmOperator
 from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
+from hardware.operators.leader_watch import LeaderWatch
 from hardware.ros import arm_topics
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.camera_node import compressed_image
@@ -221,8 +222,10 @@ def leader_operator(spec: RobotSpec, asked: Asked, heard: list[str]) -> LeaderAr
     ]
     layout = LeaderLayout.for_spec(spec, document)
     following = LeaderFollowing(spec, layout, 0.1, 0.4)
-    leader = LeaderTopic(LEADER_TOPIC, layout.joints, 0.1, 5.0)
-    return LeaderArmOperator(spec, leader, following, KeyEvents(asked), say=heard.append)
+    bound = {"max_speed": 15.0, "margin": 0.1}
+    leader = LeaderTopic(LEADER_TOPIC, layout.joints, 0.1, 5.0, bound)
+    watch = LeaderWatch(layout.joints, **bound)
+    return LeaderArmOperator(spec, leader, following, KeyEvents(asked), watch, say=heard.append)
 
 
 def _follows(index: int) -> dict[str, Any]:

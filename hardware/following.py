@@ -141,10 +141,8 @@ class _Axis:
     def restart(self) -> None:
         """Nothing was told or seen yet."""
         self._places.clear()
-        self._told = self._wanted = self._unmet = self._late_s = 0.0
+        self._told = self._wanted = self._intended = self._late_s = 0.0
         self._origin: float | None = None
-        self._lead: float | None = None
-        """How far a request was ahead of the command for the filter's own reasons when the command began to wait."""
         self._waited_s = math.inf
         self._captured_ns: int | None = None
         self._stores = self.absolute
@@ -199,19 +197,15 @@ class _Axis:
         return made
 
     def ask(self, requested: float | None, step: float, made: float) -> None:
-        """Where the dimension would be by now if it had not had to wait."""
+        """Where the dimension would be by now if it had not had to wait; no faster than it may move."""
         self.waiting = made != step and self._stores
-        self._waited_s = 0.0 if self.waiting else self._waited_s + self._period_s
-        if not self.absolute:
-            self._unmet = self._unmet + (requested or 0.0) if self.waiting else 0.0
-            self._wanted = self._told + self._unmet
-            return
         if requested is None or self._waited_s > PATIENCE_S:
-            self._lead = None
-        elif self._lead is None and self.waiting:
-            self._lead = requested - self._told - step
-        waits = self.waiting and requested is not None and self._lead is not None
-        self._wanted = requested - self._lead if waits else self._told + made  # type: ignore[operator]
+            self._intended = self._told + step
+        else:
+            way = requested - self._intended if self.absolute else requested
+            self._intended += min(max(way, -self._most), self._most)
+        self._waited_s = 0.0 if self.waiting else self._waited_s + self._period_s
+        self._wanted = self._intended if self.waiting else self._told + made
 
     def told(self, made: float) -> None:
         """Counts the step that was made."""

@@ -24,6 +24,7 @@ MOTION = ("max_step", "max_velocity", "max_acceleration", "max_jerk")
 TIMES = ("ramp_after_s", "fault_after_s")
 OPTIONAL = ("measured", "start", "following")
 KEYS = (*BOX, *MOTION, "max_age_s", *TIMES, *OPTIONAL)
+ROUNDING = 1e-6
 MOST_AHEAD = 1.05
 """`following.wait` may let an arm that is let go move this much faster than its velocity limit, for what jitters."""
 
@@ -304,8 +305,10 @@ class CommandLimits:
         speed = min(axis.max_step, axis.max_velocity_step) * self.spec.control_hz
         if speed == 0.0:
             return
-        least, most = speed * lag_s, MOST_AHEAD * speed * (lag_s + 0.5 / hz)
-        if not least * (1 - LIMIT_TOLERANCE) <= wait <= most * (1 + LIMIT_TOLERANCE):
+        # Right after a command, an arm that closes the gap like a first-order lag is behind by so much time.
+        behind_s = 1.0 / hz / -math.expm1(-1.0 / (hz * lag_s))
+        least, most = speed * lag_s, MOST_AHEAD * speed * behind_s
+        if not least * (1 - ROUNDING) <= wait <= most * (1 + ROUNDING):
             raise LimitError(
                 f"limits.following.wait of {where} is {wait:g}, wanted {least:.4g} to {most:.4g}: at {speed:.4g} per "
                 f"second an arm that lags by {lag_s:g} s is that far behind; with less it would wait in ordinary "

@@ -56,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"robot-rl: no command '{name}'. Commands: {', '.join(COMMANDS)}\n")
         return 2
     signal.signal(signal.SIGTERM, _terminate)
+    # A closed terminal, unless the user has said (nohup) that it means nothing.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _terminate)
     # Waiting OpenMP threads otherwise spin: with another program on the machine, training ran ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -78,7 +81,7 @@ def _resolve(target: str):  # type: ignore[no-untyped-def]
 
 
 def _terminate(*_: object) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that robots stop and terminals are restored."""
+    """SIGTERM and SIGHUP unwind like Ctrl-C, so that robots stop and terminals are restored."""
     raise KeyboardInterrupt
 
 

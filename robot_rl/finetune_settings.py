@@ -36,7 +36,7 @@ class FinetuneSettings(SessionSettings):
         critic: See `CriticConfig`; for `value=iql`.
         seed: Of the first episode; each iteration has its own.
         workers: Processes that run episodes; 1 in real time.
-        realtime: Run at the robot's own rate; null is where a person operates or the robot is no simulation.
+        realtime: Run at the robot's own rate; null is where a person operates or the robot moves by itself.
         device: Where to learn: `cpu` or `cuda`. In simulated time episodes run on the CPU.
         recover: What to do with recordings that a crash left behind: `ask`, `yes` or `no`.
         codecs: Camera stream to `jpeg:<quality>` or `png`, for a run that begins without a dataset.

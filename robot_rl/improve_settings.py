@@ -59,7 +59,7 @@ class ImproveSettings(SessionSettings):
             this, by Fisher's exact test against the rollouts before it; 0 takes none back. High on purpose: giving up
             an update that changed nothing costs little, and at 0.05 one from 51 to 43 of 60 went through.
         realtime: Roll out at the robot's own rate, with somebody who may take over, label and stop; null is where a
-            person operates or the robot is no simulation.
+            person operates or the robot moves by itself.
         recover: What to do with recordings that a crash in real time left behind: `ask`, `yes` or `no`.
         gate_reimitation: Whether the policy imitated again must pass the gate too; else it is taken as it is.
         control: Success-only re-imitation beside it, on the same number of episodes: `own` rollouts of its own policy,

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from hardware.cameras.calibration import read_calibration
 from hardware.cameras.frame_source import HostClock
-from hardware.limits import CommandLimits, KeepsWithin, dimension_name
+from hardware.limits import CommandLimits, dimension_name
 from hardware.ros import node_config
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Outlet
@@ -31,11 +31,12 @@ from hardware.ros.robot import RosRobot
 from hardware.ros.streams import topic_name
 from robot_rl.node_plan import plan_nodes
 from robot_rl.rollout import RolloutOptions
-from robot_rl.session import TaskSettings, build_robot
+from robot_rl.session import TaskSettings, build_filter, build_robot
 from robot_rl.settings import ConfigError, require_parameters, to_dataclass
 from robot_rl.types import ActionKind, Judgement, Observation, Robot, RobotRLError, RobotSpec
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
+LONGEST_WORDS = 1000
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 CAMERA_METHODS = ("read", "set_control", "describe", "__enter__", "__exit__")
 
@@ -49,16 +50,25 @@ def check_document(document: Mapping[str, Any]) -> None:
     Raises:
         RobotRLError: Names the setting, what it is and what was wanted.
     """
+    try:
+        _check_parts(document)
+    except RobotRLError as error:
+        words = str(error)
+        if len(words) <= LONGEST_WORDS:
+            raise
+        # A setting may be a list of thousands; what was wanted stands at the end.
+        raise ConfigError(f"{words[: LONGEST_WORDS // 2]} ... {words[-LONGEST_WORDS // 2 :]}") from error
+
+
+def _check_parts(document: Mapping[str, Any]) -> None:
     with in_words("the settings"):
         document = json.loads(json.dumps(document))
     plan_nodes(document, Path())
     _require_finite("", document)
     robot = _made_robot("robot", document["robot"], build_robot)
     with in_words("limits"):
-        limits = CommandLimits.for_spec(robot.spec, document["limits"])
-        _require_places(limits)
-        if isinstance(robot, KeepsWithin):
-            robot.keep_within(limits)
+        _require_places(CommandLimits.for_spec(robot.spec, document["limits"]))
+        build_filter(robot.spec, document["limits"], robot)
     if document["arm"]:
         _check_arm(document, robot)
     for name in document["cameras"]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hardware.ros.pip_client.profile import CURE_KEY, URI, names_cure
 from robot_rl.findings import Finding, ProbeFailed, Status, run_probe
 
 PROBE_TIMEOUT_S = 60.0
@@ -64,6 +65,9 @@ def middleware(environment: Mapping[str, str] = os.environ) -> Finding:
         return Finding(name, Status.WARN, f"{used} speaks no DDS: our own client and it do not hear each other", remedy)
     detail = f"{used}{'' if chosen else ', the default'}"
     if "cyclonedds" in used:
+        if names_cure(environment.get(URI, "")):
+            remedy = f"take {CURE_KEY} out of it: our own client adds it by itself, where it is needed"
+            return Finding(name, Status.WARN, f"{detail}; CycloneDDS 0.10 in it does not start with this {URI}", remedy)
         return Finding(name, Status.OK, detail)
     return Finding(name, Status.OK, f"{detail}; topics reach our own client, services of other middlewares do not")
 
@@ -82,8 +86,8 @@ def network(environment: Mapping[str, str] = os.environ, root: Path = Path("/"))
     if local:
         remedy = "for a robot on another computer: unset ROS_LOCALHOST_ONLY ROS_AUTOMATIC_DISCOVERY_RANGE"
         return Finding(name, Status.WARN, f"{detail}; ROS is told to stay on this computer", remedy)
-    if environment.get("CYCLONEDDS_URI"):
-        return Finding(name, Status.OK, f"{detail}, interfaces as CYCLONEDDS_URI says")
+    if environment.get(URI):
+        return Finding(name, Status.OK, f"{detail}, interfaces as {URI} says")
     interfaces = _multicast_interfaces(root)
     if not interfaces:
         remedy = (

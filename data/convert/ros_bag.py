@@ -92,7 +92,10 @@ def episodes_of(
             yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards, fault))
     playback.finish()
     if not report.episodes:
-        raise BagError(f"{bag.path}: not one of {report.stale_ticks} ticks could be observed: {report.stale_because}")
+        why = report.stale_because or "; ".join(report.cut)
+        raise BagError(
+            f"{bag.path}: not one of {sum(len(each.ticks) for each in script)} ticks could be observed: {why}"
+        )
 
 
 class _Playback:

@@ -25,10 +25,16 @@ RESCAN_S = 0.5
 """How often to look for a device that is gone."""
 PRESSED = 0.5
 """A control deflected by more than this counts as pressed."""
+AT_REST = 0.1
+"""A control deflected by no more than this is at rest; sticks do not come back to exactly where they were."""
 
 
 class DeviceMissing(RobotRLError):
     """No such device, or this user may not read it."""
+
+
+class DeviceUnfit(DeviceMissing):
+    """The device is there, but is not what the settings ask for."""
 
 
 class Change(NamedTuple):
@@ -65,10 +71,23 @@ class Decoder(Protocol):
 
 
 class Connection(NamedTuple):
-    """A device that was found and opened, with the decoder that fits it."""
+    """A device that was found and opened, with the decoder that fits it.
+
+    Attributes:
+        stream: Its records.
+        decoder: See there.
+        opening: How far its controls were deflected when it was opened.
+        controls: Those that it has; None if that is not known.
+        about: What it is made of, in words.
+        notes: What a person should know about it.
+    """
 
     stream: EventStream
     decoder: Decoder
+    opening: Sequence[Change] = ()
+    controls: Collection[str] | None = None
+    about: str = ""
+    notes: Sequence[str] = ()
 
 
 class Reading(NamedTuple):
@@ -121,12 +140,16 @@ class DeviceFile:
 class DeviceReader:
     """A device's controls as they are now; a context manager whose thread reads while it is entered.
 
+    A control that is deflected when the device is opened, or opened again, counts as at rest until it has been: a stick
+    that is held while the device is plugged in moves nothing, and a button that is stuck presses nothing.
+
     Args:
         find: Opens the device, or raises `DeviceMissing`; called again while it is gone.
         clock_ns: Monotonic time [ns].
         repeating: Controls that the device reports over and over while they are deflected.
         rest_after_s: Those are taken to be at rest when the device has been silent for this long [s]; it may be out of
             reach while its receiver stays plugged in.
+        say: Tells the person what is odd about a device that was opened.
     """
 
     def __init__(
@@ -135,7 +158,9 @@ class DeviceReader:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         repeating: Collection[str] = (),
         rest_after_s: float = 0.0,
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        self._say = say or (lambda message: None)
         self._find = find
         self._clock_ns = clock_ns
         self._repeating = frozenset(repeating)
@@ -145,6 +170,7 @@ class DeviceReader:
         self._connection: Connection | None = None
         self._name = "device"
         self._values: dict[str, float] = {}
+        self._held: set[str] = set()
         self._pressed: collections.deque[str] = collections.deque(maxlen=64)
         self._heard_ns = 0
         self._connections = 0
@@ -184,8 +210,11 @@ class DeviceReader:
         with self._lock:
             self._name = self._connection.stream.name
             self._values.clear()
+            self._held = {control for control, value in self._connection.opening if abs(value) > AT_REST}
             self._connections += 1
             self._problem = ""
+        for note in (*self._connection.notes, *held_in_words(self._connection.opening)):
+            self._say(f"{self._name}: {note}")
 
     def disconnect(self) -> None:
         """Closes the device, if it is open."""
@@ -209,8 +238,7 @@ class DeviceReader:
     def pump(self) -> None:
         """Takes what the device has said by now, or looks for it if it is gone; for the thread, and for tests."""
         if self._connection is None:
-            with contextlib.suppress(DeviceMissing):
-                self.connect()
+            self._look_again()
             return
         try:
             data = self._connection.stream.read()
@@ -224,10 +252,23 @@ class DeviceReader:
             return
         self._take(self._connection.decoder.feed(data))
 
+    def _look_again(self) -> None:
+        try:
+            self.connect()
+        except DeviceUnfit as error:
+            with self._lock:
+                self._problem = str(error)
+        except DeviceMissing:
+            # Still gone, as `_problem` says.
+            return
+
     def _take(self, changes: Sequence[Change]) -> None:
         with self._lock:
             self._heard_ns = self._clock_ns()
             for control, value in changes:
+                if control in self._held and abs(value) > AT_REST:
+                    continue
+                self._held.discard(control)
                 if value > PRESSED >= self._values.get(control, 0.0):
                     self._pressed.append(control)
                 self._values[control] = value
@@ -257,3 +298,14 @@ class DeviceReader:
             waiting.register(self._connection.stream.fileno(), select.POLLIN)
         ready = waiting.poll(None if self._connection is not None else RESCAN_S * 1000)
         return any(fd == woken for fd, _ in ready)
+
+
+def held_in_words(opening: Sequence[Change]) -> list[str]:
+    """What to tell a person about controls that were deflected when a device was opened; nothing if none was."""
+    held = [f"{control} ({value:+.2f})" for control, value in opening if abs(value) > AT_REST]
+    if not held:
+        return []
+    return [
+        f"not at rest when it was opened: {', '.join(held)}. They count as let go until they have been; if nobody "
+        "holds them, press them through once, or something is stuck or worn out"
+    ]

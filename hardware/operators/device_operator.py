@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,7 +13,7 @@ from typing import Protocol, Self
 from hardware.operators.device_events import PRESSED, Reading
 from hardware.operators.drive import Drive
 from hardware.operators.key_events import KeyEvents
-from hardware.operators.layout import Layout, LayoutError
+from hardware.operators.layout import Layout, LayoutError, is_finite
 from hardware.operators.meanings import SHORT_LEGEND, Meaning, while_lost
 from robot_rl.types import FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
 
@@ -104,6 +104,21 @@ class StickShape:
     dead_zone: float = 0.1
     expo: float = 0.3
 
+    @classmethod
+    def of(cls, written: Mapping[str, float] | None) -> StickShape:
+        """The shape written in `operator.stick`.
+
+        Raises:
+            LayoutError: A field that there is not, or one that is no number.
+        """
+        known = [each.name for each in fields(cls)]
+        for name, value in (written or {}).items():
+            if name not in known:
+                raise LayoutError(f"operator.stick has no '{name}'; there is {', '.join(known)}")
+            if not is_finite(value):
+                raise LayoutError(f"operator.stick.{name} is {value!r}, wanted a number")
+        return cls(**(written or {}))
+
     def __post_init__(self) -> None:
         """Refuses shapes that would not move, or move backwards."""
         if not 0.0 <= self.dead_zone < 1.0:
@@ -161,6 +176,8 @@ class _Episode:
         in_control: The operator drives.
         paused: The operator, or a lost device, asked for a pause.
         settled: The device was seen at rest, so that what it says is meant for this robot now.
+        allowed: The dead-man button was held at the last tick, or there is none.
+        told: The person was told that it is not at rest.
         applied: The last command that was executed. Shape (A,).
         moved: The robot may have been moved since, as in a pause.
     """
@@ -168,6 +185,8 @@ class _Episode:
     in_control: bool = False
     paused: bool = False
     settled: bool = False
+    allowed: bool = False
+    told: bool = False
     applied: FloatArray | None = None
     moved: bool = False
 
@@ -177,9 +196,10 @@ class DeviceOperator:
 
     Nothing moves unless the dead-man button is held, where there is one; released, the robot holds still. Without a
     policy the person is in control from the first motion on; with one (`correcting`) a button takes control over from
-    where the robot is seen to be, and gives it back. After a reset, a pause or a reconnection the device must first be
-    at rest, so that a stick that happens to be held moves nothing. A device that is lost gives no action and pauses the
-    robot; plugged in again, it goes on when the pause button or the space bar is pressed.
+    where the robot is seen to be, and gives it back. After a reset, a pause or a reconnection, and when the dead-man
+    button is pressed, the device must be at rest, so that a stick that happens to be held moves nothing. A device that
+    is lost gives no action and pauses the robot; plugged in again, it goes on when the pause button or the space bar is
+    pressed.
 
     Args:
         spec: The robot's.
@@ -272,11 +292,11 @@ class DeviceOperator:
 
     def _notice(self, reading: Reading) -> None:
         """Losing and finding the device."""
-        if reading.problem and not self._problem:
+        if reading.problem and reading.problem != self._problem:
             self._say(f"{self.name}: {reading.problem}")
-            self._episode.settled = False
+            self._unsettle()
         if reading.connections != self._connections and self._connections:
-            self._episode.settled = False
+            self._unsettle()
             goes_on = f"; {self._meanings.pause or 'Space'} goes on" if self._episode.paused else ""
             self._say(f"{self.name}: {self._reader.name} is back{goes_on}")
         self._problem, self._connections = reading.problem, reading.connections
@@ -308,10 +328,21 @@ class DeviceOperator:
 
     def _pause(self, observation: Observation) -> None:
         self._episode.paused = not self._episode.paused
-        self._episode.settled = False
+        self._unsettle()
         self._episode.moved = True
         if self._episode.in_control and not self._episode.paused:
             self._drive.anchor(observation, self._episode.applied, moved=True)
+
+    def _unsettle(self) -> None:
+        """The device must be seen at rest before it moves anything."""
+        self._episode.settled = self._episode.told = False
+
+    def _tell_unsettled(self, reading: Reading, controls: Sequence[str]) -> None:
+        """Says once what must be let go of."""
+        if not self._episode.told:
+            self._episode.told = True
+            where = ", ".join(f"{control} ({reading.values[control]:+.2f})" for control in controls)
+            self._say(f"{self.name}: let go of {where} first; nothing moves until the device was at rest")
 
     def _action(self, reading: Reading, allowed: bool, observation: Observation) -> FloatArray | None:
         """The action while in control, else None; the first motion takes control where there is no policy."""
@@ -320,9 +351,16 @@ class DeviceOperator:
             for each in self.layout.moving
             for control in each.controls
         }
-        moving = allowed and any(wanted.values())
-        self._episode.settled = self._episode.settled or not moving
-        moving = moving and self._episode.settled and not self._episode.paused
+        moving = any(wanted.values())
+        # What is deflected when the dead-man button is pressed was not meant for this: a stick that is held or worn, a
+        # trigger that rests elsewhere than was thought.
+        self._episode.settled = not moving or (allowed and self._episode.allowed and self._episode.settled)
+        self._episode.allowed = allowed
+        self._episode.told = self._episode.told and not self._episode.settled
+        moving = moving and allowed and not self._episode.paused
+        if moving and not self._episode.settled:
+            self._tell_unsettled(reading, [control for control, value in wanted.items() if value])
+        moving = moving and self._episode.settled
         if moving and not self._episode.in_control and not self._correcting:
             self._begin(observation)
         if not self._episode.in_control:

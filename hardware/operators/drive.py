@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,8 @@ class Drive:
     """Turns the deflection of controls into actions.
 
     A RATE dimension gets the displacement of one tick. A POSITION dimension has a target that starts where the robot
-    was told to be or is seen, moves with the controls and stays where it was left. A switch changes with every press.
+    was told to be or is seen, moves with the controls and stays where it was left, whatever is measured. A switch
+    changes with every press.
 
     Args:
         spec: The robot's.
@@ -79,10 +81,10 @@ class Drive:
             if self._spec.action_kinds[index] is ActionKind.RATE:
                 self._target[index] = moved
                 continue
-            self._target[index] += moved
             if moving.leash is not None and moving.stream is not None:
                 seen = float(observation.values[moving.stream].flat[moving.index])
-                self._target[index] = min(max(self._target[index], seen - moving.leash), seen + moving.leash)
+                moved = _leashed(float(self._target[index]), moved, seen, moving.leash)
+            self._target[index] += moved
         self._target = np.clip(self._target, self._low, self._high)
         return self._target.astype(self._spec.action.dtype)
 
@@ -95,6 +97,25 @@ class Drive:
             state = (second or "on") if self._target[index] == switch.second else (first or "off")
             words.append(f"{name} {state}")
         return words
+
+
+def _leashed(target: float, moved: float, seen: float, leash: float) -> float:
+    """How much of a target's motion its leash allows: less of it or none, never any motion that nobody asked for.
+
+    A measurement only says how far ahead the target may still be moved. A false one, or an arm that was moved by hand,
+    must not move the target.
+
+    Args:
+        target: Where it is.
+        moved: What the controls ask for.
+        seen: The measurement.
+        leash: How far the target may run ahead of it.
+    """
+    if not math.isfinite(seen):
+        return 0.0
+    if moved > 0.0:
+        return min(moved, max(0.0, seen + leash - target))
+    return max(moved, min(0.0, seen - leash - target))
 
 
 def _deflected(moving: Moving, deflection: Callable[[str], float]) -> float:

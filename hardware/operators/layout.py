@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Moving:
         meaning: For the legend, for example `left / right`.
         stream: For a POSITION dimension, the state stream that shows where it is.
         index: Element of that stream, in C order.
-        leash: For a POSITION dimension, how far the target may run ahead of what is seen, action units.
+        leash: For a POSITION dimension, how far ahead of what is seen the controls may move the target, action units.
     """
 
     dimension: str | int
@@ -54,6 +55,14 @@ class Moving:
         Raises:
             LayoutError: See there.
         """
+        for name, value in (("speed", self.speed), ("leash", self.leash)):
+            if value is not None and not is_finite(value):
+                raise LayoutError(f"operator.layouts entry of '{self.dimension}': {name} is {value!r}, wanted a number")
+        if self.leash is not None and not self.leash > 0.0:
+            raise LayoutError(
+                f"operator.layouts entry of '{self.dimension}': leash is {self.leash}, wanted more than 0; leave it "
+                "out to let the target run ahead as far as it may"
+            )
         pair = [each for each in (self.minus, self.plus) if each]
         if len(pair) == 1 or (pair and self.axis):
             raise LayoutError(f"operator.layouts entry of '{self.dimension}': give minus and plus, or an axis")
@@ -111,6 +120,11 @@ class Switching:
         if self.second_below is not None:
             return seen < self.second_below
         return self.second_above is not None and seen > self.second_above
+
+
+def is_finite(value: object) -> bool:
+    """Whether a setting is a number that is one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 Entry = TypeVar("Entry")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,10 +16,13 @@ import numpy as np
 from hardware.operators.device_operator import say_on_stderr
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_following import Gap, LeaderFollowing
+from hardware.operators.leader_watch import LeaderWatch
 from hardware.operators.meanings import SHORT_LEGEND, TAKE_OVER_KEY, Meaning, while_lost
 from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, RobotSpec
 
 TELL_PERIOD_NS = NS_PER_S // 2
+TURN_MARGIN_RAD = 0.5
+"""A joint that is off by this little besides whole turns has been counted wrong rather than moved."""
 
 
 class LeaderReading(NamedTuple):
@@ -27,10 +31,12 @@ class LeaderReading(NamedTuple):
     Attributes:
         positions: Joint to position; empty while there is a problem.
         problem: Why it cannot be followed, in words.
+        stamp_ns: When it was there, on any clock that goes on [ns]; None is now.
     """
 
     positions: Mapping[str, float]
     problem: str = ""
+    stamp_ns: int | None = None
 
 
 class Leader(Protocol):
@@ -67,6 +73,7 @@ class _Episode:
         in_control: The operator drives; while aligning anew, the follower holds still.
         paused: A pause was asked for.
         applied: The last command that was executed. Shape (A,).
+        given: The last action that was asked for. Shape (A,).
         moved: The robot may have been moved since, as in a pause.
         held: Where the follower waits while the leader is aligned anew. Shape (A,).
     """
@@ -75,6 +82,7 @@ class _Episode:
     in_control: bool = False
     paused: bool = False
     applied: FloatArray | None = None
+    given: FloatArray | None = None
     moved: bool = False
     held: FloatArray | None = None
 
@@ -84,13 +92,16 @@ class LeaderArmOperator:
 
     Tab asks for control: it is refused, and how far each joint is off is shown, until leader and follower agree; then
     the follower ramps from its last command to the leader, and follows. With a policy (`correcting`) Tab also gives
-    back. After a pause both must agree anew. A leader that falls silent gives no action and pauses the robot.
+    back. After a pause both must agree anew. A leader that falls silent gives no action and pauses the robot. One whose
+    reading jumps, as no hand moves it, is lost: the robot holds still where it was told to be, until the leader's
+    readings agree with each other and with the robot again.
 
     Args:
         spec: The robot's.
         leader: The leader arm.
         following: How the robot follows it.
         keys: The keyboard, which labels, pauses, stops and takes over.
+        watch: Tells whether the leader moves as an arm can.
         name: Who drives; recorded with every episode.
         correcting: Whether a policy drives until the operator takes over.
         say: Tells the person something.
@@ -105,6 +116,7 @@ class LeaderArmOperator:
         leader: Leader,
         following: LeaderFollowing,
         keys: KeyEvents,
+        watch: LeaderWatch,
         name: str = "leader_arm",
         correcting: bool = False,
         say: Callable[[str], None] = say_on_stderr,
@@ -114,12 +126,15 @@ class LeaderArmOperator:
         self._leader = leader
         self._following = following
         self._keys = keys
+        self._watch = watch
         self._correcting = correcting
         self._say = say
         self._events: collections.deque[Meaning] = collections.deque()
         self._entered = contextlib.ExitStack()
         self._episode = _Episode()
         self._problem = ""
+        self._lost = ""
+        self._lost_told = False
         self._told_ns = -TELL_PERIOD_NS
 
     def __enter__(self) -> Self:
@@ -160,7 +175,8 @@ class LeaderArmOperator:
         meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
         if meaning.event is OperatorEvent.PAUSE:
             self._pause()
-        action = None if reading.problem else self._action(reading.positions, observation)
+        action = self._judged_action(reading, observation)
+        self._episode.given = action if action is not None else self._episode.given
         return OperatorCommand(action, meaning.event, meaning.outcome)
 
     def _notice(self, reading: LeaderReading) -> None:
@@ -192,6 +208,27 @@ class LeaderArmOperator:
         if self._episode.in_control:
             self._episode.stage = _Stage.ALIGNING
 
+    def _judged_action(self, reading: LeaderReading, observation: Observation) -> FloatArray | None:
+        """The action while in control, else None; a leader that jumped is not followed."""
+        if reading.problem:
+            self._watch.forget()
+            self._lost = ""
+            return None
+        stamp_ns = observation.stamp_ns if reading.stamp_ns is None else reading.stamp_ns
+        self._notice_jump(self._watch.problem(reading.positions, stamp_ns))
+        if self._lost:
+            return self._hold(reading.positions, observation) if self._episode.in_control else None
+        return self._action(reading.positions, observation)
+
+    def _notice_jump(self, lost: str) -> None:
+        """Losing a leader whose reading jumps; said once somebody wants to follow it."""
+        if lost and not self._lost:
+            self._let_go()
+        self._lost = lost
+        if lost and not self._lost_told and self._episode.stage is not _Stage.APART:
+            self._say(f"{self.name}: the leader is lost: {lost}; the robot holds still until both agree again")
+        self._lost_told = bool(lost) and (self._lost_told or self._episode.stage is not _Stage.APART)
+
     def _action(self, leader: Mapping[str, float], observation: Observation) -> FloatArray | None:
         """The action while in control, else None."""
         if self._episode.stage is _Stage.ALIGNING and not self._episode.paused:
@@ -220,7 +257,8 @@ class LeaderArmOperator:
             return episode.held
         if episode.applied is not None and not episode.moved:
             return episode.applied.astype(np.float64)
-        told = episode.applied if episode.applied is not None else self._following.targets(leader)
+        told = episode.applied if episode.applied is not None else episode.given
+        told = told if told is not None else self._following.targets(leader)
         return self._following.seen(observation, told)
 
     def _hold(self, leader: Mapping[str, float], observation: Observation) -> FloatArray:
@@ -232,4 +270,16 @@ class LeaderArmOperator:
 
 def in_words(gaps: Sequence[Gap]) -> str:
     """How far each joint of the leader must still go."""
-    return ", ".join(f"{gap.joint} by {gap.move:+.2f}" for gap in gaps)
+    words = ", ".join(f"{gap.joint} by {gap.move:+.2f}" for gap in gaps)
+    turned = ", ".join(gap.joint for gap in gaps if _is_whole_turns(gap.move))
+    if not turned:
+        return words
+    return (
+        f"{words}; {turned} is off by whole turns, as after an encoder's wrap: home the leader, start its driver anew"
+    )
+
+
+def _is_whole_turns(move_rad: float) -> bool:
+    """Whether a joint would be aligned but for full turns."""
+    turns = round(move_rad / (2.0 * math.pi))
+    return turns != 0 and abs(move_rad - turns * 2.0 * math.pi) < TURN_MARGIN_RAD

@@ -193,6 +193,11 @@ class LeaderFollowing:
         Args:
             leader: Joint to position, every joint of the layout.
         """
+        clipped: FloatArray = np.clip(self._reached(leader), self._low, self._high)
+        return clipped
+
+    def _reached(self, leader: Mapping[str, float]) -> FloatArray:
+        """The same, also where the follower cannot go. Shape (A,), float64."""
         target = np.zeros(self._spec.action.shape)
         for index, each in self._following:
             target[index] = each.scale * leader[each.joint] + each.offset
@@ -200,17 +205,16 @@ class LeaderFollowing:
             edge = switch.threshold + (-switch.margin if self._is_second[place] else switch.margin)
             self._is_second[place] = leader[switch.joint] > edge
             target[index] = switch.second if self._is_second[place] else switch.first
-        clipped: FloatArray = np.clip(target, self._low, self._high)
-        return clipped
+        return target
 
     def gaps(self, leader: Mapping[str, float], follower: FloatArray) -> list[Gap]:
-        """Joints too far from the follower for a takeover.
+        """Joints too far from the follower for a takeover; a leader beyond the follower's range is not at its end.
 
         Args:
             leader: Joint to position.
             follower: What the follower was last told, or where it is seen. Shape (A,).
         """
-        away = follower - self.targets(leader)
+        away = follower - self._reached(leader)
         found = []
         for index, each in self._following:
             if not abs(away[index]) <= (self._align_within if each.within is None else each.within):

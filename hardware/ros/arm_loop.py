@@ -44,7 +44,7 @@ from hardware.ros.arm_sight import Sight
 from hardware.ros.arm_topics import ArmMode, Row, limits_hash
 from hardware.ros.node_config import BadConfig
 from hardware.safety import FilterReason, OperatorState, reason_names
-from robot_rl.types import NS_PER_S, FloatArray, Observation, Robot, RobotRLError
+from robot_rl.types import NS_PER_S, FloatArray, Observation, Robot, RobotRLError, stands_still
 
 OLDEST_COMMAND_S = 0.5
 EARLIEST_COMMAND_S = 0.2
@@ -89,6 +89,11 @@ class ArmLoop:
         if settings.lockstep and row_hz != driver.spec.control_hz:
             raise BadConfig(
                 f"robot.control_hz is {row_hz:g} and the driver's {driver.spec.control_hz:g}: equal ones in lockstep"
+            )
+        if settings.lockstep and not stands_still(driver):
+            raise BadConfig(
+                f"arm.lockstep is true, but the driver '{driver.spec.name}' moves by itself (it declares no "
+                "simulated_time): without lockstep watchdog, heartbeat and limits.following watch it"
             )
         self.spec = at_rate(driver.spec, row_hz)
         self.counters = ArmCounters()

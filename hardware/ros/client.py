@@ -82,10 +82,11 @@ def problems() -> list[str]:
             require_ros()
         except RobotRLError as error:
             return [str(error)]
-    if BACKEND == "pip" and not os.environ.get("CYCLONEDDS_URI"):
-        from hardware.ros.pip_client.profile import kernel_problems, rmem_max_bytes
+    if BACKEND == "pip":
+        from hardware.ros.pip_client.profile import URI, kernel_problems, rmem_max_bytes, uri_problems
 
-        return kernel_problems(rmem_max_bytes())
+        given = os.environ.get(URI)
+        return uri_problems(given) if given else kernel_problems(rmem_max_bytes())
     return []
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_arm import LeaderArmOperator, LeaderReading
 from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
+from hardware.operators.leader_watch import LeaderWatch
 from hardware.operators.terminal import RawTerminal
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.stream_reader import StreamReader
@@ -93,7 +94,8 @@ class LeaderTopic:
         newest = self._reader.newest
         if problem is not None or newest is None:
             return LeaderReading({}, f"cannot be followed: {self._reader.topic}: {problem}")
-        return LeaderReading(dict(zip(self._reader.stream.joints, newest[1].tolist(), strict=True)))
+        stamp, positions = newest
+        return LeaderReading(dict(zip(self._reader.stream.joints, positions.tolist(), strict=True)), "", stamp)
 
     def _problem(self, judged: Callable[[int], str | None]) -> str | None:
         link = self._link
@@ -154,4 +156,5 @@ def leader_arm_operator(
     layout = LeaderLayout.for_spec(spec, layouts)
     following = LeaderFollowing(spec, layout, align_within, ramp_s)
     leader = LeaderTopic(topic, layout.joints, max_age_s, connect_s, {"max_speed": max_speed, "margin": margin})
-    return LeaderArmOperator(spec, leader, following, KeyEvents(RawTerminal()), name, correcting)
+    watch = LeaderWatch(layout.joints, max_speed, margin)
+    return LeaderArmOperator(spec, leader, following, KeyEvents(RawTerminal()), watch, name, correcting)

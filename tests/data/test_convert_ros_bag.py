@@ -504,3 +504,16 @@ def test_joints_that_no_message_holds_together_are_said_to_and_two_streams_propo
     stream = sensors(TICKS, np.random.default_rng(0), jitter_ms=0.0)
     with pytest.raises(BagError, match=r"no message holds all of .*Make a stream of each part"):
         imported(write_bag(tmp_path / "bag", [*stream, *arm_node_commands(TICKS)]), section)
+
+
+def test_a_bag_of_two_arms_on_one_topic_says_so_and_gives_no_episode(tmp_path):
+    stream = sensors(TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    other = [
+        each._replace(
+            arrival_ns=each.arrival_ns + 5 * MS, message=joint_state(each.arrival_ns + 5 * MS, JOINTS, (2.5, -2.5))
+        )
+        for each in stream
+        if each.topic == "/arm/joint_states" and "finger" not in each.message.name
+    ]
+    with pytest.raises(BagError, match=r"not one of 60 ticks .* cannot be true.* whether two drivers publish"):
+        imported(write_bag(tmp_path / "bag", [*stream, *other, *arm_node_commands(TICKS)]))

@@ -154,3 +154,22 @@ def test_a_position_that_starts_nowhere_is_an_error(changes, message):
         CommandLimits.for_spec(SPEC, written(**changes)).start_pose(
             seen([0.2, math.nan, 0.9] if not changes else [0] * 3)
         )
+
+
+FOLLOWING = {"lag_s": [0.1, 0.4, 0.1], "wait": [2.6, 0.1013, math.inf], "fault": [5.0, 0.3, math.inf]}
+
+
+def test_each_dimension_may_have_a_lag_of_its_own():
+    limits = CommandLimits.for_spec(SPEC, written(following=FOLLOWING))
+    limits.require_following(100.0)
+    assert limits.following.lag_s == (0.1, 0.4, 0.1)
+    everywhere = CommandLimits.for_spec(SPEC, written(following=FOLLOWING | {"lag_s": 0.1}))
+    assert everywhere.following.lag_s == (0.1,) * 3
+    with pytest.raises(LimitError, match=r"following\.wait of action dimension 1 \('z'\) is 0\.1013, wanted 0\.025 to"):
+        everywhere.require_following(100.0)
+
+
+@pytest.mark.parametrize("lag_s", [[0.1, 0.4], 0.0, [0.1, math.nan, 0.1], "soon", True])
+def test_a_lag_that_is_none_is_named(lag_s):
+    with pytest.raises(LimitError, match=r"limits\.following\.lag_s"):
+        CommandLimits.for_spec(SPEC, written(following=FOLLOWING | {"lag_s": lag_s}))

@@ -115,6 +115,7 @@ class BrakingFilter:
     """
 
     reason_names: Mapping[int, str] = {1: "missing", 2: "invalid", 4: "stale", 8: "deadman"}
+    doubt = ""
 
     def __init__(self, spec: RobotSpec = SPEC, max_age_ns: int = 250 * MS, fault_age_ns: int = 500 * MS) -> None:
         self.spec, self.max_age_ns, self.fault_age_ns = spec, max_age_ns, fault_age_ns

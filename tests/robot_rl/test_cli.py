@@ -48,3 +48,28 @@ def test_a_users_mistake_is_one_message_and_status_2(arguments, message, capsys,
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir()), "a refused command left something behind"
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from robot_rl import cli
+def command(_):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep({seconds})
+    return 0
+signal.signal(signal.SIGHUP, signal.{before})
+cli._resolve = lambda target: command
+sys.exit(cli.main(["collect"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ctrl_c_a_kill_and_a_closed_terminal_unwind_so_that_robots_are_stopped(name):
+    code = INTERRUPTED.format(name=name, seconds=60, before="SIG_DFL")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "\nrobot-rl collect: stopped\n")
+
+
+def test_a_closed_terminal_means_nothing_under_nohup():
+    code = INTERRUPTED.format(name="SIGHUP", seconds=0, before="SIG_IGN")
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -65,6 +65,14 @@ def test_a_middleware_that_cannot_be_heard_is_named(environment, status, word):
     assert word in finding.detail
 
 
+def test_a_key_that_an_older_cyclonedds_does_not_start_with_is_named():
+    uri = "<CycloneDDS><Domain><Compatibility><IgnoreTypeInformation>1.15</IgnoreTypeInformation></Compatibility>"
+    cyclone = {"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
+    finding = ros_checks.middleware(cyclone | {"CYCLONEDDS_URI": uri})
+    assert (finding.status, "does not start" in finding.detail) == (Status.WARN, True)
+    assert ros_checks.middleware(cyclone | {"CYCLONEDDS_URI": "<CycloneDDS/>"}).status is Status.OK
+
+
 def machine(root: Path, **interfaces: tuple[str, int]) -> Path:
     for name, (state, flags) in interfaces.items():
         place = root / "sys/class/net" / name

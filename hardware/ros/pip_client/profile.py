@@ -1,11 +1,14 @@
-"""The shipped DDS profile, and what the kernel must allow for it."""
+"""What CycloneDDS is told, ours or the user's, with what it needs to hear Fast DDS; and what the kernel must allow."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 PROFILE = Path(__file__).parent.parent / "cyclonedds.xml"
+URI = "CYCLONEDDS_URI"
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 NEEDED_RMEM_BYTES = 2 * 1024 * 1024
 LOCAL_INTERFACE = '<Interfaces><NetworkInterface address="127.0.0.1" multicast="false"/></Interfaces>'
@@ -14,6 +17,13 @@ LOCAL_DISCOVERY = (
     '<Peers><Peer address="127.0.0.1"/></Peers></Discovery>'
 )
 LEAST_BUFFER = ' min="2MB"'
+CURE_KEY = "IgnoreTypeInformation"
+FAST_DDS = "1.15"
+"""eProsima's number among DDS vendors."""
+CURE = f"<Compatibility><{CURE_KEY}>{FAST_DDS}</{CURE_KEY}></Compatibility>"
+"""CycloneDDS 11 refuses the type information of Fast DDS 3 (Kilted) for every type with a sequence in it, and the topic
+with it. Told to ignore it, both compare the types' names, as with older Fast DDS. It is not in the file: CycloneDDS
+0.10, on which rmw_cyclonedds of Humble to Kilted is built, does not start with a key that it does not know."""
 
 
 def rmem_max_bytes() -> int | None:
@@ -30,6 +40,16 @@ def only_this_machine() -> bool:
     return jazzy or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
 
 
+def configuration(environment: Mapping[str, str] = os.environ) -> str:
+    """What a domain is made with: the user's CYCLONEDDS_URI, or else our profile; either hears Fast DDS 3."""
+    given = environment.get(URI)
+    if not given:
+        return profile_text(rmem_max_bytes(), local=only_this_machine())
+    if names_cure(given):
+        return given
+    return f'{given},<CycloneDDS><Domain Id="any">{CURE}</Domain></CycloneDDS>'
+
+
 def profile_text(rmem_bytes: int | None, *, local: bool = False) -> str:
     """The profile as this machine can use it.
 
@@ -38,12 +58,49 @@ def profile_text(rmem_bytes: int | None, *, local: bool = False) -> str:
             start with it.
         local: Loopback only, found by asking rather than by multicast.
     """
-    text = PROFILE.read_text()
+    text = PROFILE.read_text().replace("<General>", f"{CURE}<General>")
     if local:
         text = text.replace("<General>", f"{LOCAL_DISCOVERY}<General>{LOCAL_INTERFACE}")
     if rmem_bytes is not None and rmem_bytes < NEEDED_RMEM_BYTES:
         return text.replace(LEAST_BUFFER, "")
     return text
+
+
+def uri_problems(uri: str) -> list[str]:
+    """What a user's CYCLONEDDS_URI lacks for our client, each with its remedy; empty where there is nothing to say.
+
+    Args:
+        uri: As in the environment; files that it names are read.
+    """
+    unreadable = [str(path) for path in _files(uri) if not os.access(path, os.R_OK)]
+    if unreadable:
+        return [f"CYCLONEDDS_URI names {', '.join(unreadable)}, which cannot be read. Next: name a file that is there"]
+    given = re.findall(rf"<{CURE_KEY}>([^<]*)</", _uri_text(uri))
+    vendors = {vendor.strip() for text in given for vendor in text.split(",")}
+    if given and FAST_DDS not in vendors:
+        added = ",".join(sorted(filter(None, vendors | {FAST_DDS})))
+        return [
+            f"CYCLONEDDS_URI ignores type information of {', '.join(given)} only: robots on Fast DDS 3 (Kilted and "
+            "newer) and our client do not hear each other. Next: in <Domain> write "
+            f"<Compatibility><{CURE_KEY}>{added}</{CURE_KEY}></Compatibility>, or leave it out and our client adds it"
+        ]
+    return []
+
+
+def names_cure(uri: str) -> bool:
+    """Whether a CYCLONEDDS_URI says itself whose type information is ignored."""
+    return f"<{CURE_KEY}>" in _uri_text(uri)
+
+
+def _files(uri: str) -> list[Path]:
+    """Files that a CYCLONEDDS_URI names; XML in it may have commas of its own."""
+    outside = re.sub(r"<.*>", "", uri, flags=re.DOTALL)
+    return [Path(piece.removeprefix("file://")) for piece in map(str.strip, outside.split(",")) if piece]
+
+
+def _uri_text(uri: str) -> str:
+    """A CYCLONEDDS_URI with what its files hold."""
+    return "\n".join([uri, *(path.read_text(errors="replace") for path in _files(uri) if path.is_file())])
 
 
 def kernel_problems(rmem_bytes: int | None) -> list[str]:

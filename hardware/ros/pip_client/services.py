@@ -1,7 +1,8 @@
 """Services and clients, as rmw_cyclonedds has them: two topics, and a header that pairs replies with requests.
 
-Works between Cyclone peers only: other middlewares put the header elsewhere. What a robot must obey is therefore
-never a service alone.
+Works between Cyclone peers only: Fast DDS pairs them by what goes beside the payload, which CycloneDDS does not give.
+Such a peer is never ready, is sent nothing (it would print errors) and is not answered; a warning says why. What a
+robot must obey is therefore never a service alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 PAIRING = struct.Struct("<Qq")
 """Client's id and sequence number."""
 POLL_S = 0.02
+FAST_DDS = b"\x01\x0f"
+"""A DDS id begins with its vendor's number."""
+NO_SERVICES = (
+    "is on Fast DDS (rmw_fastrtps), which pairs answers with requests otherwise than our client and rmw_cyclonedds: "
+    "none will ever be answered. Next: use a topic, or start that node with RMW_IMPLEMENTATION=rmw_cyclonedds_cpp"
+)
 
 
 def pack(pairing: tuple[int, int], message: Message) -> bytes:
@@ -47,6 +54,11 @@ def unpack(data: bytes, cls: type[Message]) -> tuple[tuple[int, int], Any]:
     return (client, sequence), decode(data[:HEADER_BYTES] + data[body:], cls)
 
 
+def on_fast_dds(guid: bytes | None) -> bool:
+    """Whether a DDS id is of a Fast DDS participant."""
+    return guid is not None and guid[: len(FAST_DDS)] == FAST_DDS
+
+
 class ServiceEnds:
     """Writer and reader of a service's or a client's side."""
 
@@ -62,10 +74,14 @@ class ServiceEnds:
         self.condition_ref = self.reader.condition_ref
         self.received_type = srv_type.Request if serves else srv_type.Response
         self._open = True
+        self._warned = False
 
     def take_one(self) -> tuple[tuple[int, int], Any] | None:
         """The oldest request or reply not yet handled, if any."""
-        for data in self.reader.take(1):
+        for data, writer in self.reader.take_with_writers(1):
+            if on_fast_dds(self.reader.guid_of(writer)):
+                self.warn_of_fast_dds()
+                continue
             try:
                 return unpack(data, self.received_type)
             except ValueError as error:
@@ -82,6 +98,12 @@ class ServiceEnds:
         """
         if not (self._open and self.node.context.ok()) or not self.writer.write(pack(pairing, message)):
             raise RCLError(f"Failed to send on service {self.srv_name}: not valid any more, or the peer is too slow")
+
+    def warn_of_fast_dds(self) -> None:
+        """Say once why this will never work."""
+        if not self._warned:
+            self._warned = True
+            self.node.get_logger().warning(f"The other side of service {self.srv_name} {NO_SERVICES}")
 
     def close(self) -> None:
         """Leave both topics."""
@@ -152,7 +174,11 @@ class Client(ServiceEnds):
             sequence = self._sequence
             self._pending[sequence] = future
         future.add_done_callback(lambda _: self._forget(sequence))
-        self.send((self.writer.instance_handle, sequence), request)
+        readers = self.writer.matched_guids()
+        if readers and all(map(on_fast_dds, readers)):
+            self.warn_of_fast_dds()
+        else:
+            self.send((self.writer.instance_handle, sequence), request)
         return future
 
     def call(self, request: Any, timeout_sec: float | None = None) -> Any:
@@ -187,8 +213,12 @@ class Client(ServiceEnds):
         future.set_result(response)
 
     def service_is_ready(self) -> bool:
-        """Whether a service reads our requests and its replies reach us."""
-        return self.writer.matched() > 0 and self.reader.matched() > 0
+        """Whether a service reads our requests, its replies reach us, and it could pair them."""
+        ends = [self.writer.matched_guids(), self.reader.matched_guids()]
+        ready = all(any(not on_fast_dds(guid) for guid in guids) for guids in ends)
+        if not ready and all(ends):
+            self.warn_of_fast_dds()
+        return ready
 
     def wait_for_service(self, timeout_sec: float | None = None) -> bool:
         """Whether the service became ready in time."""

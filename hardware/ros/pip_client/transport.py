@@ -22,7 +22,8 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
 from hardware.ros.pip_client.idl_types import idl_type
-from hardware.ros.pip_client.profile import only_this_machine, profile_text, rmem_max_bytes
+from hardware.ros.pip_client.profile import URI, configuration
+from robot_rl.types import RobotRLError
 
 ANY_STATE = 127
 UNREAD = 2 | 12 | 112
@@ -39,19 +40,21 @@ def close(entity: Entity) -> None:
 
 
 class SharedDomain:
-    """Our DDS profile, applied to a domain once per process for as long as it has participants."""
+    """The DDS configuration, applied to a domain once per process for as long as it has participants."""
 
     _lock = threading.Lock()
-    _domains: dict[int, tuple[Domain, int]] = {}  # noqa: RUF012
+    _domains: dict[int, tuple[Domain | None, int]] = {}  # noqa: RUF012
 
     @classmethod
     def hold(cls, domain_id: int) -> None:
-        """Apply the profile unless CYCLONEDDS_URI gives another."""
-        if os.environ.get("CYCLONEDDS_URI"):
-            return
+        """Apply it.
+
+        Raises:
+            RobotRLError: CycloneDDS does not start with it, which only a user's CYCLONEDDS_URI can be the reason of.
+        """
         with cls._lock:
             domain, users = cls._domains.get(domain_id, (None, 0))
-            domain = domain or Domain(domain_id, profile_text(rmem_max_bytes(), local=only_this_machine()))
+            domain = domain or make_domain(domain_id)
             cls._domains[domain_id] = domain, users + 1
 
     @classmethod
@@ -63,8 +66,25 @@ class SharedDomain:
             domain, users = cls._domains.pop(domain_id)
             if users > 1:
                 cls._domains[domain_id] = domain, users - 1
-            else:
+            elif domain is not None:
                 close(domain)
+
+
+def make_domain(domain_id: int) -> Domain | None:
+    """A domain with the DDS configuration of this process; None where other code in it has made that domain already.
+
+    Raises:
+        RobotRLError: CycloneDDS does not start with it.
+    """
+    try:
+        return Domain(domain_id, configuration())
+    except DDSException as error:
+        if error.code == DDSException.DDS_RETCODE_PRECONDITION_NOT_MET:
+            return None
+        raise RobotRLError(
+            f"CycloneDDS does not start in domain {domain_id}, its reason is above; CYCLONEDDS_URI is "
+            f"{os.environ.get(URI)!r}; robot-rl doctor looks at it, unset it for our own profile"
+        ) from error
 
 
 class Participant:
@@ -119,6 +139,11 @@ class Writer:
         """Readers that this writer reaches."""
         return len(self.entity.get_matched_subscriptions())
 
+    def matched_guids(self) -> list[bytes]:
+        """DDS ids of the readers that this writer reaches; the first two bytes are their vendor's number."""
+        found = map(self.entity.get_matched_subscription_data, self.entity.get_matched_subscriptions())
+        return [end.key.bytes for end in found if end is not None]
+
     def incompatible(self) -> tuple[int, int, int]:
         """Readers that asked for more than is offered: total, change since last asked, last DDS policy id."""
         status: Any = self.entity.get_offered_incompatible_qos_status()  # type: ignore[no-untyped-call]
@@ -152,8 +177,26 @@ class Reader:
 
     def take(self, count: int = 1) -> list[bytes]:
         """Up to `count` received samples, oldest first; notices without data (a writer left) are dropped."""
+        return [data for data, _ in self.take_with_writers(count)]
+
+    def take_with_writers(self, count: int = 1) -> list[tuple[bytes, int]]:
+        """As `take`, each with the handle of its writer, which `guid_of` knows."""
         taken = ddspy_take(self.ref, ANY_STATE, count)
-        return [] if isinstance(taken, int) else [data for data, info in taken if info.valid_data]
+        if isinstance(taken, int):
+            return []
+        return [(data, info.publication_handle) for data, info in taken if info.valid_data]
+
+    def guid_of(self, writer: int) -> bytes | None:
+        """DDS id of a writer by its handle; None where it has left."""
+        try:
+            end = self.entity.get_matched_publication_data(writer)
+        except DDSException:
+            return None
+        return None if end is None else bytes(end.key.bytes)
+
+    def matched_guids(self) -> list[bytes]:
+        """DDS ids of the writers that reach this reader; the first two bytes are their vendor's number."""
+        return [guid for guid in map(self.guid_of, self.entity.get_matched_publications()) if guid is not None]
 
     def matched(self) -> int:
         """Writers that reach this reader."""

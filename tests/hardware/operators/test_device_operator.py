@@ -141,6 +141,29 @@ def test_a_stick_that_is_held_when_an_episode_begins_moves_nothing_until_it_was_
     assert person.poll(left_x=1.0).action[0] > 0
 
 
+def test_a_stick_held_since_before_the_dead_man_button_moves_nothing_and_the_person_is_told_once():
+    person = holder(METAWORLD)
+    person.poll(left_x=0.6)
+    assert all(person.poll(lb=1.0).action is None for _ in range(5))
+    assert person.told == ["pad: let go of left_x (+0.60) first; nothing moves until the device was at rest"]
+    person.poll(left_x=0.0)
+    assert person.poll(left_x=1.0).action[0] > 0
+
+
+def test_pressing_the_dead_man_button_again_with_a_stick_deflected_moves_nothing_until_it_was_let_go():
+    person = holder(METAWORLD)
+    person.poll(lb=1.0)
+    assert person.poll(left_x=1.0).action[0] > 0
+    person.poll(lb=0.0)
+    assert person.poll(lb=1.0).action[0] == 0
+    assert person.told == ["pad: let go of left_x (+1.00) first; nothing moves until the device was at rest"]
+    person.poll(left_x=0.0)
+    assert person.poll(left_x=1.0).action[0] > 0
+    person.poll(lb=0.0)
+    person.poll(lb=1.0)
+    assert len(person.told) == 2
+
+
 @given(value=st.floats(-1, 1), dead_zone=st.floats(0, 0.9), expo=st.floats(0, 1))
 def test_the_stick_shape_is_odd_bounded_and_dead_in_its_zone(value, dead_zone, expo):
     stick = StickShape(dead_zone, expo)
@@ -417,3 +440,16 @@ def test_buttons_that_cannot_be_are_refused_in_words(buttons, message):
 def test_a_stick_that_would_not_move_is_refused(wrong):
     with pytest.raises(LayoutError, match=next(iter(wrong))):
         StickShape(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"deadzone": 0.1}, "operator.stick has no 'deadzone'; there is dead_zone, expo"),
+        ({"expo": "much"}, "operator.stick.expo is 'much', wanted a number"),
+        ({"dead_zone": float("nan")}, "operator.stick.dead_zone is nan, wanted a number"),
+    ],
+)
+def test_a_shape_that_is_none_is_refused_in_words(written, message):
+    with pytest.raises(LayoutError, match=message):
+        StickShape.of(written)

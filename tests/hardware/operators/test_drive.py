@@ -73,6 +73,42 @@ def test_a_target_stays_on_its_leash_and_in_its_range_whatever_the_stick_does(de
         assert -2.0 <= hip <= 2.0
 
 
+FALSE_PLACES = [0.0, -1.5, 5.0, 4095.0, 2 * np.pi + 1.5, np.nan, np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("false", FALSE_PLACES)
+@pytest.mark.parametrize("stick", [0.0, 1.0, -1.0])
+def test_one_false_measurement_moves_no_target_by_more_than_the_stick_asks_for(false, stick):
+    drive = arm_drive()
+    drive.anchor(seen(1.5, 0, 0))
+    before = drive.action(seen(1.5, 0, 0), still)[0]
+    during = drive.action(seen(false, 0, 0), lambda control: stick)[0]
+    after = drive.action(seen(1.5, 0, 0), still)[0]
+    assert abs(during - before) <= abs(stick) / ARM.control_hz + 1e-6
+    assert (during - before) * stick >= 0.0
+    assert after == during
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(allow_nan=True, width=32)), max_size=100))
+def test_a_target_moves_only_as_far_and_in_the_direction_that_the_stick_says_whatever_is_measured(ticks):
+    drive = arm_drive()
+    drive.anchor(seen(0.5, 0, 0))
+    last = 0.5
+    for stick, place in ticks:
+        hip = drive.action(seen(place, 0, 0), lambda control, now=stick: now)[0]
+        assert min(0.0, stick) / ARM.control_hz - 1e-6 <= hip - last <= max(0.0, stick) / ARM.control_hz + 1e-6
+        last = hip
+
+
+def test_a_target_beyond_its_leash_stays_until_it_is_moved_back():
+    drive = arm_drive()
+    drive.anchor(seen(1.5, 0, 0))
+    blocked_arm = seen(0.0, 0, 0)
+    assert drive.action(blocked_arm, lambda control: 1.0)[0] == 1.5
+    assert drive.action(blocked_arm, still)[0] == 1.5
+    assert drive.action(blocked_arm, lambda control: -1.0)[0] == pytest.approx(1.45)
+
+
 @given(st.floats(-5, 5), st.floats(0, 4))
 def test_a_displacement_is_never_larger_than_the_action_allows(deflection, scale):
     layout = {

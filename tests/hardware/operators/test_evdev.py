@@ -1,4 +1,5 @@
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ def device(root, number, name, keys="", axes=""):
 
 XBOX_KEYS, XBOX_AXES = "7cdb000000000000 0 0 0 0", "3003f"
 """As a wired Xbox 360 pad shows them in sysfs."""
+HEADER = Path("/usr/include/linux/input-event-codes.h")
 KEYBOARD_KEYS = "1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe"
 
 
@@ -27,6 +29,7 @@ KEYBOARD_KEYS = "1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffff
     [
         (evdev.read_request(0x20 + evdev.EV_ABS, 8), 0x80084523),
         (evdev.read_request(0x40 + evdev.ABS_X, evdev.ABSINFO.size), 0x80184540),
+        (evdev.read_request(0x18, evdev.KEY_COUNT // 8), 0x80604518),
     ],
 )
 def test_requests_are_those_of_the_kernels_header(request_number, known):
@@ -51,14 +54,17 @@ def test_a_machine_without_input_devices_has_none(tmp_path):
 class Kernel:
     """Answers the requests of one device, as linux/drivers/input/evdev.c does."""
 
-    def __init__(self, ranges):
-        self.ranges = ranges
+    def __init__(self, ranges, down=()):
+        self.ranges, self.down = ranges, down
 
     def ioctl(self, fd, request, buffer):
         number, size = request & 0xFF, request >> 16 & 0x3FFF
         assert size == len(buffer)
         if number == 0x20 + evdev.EV_ABS:
             for code in self.ranges:
+                buffer[code // 8] |= 1 << code % 8
+        elif number == 0x18:
+            for code in self.down:
                 buffer[code // 8] |= 1 << code % 8
         else:
             minimum, maximum = self.ranges[number - 0x40]
@@ -69,6 +75,21 @@ def test_the_kernel_is_asked_for_every_axis_and_its_range(monkeypatch):
     ranges = {0: (-32768, 32767), 2: (0, 1023), 17: (-1, 1), 63: (0, 9)}
     monkeypatch.setattr(evdev.fcntl, "ioctl", Kernel(ranges).ioctl)
     assert evdev.axis_ranges(3) == ranges
+
+
+def test_the_kernel_is_asked_where_every_axis_is_and_which_keys_are_down(monkeypatch):
+    monkeypatch.setattr(evdev.fcntl, "ioctl", Kernel({0: (0, 255), 63: (0, 9)}, down=(0x136, 0x2FF)).ioctl)
+    assert evdev.device_state(3) == ({0: 7, 63: 7}, {0x136, 0x2FF})
+
+
+@pytest.mark.skipif(not HEADER.exists(), reason="the kernel's header is not installed (linux-libc-dev)")
+def test_axes_and_buttons_have_the_names_of_the_kernels_header():
+    lines = (line.split() for line in HEADER.read_text().splitlines() if line.startswith("#define"))
+    codes = {words[1]: int(words[2], 0) for words in lines if len(words) > 2 and words[2][:1].isdigit()}
+    ours = evdev.AXIS_NAMES, evdev.KEY_NAMES
+    assert all(codes[name] == code for names in ours for code, name in names.items() if name in codes)
+    unknown = {name for names in ours for name in names.values()} - codes.keys()
+    assert unknown <= {"ABS_PROFILE"}, "ABS_PROFILE came with Linux 6.1; all others are older"
 
 
 def test_records_are_read_whole_and_a_torn_one_is_left_out():

@@ -112,7 +112,11 @@ def test_a_gamepad_is_opened_with_its_own_ranges_also_by_a_link_to_it(tmp_path, 
         connection = connect_gamepad(chosen, root=tmp_path)
         assert connection.stream.name == "Pad"
         assert controls(connection.decoder, event(ABS, 0, 255)) == {"left_x": 1.0}
-        assert about_gamepad(connection) == {"axes": {"0": [0, 255], "1": [0, 255]}}
+        assert about_gamepad(connection) == {
+            "axes": {"0": [0, 255], "1": [0, 255]},
+            "values": {"0": 7, "1": 7},
+            "down": [],
+        }
         connection.stream.close()
 
 

@@ -248,6 +248,21 @@ def test_a_target_does_not_run_away_from_a_robot_that_is_blocked():
     assert person.hold(b"d", 5.0)[-1].action[0] == 180
 
 
+@pytest.mark.parametrize("key", [b"", b"d", b"a"])
+def test_one_false_measurement_drags_no_target_along(key):
+    person = Person(PUSHT, place=(200, 200))
+    person.poll(b"d")
+    person.wait(1.0)
+    before = person.poll().action
+    person.state[:2] = 0
+    during = person.poll(key).action
+    person.state[:2] = 200
+    person.wait(1.0)
+    after = person.poll().action
+    assert abs(during - before).max() <= 150.0 / PUSHT.control_hz + 1e-6
+    assert abs(after - before).max() <= 150.0 * 0.2 + 1e-6
+
+
 def test_a_target_stays_in_the_action_space():
     person = Person(PUSHT, place=(500, 5))
     assert person.hold(b"d", 2.0)[-1].action[0] == 512

@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.operators.key_events import KeyEvents
+from hardware.operators.layout import LayoutError
 from hardware.operators.leader_arm import LeaderArmOperator, LeaderReading
 from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
+from hardware.operators.leader_watch import LeaderWatch
 from robot_rl.types import Observation, OperatorEvent
 from tests.hardware.operators.device_fakes import ARM
 from tests.hardware.operators.test_leader_following import LAYOUTS, leader
@@ -62,7 +64,10 @@ class Person:
         self.leader, self.terminal, self.told, self.paused = HeldLeader(), Typed(), [], False
         following = LeaderFollowing(ARM, LeaderLayout.for_spec(ARM, LAYOUTS), align_within=0.1, ramp_s=0.4)
         keys = KeyEvents(self.terminal)
-        self.operator = LeaderArmOperator(ARM, self.leader, following, keys, "lead", correcting, self.told.append)
+        watch = LeaderWatch(("l_hip", "l_knee", "l_grip"), (10.0, 10.0, 20.0), 0.05)
+        self.operator = LeaderArmOperator(
+            ARM, self.leader, following, keys, watch, "lead", correcting, self.told.append
+        )
         self.place = np.array(place, dtype=np.float32)
         self.now_ns = 10**12
         self.operator.reset(0)
@@ -182,6 +187,117 @@ def test_a_leader_lost_while_the_policy_drives_pauses_the_policy_in_every_episod
     assert person.poll().event is PAUSE
     person.operator.reset(1)
     assert person.poll().event is PAUSE
+
+
+# A leader that jumps
+
+JUMPS = {
+    "zeros of a servo that did not answer": {"hip": 0.0, "knee": 0.0, "grip": 0.0},
+    "an encoder's wrap": {"hip": 0.9 + 2 * np.pi},
+    "another turn": {"knee": 0.4 - 4 * np.pi},
+    "all bits set": {"hip": 4095.0, "knee": 4095.0, "grip": 4095.0},
+    "a sign": {"hip": -0.9},
+    "no number": {"hip": np.nan},
+    "infinity": {"grip": -np.inf},
+}
+
+
+def following_person(**settings):
+    """Somebody whose leader is followed at 0.9."""
+    person = Person(place=(0.9, 0.0, 0.0), **settings)
+    person.poll(TAB, hip=0.5)
+    person.poll(hip=0.9)
+    assert person.wait(20)[-1].action == pytest.approx([0.9, 0.0, 0.0])
+    return person
+
+
+@pytest.mark.parametrize("kind", JUMPS)
+@pytest.mark.parametrize("ticks", [1, 2, 5, 40])
+def test_a_leader_that_jumps_is_not_followed_there_and_the_joint_is_named(kind, ticks):
+    person = following_person()
+    true = dict(person.leader.positions)
+    commands = [person.poll(**JUMPS[kind]), *person.wait(ticks - 1)]
+    assert all(command.action == pytest.approx([0.9, 0.0, 0.0]) for command in commands)
+    [told] = [words for words in person.told if "the leader is lost" in words]
+    assert any(f"'l_{joint}'" in told for joint in JUMPS[kind])
+    assert "the robot holds still until both agree again" in told
+    person.leader.positions = true
+    assert all(command.action == pytest.approx([0.9, 0.0, 0.0]) for command in person.wait(10))
+    assert person.told[-1] == "lead: you drive"
+    person.poll(hip=0.95)
+    assert person.wait(20)[-1].action[0] == pytest.approx(0.95)
+
+
+def test_a_leader_that_stays_in_another_turn_is_held_against_and_told_to_be_homed():
+    person = following_person()
+    person.poll(hip=0.9 + 2 * np.pi)
+    assert all(command.action[0] == pytest.approx(0.9) for command in person.wait(60))
+    assert person.told[-1] == (
+        "lead: not aligned, move the leader: l_hip by -6.28; l_hip is off by whole turns, as after an encoder's wrap: "
+        "home the leader, start its driver anew"
+    )
+
+
+def test_a_leader_beyond_the_followers_range_is_not_aligned_with_its_end():
+    person = Person(place=(2.0, 0.0, 0.0))
+    person.leader.positions["l_hip"] = 2.0 + 2 * np.pi
+    assert all(person.poll(keys).action is None for keys in (TAB, b"", b"", b"", b""))
+
+
+def test_a_leader_that_keeps_jumping_is_never_aligned_with_and_told_of_once_control_is_asked_for():
+    person = Person(place=(0.9, 0.0, 0.0))
+    person.wait(3)
+    for tick in range(20):
+        assert person.poll(hip=0.9 * (tick % 2)).action is None
+    assert person.told == []
+    for tick in range(20):
+        assert person.poll(TAB if tick == 0 else b"", hip=0.9 * (tick % 2)).action is None
+    assert len(person.told) == 1
+    assert "the leader is lost: 'l_hip' went from" in person.told[0]
+
+
+def test_a_jump_in_a_pause_is_aligned_anew_after_it():
+    person = following_person()
+    person.poll(SPACE)
+    person.wait(3)
+    person.poll(hip=-0.9)
+    person.wait(3)
+    assert person.poll(SPACE).action == pytest.approx([0.9, 0.0, 0.0])
+    assert all(command.action == pytest.approx([0.9, 0.0, 0.0]) for command in person.wait(20))
+
+
+def test_readings_are_judged_by_their_own_stamps_so_that_a_late_one_is_no_jump():
+    watch = LeaderWatch(("hip",), max_speed=2.0, margin=0.05)
+    assert watch.problem({"hip": 0.0}, 0) == ""
+    assert watch.problem({"hip": 0.6}, 300_000_000) == ""
+    assert "'hip' went from 0.6 to 1.2 rad within 10.0 ms" in watch.problem({"hip": 1.2}, 310_000_000)
+
+
+@pytest.mark.parametrize(
+    ("max_speed", "margin"), [(None, 0.1), (1.0, None), (0.0, 0.1), ((1.0, 1.0), 0.1), (np.inf, 0.1), ("fast", 0.1)]
+)
+def test_a_leader_without_a_bound_of_its_speed_is_refused_in_words(max_speed, margin):
+    with pytest.raises(LayoutError, match=r"operator.max_speed is .* give operator.max_speed and operator.margin"):
+        LeaderWatch(("hip", "knee", "grip"), max_speed, margin)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-0.05, 0.05), st.one_of(st.none(), st.none(), st.floats(-7, 7), st.just(np.nan))),
+        max_size=80,
+    )
+)
+@settings(deadline=None)
+def test_whatever_a_leader_says_a_command_never_goes_further_than_a_hand_can(script):
+    person = Person(place=(0.0, 0.0, 0.0))
+    person.poll(TAB)
+    hip = 0.0
+    for step, false in script:
+        hip += step
+        before = float(person.place[0])
+        command = person.poll(hip=hip if false is None else false)
+        # 0.55 is what the bound allows in a tick; the ramp of a new alignment adds its own slope.
+        assert abs(command.action[0] - before) <= 0.55 + 1.5 * 0.1 * ARM.tick_ns / 400_000_000 + 1e-5
 
 
 @given(

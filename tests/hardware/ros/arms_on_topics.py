@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from hardware.ros.client import (
     rclpy,
 )
 from hardware.ros.rotation import turned
+from hardware.ros.status import status_message
+from hardware.ros.status_condition import StatusCondition
 from robot_rl.types import RobotRLError
 
 FLOATS = "std_msgs/msg/Float64MultiArray"
@@ -74,6 +76,7 @@ class FakeArm(OnTopics):
         position: Joint to where it is.
         refused: Commands that a real driver would have thrown away, with the reason.
         commands: Commands obeyed.
+        glitches: False positions, each shown once in place of the true ones.
     """
 
     hz = 100.0
@@ -93,6 +96,7 @@ class FakeArm(OnTopics):
         self.stamped = True
         self.frozen_stamp: Any = None
         self.hidden: set[str] = set()
+        self.glitches: list[Mapping[str, float]] = []
         self._extra = dict(extra or {})
         self._type = message("sensor_msgs/msg/JointState")
         self._states = self.node.create_publisher(self._type, joint_states, SENSOR)
@@ -104,7 +108,8 @@ class FakeArm(OnTopics):
         return self.frozen_stamp or stamp_now(self.node)
 
     def show(self) -> None:
-        shown = {name: each for name, each in self.position.items() if name not in self.hidden} | self._extra
+        place = self.glitches.pop() if self.glitches else self.position
+        shown = {name: each for name, each in place.items() if name not in self.hidden} | self._extra
         names = sorted(shown, reverse=True)
         state = self._type(name=names, position=[float(shown[name]) for name in names])
         state.header.stamp = self.stamp()
@@ -223,6 +228,66 @@ class Latched:
 
     def say(self, **fields: Any) -> None:
         self._publisher.publish(self._kind(**fields))
+
+
+class SaidOfItself:
+    """One value of a driver's status message, said on change (latched) or again and again.
+
+    Attributes:
+        value: As said now.
+        silent: Says nothing any more.
+    """
+
+    def __init__(self, topic: StatusTopic, condition: StatusCondition) -> None:
+        self._topic = topic
+        self._condition = condition
+        self.silent = False
+        self.say(value=_allowed(condition))
+
+    def say(self, *, value: Any) -> None:
+        self.value = value
+        *way, last = self._condition.field.split(".")
+        section = self._topic.message
+        for part in way:
+            section = getattr(section, part)
+        setattr(section, last, value)
+        self._topic.publish()
+
+
+class StatusTopic:
+    """A topic on which a driver says how it is, with every value of its message that a yaml asks for."""
+
+    def __init__(self, owner: OnTopics, condition: StatusCondition) -> None:
+        kind = status_message(condition)
+        self.message = kind()
+        self.values: list[SaidOfItself] = []
+        self._publisher = owner.node.create_publisher(kind, condition.topic, LATCHED if condition.latched else SENSOR)
+        if not condition.latched:
+            owner.node.create_timer(0.02, self.publish)
+
+    def publish(self) -> None:
+        if not any(each.silent for each in self.values):
+            self._publisher.publish(self.message)
+
+
+def statuses_of(owner: OnTopics, conditions: Sequence[StatusCondition]) -> dict[str, SaidOfItself]:
+    """Every condition by name, said to be fulfilled."""
+    topics: dict[str, StatusTopic] = {}
+    for condition in conditions:
+        if condition.topic not in topics:
+            topics[condition.topic] = StatusTopic(owner, condition)
+    said = {each.name: SaidOfItself(topics[each.topic], each) for each in conditions}
+    for condition in conditions:
+        topics[condition.topic].values.append(said[condition.name])
+    return said
+
+
+def _allowed(condition: StatusCondition) -> Any:
+    if condition.one_of:
+        return condition.one_of[0]
+    bound = condition.at_least if condition.at_least is not None else condition.at_most
+    kind = type(condition.read(status_message(condition)()))
+    return kind(bound)
 
 
 class ArmNodeOnTopics(OnTopics):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,11 @@ LOOPBACK = """<CycloneDDS><Domain>
 <Peers><Peer address="127.0.0.1"/></Peers></Discovery>
 <Internal><WriterLingerDuration>200ms</WriterLingerDuration><SocketReceiveBufferSize {least}max="8MB"/></Internal>
 </Domain></CycloneDDS>"""
+FAST_DDS_LOOPBACK = Path(__file__).with_name("fastdds_loopback.xml")
+ROOT = Path(__file__).parents[3]
 DOMAINS = range(1, 101)
 """Above 101 the ports run into those that Linux gives to outgoing connections."""
+JAZZY_RCLPY = 7
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 
 
@@ -49,6 +53,17 @@ def loopback_profile() -> str:
     return LOOPBACK.format(least='min="2MB" ' if large else "").replace("\n", "")
 
 
+def loopback_environment() -> dict[str, str]:
+    """What keeps the middleware that is there on this machine, whichever it is, and lets programs find our packages."""
+    joined = {"CYCLONEDDS_URI": loopback_profile()}
+    joined["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    if BACKEND == "rclpy":
+        # Fast DDS 3, which came after Jazzy, reads a new name and warns of the old one.
+        old = int(importlib.metadata.version("rclpy").split(".")[0]) <= JAZZY_RCLPY
+        joined[f"{'FASTRTPS' if old else 'FASTDDS'}_DEFAULT_PROFILES_FILE"] = str(FAST_DDS_LOOPBACK)
+    return joined
+
+
 @pytest.fixture(scope="session")
 def ros_domain_id() -> Iterator[int]:
     """A domain that no other test process on this machine uses, held by a lock on a file."""
@@ -68,7 +83,7 @@ def ros_domain_id() -> Iterator[int]:
 @pytest.fixture
 def ros_domain(ros_domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Environment that this process has during the test, and that others need to join it."""
-    joined = {"CYCLONEDDS_URI": loopback_profile(), "ROS_DOMAIN_ID": str(ros_domain_id)}
+    joined = {**loopback_environment(), "ROS_DOMAIN_ID": str(ros_domain_id)}
     for name, value in joined.items():
         monkeypatch.setenv(name, value)
     from hardware.ros.client import rclpy

@@ -354,7 +354,7 @@ def with_following(**changes):
         ({key: each for key, each in LIMITS.items() if key != "following"}, "limits.following is missing"),
         (with_following(lag_s=None), "limits.following.lag_s is missing"),
         (with_following(lag_s=-0.1), "lag_s is -0.1, wanted seconds above 0"),
-        (with_following(wait=0.2), "wanted 0.05 to 0.05775"),
+        (with_following(wait=0.2), "wanted 0.05 to 0.05792"),
         (with_following(wait=0.04), "wait in ordinary motion"),
         (with_following(fault=0.05), "wanted more than its wait"),
         (with_following(fault=[0.2] * 6), "has 6 values, wanted 7"),

@@ -17,8 +17,7 @@ from data.recovery import recover
 from data.store import DatasetStore
 from data.verify import verify_dataset
 from hardware.arm_state import Mode
-from hardware.ros.client import BACKEND
-from tests.hardware.ros.conftest import loopback_profile
+from tests.hardware.ros.conftest import loopback_environment, loopback_profile
 
 pytestmark = pytest.mark.ros
 STREAMS = ("joint_position", "tool_pose", "image_front")
@@ -36,9 +35,8 @@ PATIENT = (
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory, ros_domain_id):
     place = tmp_path_factory.mktemp("faults")
-    middleware = {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"} if BACKEND == "rclpy" else {}
     settings = joint_arm_settings(*PATIENT)
-    with environment(middleware), Scene("intruder", place, ros_domain_id, settings, loopback_profile()) as running:
+    with environment(loopback_environment()), Scene("intruder", place, ros_domain_id, settings, loopback_profile()) as running:
         yield running
         running.end_policies()
         recover(str(running.dataset), wait_s=60.0)

@@ -68,7 +68,7 @@ def topic(joints=("hip", "wrist"), name=TOPIC, max_age_s=0.5, connect_s=GIVE_UP_
 @pytest.mark.ros
 def test_joints_are_heard_by_name_whatever_their_order(driver):
     with topic() as leader:
-        assert wait_for(lambda: leader.reading() == ({"hip": -0.5, "wrist": 0.25}, ""))
+        assert wait_for(lambda: leader.reading()[:2] == ({"hip": -0.5, "wrist": 0.25}, ""))
         driver.joints["hip"] = -0.6
         assert wait_for(lambda: leader.reading().positions.get("hip") == -0.6)
 

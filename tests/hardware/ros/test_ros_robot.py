@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("hardware.ros.client")
 
 from hardware.contract import check_robot
-from hardware.ros.client import message
+from hardware.ros.client import BACKEND, message
 from hardware.ros.node_config import build
 from hardware.ros.status import MotionRefused, status_message
 from hardware.ros.status_condition import StatusCondition
@@ -25,12 +25,13 @@ from tests.hardware.ros.arms_on_topics import (
     ArmNodeOnTopics,
     FakeArm,
     FakeTool,
-    Latched,
+    statuses_of,
     until_allowed,
     until_refused,
 )
 
 PATIENCE_S = 0.4
+STATUS_S = 2.0
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
 
 
@@ -51,6 +52,8 @@ def driver_of(name, **changes):
     settings = copy.deepcopy(_driver(name))
     for stream in settings["streams"].values():
         stream |= {"max_age_s": PATIENCE_S, **at_once(stream)}
+    for status in settings.get("status", {}).values():
+        status |= {} if status.get("latched", True) else {"max_age_s": STATUS_S}
     for path, value in changes.items():
         *way, last = path.split("__")
         section = settings
@@ -64,13 +67,22 @@ def joints_of(settings):
     return list(settings["streams"]["joint_position"]["joints"])
 
 
-def ur_status(arm):
-    """UR's two latched topics, saying that all is well."""
-    conditions = [StatusCondition.parse(*item) for item in _driver("ur5e")["status"].items()]
-    program, safety = (Latched(arm, each.topic, status_message(each)) for each in conditions)
-    program.say(data=True)
-    safety.say(mode=1)
-    return program, safety
+def says_that_all_is_well(arm, settings):
+    """The statuses of a vendor's yaml on their topics, each with a value that allows motion.
+
+    Real rclpy has a vendor's messages from the vendor's package; what is not installed there is left out.
+    """
+    conditions = []
+    for name, document in [*settings.get("status", {}).items()]:
+        condition = StatusCondition.parse(name, document)
+        try:
+            status_message(condition)
+        except (RobotRLError, ImportError):
+            assert BACKEND == "rclpy", f"{name} of {settings['name']}"
+            del settings["status"][name]
+        else:
+            conditions.append(condition)
+    arm.status = statuses_of(arm, conditions)
 
 
 def ur5e():
@@ -78,7 +90,7 @@ def ur5e():
     arm = FakeTool(
         dict.fromkeys(joints_of(settings), -0.5), "/tcp_pose_broadcaster/pose", extra={"gripper_finger": 0.1}
     )
-    arm.status = ur_status(arm)
+    says_that_all_is_well(arm, settings)
     return arm.obeys_array("/forward_position_controller/commands", joints_of(settings)), settings
 
 
@@ -86,8 +98,12 @@ def fr3():
     # Franka's gripper is an action server; the fake has none, so the gripper is on a topic here.
     gripper = {"kind": "float64_array", "action": "gripper", "topic": "/gripper", "open": 0.04, "closed": 0.0}
     settings = driver_of("fr3", gripper=gripper)
-    settings["streams"]["joint_position"]["publishers"] = 1
-    arm = FakeTool(dict.fromkeys(joints_of(settings), 0.3), "/franka_robot_state_broadcaster/current_pose")
+    arm = FakeTool(
+        dict.fromkeys(joints_of(settings), 0.3),
+        "/franka_robot_state_broadcaster/current_pose",
+        joint_states="/franka/joint_states",
+    )
+    says_that_all_is_well(arm, settings)
     arm.node.create_subscription(message(FLOATS), "/gripper", lambda heard: None, 1)
     return arm.obeys_pose("/target_pose", "base"), settings
 
@@ -103,8 +119,8 @@ def xarm7():
         "closed": 0.85,
     }
     settings = driver_of("xarm7", control_hz=50.0, gripper=gripper)
-    settings["streams"]["joint_position"]["publishers"] = 1
-    arm = FakeArm(dict.fromkeys(joints_of(settings), 0.2), extra={"drive_joint": 0.4})
+    arm = FakeArm(dict.fromkeys(joints_of(settings), 0.2), "/xarm/joint_states", extra={"drive_joint": 0.4})
+    says_that_all_is_well(arm, settings)
     arm.node.create_subscription(
         message("trajectory_msgs/msg/JointTrajectory"), gripper["topic"], lambda heard: None, 1
     )
@@ -120,6 +136,7 @@ def so101():
 def servo_arm():
     settings = driver_of("servo_arm")
     arm = FakeTool(dict.fromkeys(joints_of(settings), 0.3), "/pose_broadcaster/pose")
+    says_that_all_is_well(arm, settings)
     arm.node.create_subscription(message(FLOATS), "/gripper_controller/commands", lambda heard: None, 1)
     return arm.obeys_twist("/servo_node/delta_twist_cmds", "panda_link0", settings["control_hz"]), settings
 
@@ -176,20 +193,60 @@ def test_stopping_sends_servo_a_twist_of_zero():
 
 def test_an_arm_whose_program_does_not_run_is_not_moved_and_the_reason_told():
     arm, settings = ur5e()
-    program, safety = arm.status
     with arm, build(settings) as robot:
         robot.reset(0)
-        program.say(data=False)
+        arm.status["program"].say(value=False)
         action = robot.observe(time.monotonic_ns()).values["joint_position"]
         with pytest.raises(MotionRefused, match=r"robot_program_running is False, wanted True; start the program with"):
             until_refused(lambda: robot.apply(action))
         with pytest.raises(MotionRefused):
             robot.reset(1)
-        program.say(data=True)
+        arm.status["program"].say(value=True)
         until_allowed(lambda: robot.reset(1))
-        safety.say(mode=3)
-        with pytest.raises(MotionRefused, match=r"safety_mode is 3, wanted 1 or 2; look at the arm"):
+        for name, value, words in (
+            ("safety", 3, r"safety_mode is 3, wanted 1 or 2; look at the arm"),
+            ("mode", 5, r"robot_mode is 5, wanted 7; switch the arm on"),
+            ("speed", 0.0, r"speed_scaling is 0.0, wanted at least 5; raise the speed slider"),
+        ):
+            if name in arm.status:
+                before = arm.status[name].value
+                arm.status[name].say(value=value)
+                with pytest.raises(MotionRefused, match=words):
+                    until_refused(lambda: robot.apply(action))
+                arm.status[name].say(value=before)
+                until_allowed(lambda: robot.reset(1))
+
+
+def test_a_driver_that_falls_silent_is_not_commanded():
+    arm, settings = ur5e()
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        action = robot.observe(time.monotonic_ns()).values["joint_position"]
+        arm.status["speed"].silent = True
+        with pytest.raises(MotionRefused, match=r"speed_scaling is silent for .* s \(at most 2 s\)"):
             until_refused(lambda: robot.apply(action))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "name", "value", "words"),
+    [
+        (fr3, "mode", 5, r"robot_state is 5, wanted 2; release the stop button"),
+        (fr3, "mode", 3, r"robot_state is 3, wanted 2"),
+        (xarm7, "state", 4, r"robot_states is 4, wanted at least 1 and at most 2; release the emergency stop"),
+        (xarm7, "mode", 0, r"robot_states is 0, wanted 1; set the arm's mode to 1"),
+        (xarm7, "error", 31, r"robot_states is 31, wanted 0; look up the error's number"),
+        (servo_arm, "servo", 5, r"status is 5, wanted 0 or 1 or 3 or 4; unpause Servo"),
+    ],
+)
+def test_a_vendors_driver_forbids_motion(vendor, name, value, words):
+    arm, settings = vendor()
+    if name not in arm.status:
+        pytest.skip("real rclpy has a vendor's messages from the vendor's package, which is not installed here")
+    with arm, build(settings) as robot:
+        robot.reset(0)
+        arm.status[name].say(value=value)
+        with pytest.raises(MotionRefused, match=words):
+            until_refused(lambda: robot.reset(1))
 
 
 def test_a_frozen_arm_is_stale_and_not_shown_as_it_was():

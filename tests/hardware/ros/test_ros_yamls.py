@@ -1,14 +1,17 @@
 """Every yaml of `configs/robot/ros/` composes, and its parts fit each other; nothing is connected."""
 
 import functools
+import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hardware.limits import CommandLimits, LimitError
+from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_settings import ArmSettings, at_rate
 from hardware.ros.node_config import build, read_section
 from hardware.ros.robot import RosRobot
@@ -116,10 +119,23 @@ def test_tools_move_at_no_more_than_the_defaults(name):
 def test_a_limit_that_is_left_out_is_named(name):
     settings = settings_of(name)
     spec = build_robot(settings.robot).spec
-    for key in set(settings.limits) - {"measured", "start"}:
+    for key in set(settings.limits) - {"measured", "start", "following"}:
         without = {each: value for each, value in settings.limits.items() if each != key}
         with pytest.raises(LimitError, match=rf"limits\.{key} is missing"):
             CommandLimits.for_spec(spec, without)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_following_limit_that_is_left_out_is_named_where_time_goes_on_by_itself(name):
+    settings = settings_of(name)
+    without = {key: value for key, value in settings.limits.items() if key != "following"}
+    arm, driver = read_section("arm", settings.arm, ArmSettings), build(settings.arm["driver"])
+    outlet = types.SimpleNamespace()
+    if arm.lockstep:
+        ArmLoop(driver, arm, without, settings.robot["control_hz"], outlet)
+        return
+    with pytest.raises(LimitError, match=r"limits\.following is missing"):
+        ArmLoop(driver, arm, without, settings.robot["control_hz"], outlet)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,6 +144,35 @@ def test_a_tick_at_full_speed_is_a_legal_step(name):
     limits, hz = settings.limits, settings.robot["control_hz"]
     for step, speed in zip(limits["max_step"], limits["max_velocity"], strict=True):
         assert step == speed or step == pytest.approx(speed / hz, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in VENDORS if name != "so101"])
+def test_a_driver_that_says_how_its_arm_is_must_allow_motion(name):
+    status = build(settings_of(name).arm["driver"]).config.status
+    assert status
+    for condition in status:
+        assert condition.latched or condition.max_age_s is not None
+
+
+def test_an_arm_that_says_nothing_of_itself_is_said_to_be_one():
+    assert not build(settings_of("so101").arm["driver"]).config.status
+    assert "no `status` here" in Path("configs/robot/ros/so101.yaml").read_text().replace("\n# ", " ")
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_limits_and_topics_are_cited_by_repository_and_file(name):
+    text = Path(f"configs/robot/ros/{name}.yaml").read_text()
+    cited = re.findall(r"[\w./]+/[\w.]+\.(?:yaml|cpp|hpp|h|msg|xacro|urdf|py)\b", text)
+    assert len(cited) >= 2
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sim"])
+def test_an_arm_waits_at_about_its_lag_and_fails_clearly_beyond(name):
+    settings = settings_of(name)
+    limits = CommandLimits.for_spec(build_robot(settings.robot).spec, settings.limits)
+    limits.require_following(settings.arm["stream_hz"])
+    for wait, fault in zip(limits.following.wait, limits.following.fault, strict=True):
+        assert fault == np.inf or fault > 1.5 * wait
 
 
 def test_meta_world_over_topics_is_the_robot_that_policies_were_trained_on():

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hardware.ros.stream_gate import RECOVERY_S, SILENCE_S
 from hardware.ros.stream_reader import StreamReader
@@ -169,3 +171,21 @@ def test_numbers_without_a_bound_are_taken_as_they_come():
     assert stream.spec.max_speed is None
     bounded = StreamConfig.parse("numbers", {**document, "max_speed": 2, "margin": [0.1]})
     assert (bounded.spec.max_speed, bounded.spec.margin) == (2.0, (0.1,))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_whatever_glitches_reorders_and_jitters_only_what_is_true_is_seen(data):
+    driver, place, kept = Feed().send(REST), np.array(REST), {REST}
+    for _ in range(data.draw(st.integers(5, 40))):
+        after_ms = data.draw(st.floats(1.0, 25.0))
+        kind = data.draw(st.sampled_from(["true"] * 12 + ["false", "repeated", "swapped"]))
+        place = place + data.draw(st.floats(-1.0, 1.0)) * 3.0 * after_ms / 1000
+        kept.add(tuple(place.astype(np.float32).astype(float).round(3)))
+        if kind == "false":
+            driver.send(place + data.draw(st.sampled_from([-5.0, 2.0, 2 * np.pi, 4095.0])), after_ms=after_ms)
+        elif kind == "swapped":
+            driver.send(place, after_ms=after_ms).send(place, stamp_ns=driver.now_ns - MS)
+        else:
+            driver.send(place, after_ms=after_ms, times=1 + (kind == "repeated"))
+        assert driver.seen is None or driver.seen in kept
