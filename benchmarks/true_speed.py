@@ -11,7 +11,7 @@ at 100 Hz, in units of `limits.max_velocity`; a hand's own motion is left out, t
 - *rest*: from the beginning of the trouble until the joints rest, where the arm node latched.
 - a leader arm that lies: what the operator said, and how far joints went that the person did not move.
 - *restarted*: an episode after the trouble ran to its end, and the first command of every motion was within 10 mrad of
-  the place that the arm showed.
+  where the arm was.
 """
 
 from __future__ import annotations
