@@ -79,7 +79,7 @@ class Session:
                 arm_topics.RESET,
             )
         }
-        self._listen(arm_topics.MODE, lambda heard: self.modes.append(ArmMode.from_json(heard.data)))
+        self._listen(arm_topics.MODE._replace(depth=20), lambda heard: self.modes.append(ArmMode.from_json(heard.data)))
         self._listen(arm_topics.APPLIED, lambda heard: self.answers.append(decode_applied(heard, NAMES)))
         self._listen(arm_topics.DIAGNOSTICS, lambda heard: self.lines.extend(heard.status))
         streams = {
@@ -88,7 +88,8 @@ class Session:
         }
         for topic, (type_name, kept) in streams.items():
             self._listen(arm_topics.Topic(topic, type_name, reliable=False, depth=5), kept.append)
-        self.driving = self.beating = False
+        self.driving = self.beating = self.counts = False
+        self.beats = 0
         self.place = None
         self._ended = threading.Event()
         executor = SingleThreadedExecutor()
@@ -180,11 +181,15 @@ class Session:
         step = 0.0
         while not self._ended.wait(ROW_S):
             if self.beating:
-                self.say(arm_topics.DEADMAN, encode_header(self.now_ns(), self.name))
+                self.beats += 1
+                self.beat_as(self.name, self.beats if self.counts else 0)
             if self.driving:
                 step = min(step + 0.004, 0.02)
                 self.place[0] += step * np.sign(-self.place[0] if abs(self.place[0]) > 2.5 else 1.0)
                 self.row(self.place)
+
+    def beat_as(self, name, number):
+        self.say(arm_topics.DEADMAN, encode_header(self.now_ns(), arm_topics.numbered(name, number)))
 
     def wait_rest(self):
         """Returns when successive joint states no longer differ."""
@@ -298,6 +303,42 @@ def test_a_second_publisher_of_commands_stops_the_arm_and_is_named(arm):
     session = arm.start().session().begin().go()
     arm.session("b").row(session.place)
     assert "second publisher of commands: a and b" in session.wait_mode(Mode.STOPPED).reason
+
+
+def test_a_stop_right_before_its_opposite_is_heard(arm):
+    # A `false` right behind the `true`, or a panel that repeats it, made the stop unheard where only the last was kept.
+    session = arm.start().session().begin().go()
+    panel = arm.session("panel")
+    for pressed in (*[False] * 50, True, *[False] * 50):
+        panel.say(arm_topics.STOP, arm_topics.STOP.message()(data=pressed))
+    assert "the stop was pressed" in session.wait_mode(Mode.STOPPED).reason
+
+
+def test_motion_taken_away_right_before_it_is_allowed_again_is_taken_away(arm):
+    session = arm.start().session().begin().go()
+    before = len(session.modes)
+    other = arm.session("other")
+    other.enable(False)
+    other.enable(True)
+    session.wait("disabling", lambda: any(each.mode is Mode.INACTIVE for each in session.modes[before:]))
+
+
+def test_a_second_senders_row_is_seen_though_the_first_sends_at_once_again(arm):
+    # With a queue of one it was overwritten unseen, 32 of 32.
+    session = arm.start().session().begin().go()
+    other = arm.session("b")
+    other.row(session.place)
+    for _ in range(20):
+        session.row(session.place)
+    assert "second publisher of commands: a and b" in session.wait_mode(Mode.STOPPED).reason
+
+
+def test_somebody_else_who_beats_under_the_sessions_name_is_noticed_and_stops_the_arm(arm):
+    session = arm.start().session()
+    session.counts = True
+    session.begin().go()
+    arm.session("thief").beat_as(session.name, 1)
+    assert "somebody else speaks as session a: heartbeat 1 came after" in session.wait_mode(Mode.STOPPED).reason
 
 
 @pytest.mark.parametrize(
