@@ -140,7 +140,7 @@ def _search_path(places: Sequence[Path]) -> list[str]:
     return [f"hydra.searchpath=[{', '.join(quoted)}]"] if places else []
 
 
-def to_dataclass(config: DictConfig, schema: type[T]) -> T:
+def to_dataclass(config: DictConfig | dict[str, Any], schema: type[T]) -> T:
     """Checks a composed config against a dataclass and returns an instance of it.
 
     Raises:

@@ -39,6 +39,7 @@ COMMAND_LAYER = {
     "robot_rl.demo",
     "robot_rl.doctor",
     "robot_rl.up",
+    "robot_rl.robot_check",
     "robot_rl.arm_commands",
     "robot_rl.launch_description",
     "robot_rl.ros_checks",
