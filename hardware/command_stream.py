@@ -234,6 +234,8 @@ class CommandStream:
     def clear_fault(self) -> None:
         """Ends the latched fault; only a person's explicit act may call this."""
         self._state = clear_fault(self._state)
+        if self._follower is not None:
+            self._follower.restart()
         self.forget()
 
     def held(self, reasons: FilterReason) -> Taken:

@@ -18,8 +18,8 @@ import math
 from collections.abc import Mapping
 
 from hardware.filter_state import FilterReason, FilterResult, FilterState
-from hardware.limits import CommandLimits, FollowingLimits, dimension_name
-from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotSpec
+from hardware.limits import CommandLimits, FollowingLimits, dimension_name, unit_of
+from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation
 
 SAMPLES = 3
 """Captures that have to say the same before a fault is called, or a command moved where no stream is bounded."""
@@ -251,12 +251,6 @@ class _Axis:
     def clipped(self, place: float) -> float:
         """A place as far as the arm is followed."""
         return min(max(place, self._places[-1] - self._reach), self._places[-1] + self._reach)
-
-
-def unit_of(spec: RobotSpec, index: int) -> str:
-    """Unit of one action dimension."""
-    units = spec.action.unit.split(",")
-    return units[index] if len(units) == spec.action.size else spec.action.unit
 
 
 def _changed(

@@ -170,18 +170,26 @@ def axis_ranges(fd: int) -> dict[int, AxisRange]:
     return {code: AxisRange(minimum, maximum) for code, (_, minimum, maximum, *_) in _axes(fd).items()}
 
 
+def keys_of(fd: int) -> frozenset[int]:
+    """Codes of the keys and buttons of an open device (EVIOCGBIT)."""
+    return _set_bits(_answer(fd, 0x20 + EV_KEY, KEY_COUNT // 8))
+
+
 def device_state(fd: int) -> DeviceState:
     """Where the axes of an open device are and which of its keys are down (EVIOCGABS, EVIOCGKEY)."""
-    down = _answer(fd, 0x18, KEY_COUNT // 8)
-    values = {code: info[0] for code, info in _axes(fd).items()}
-    return DeviceState(values, frozenset(code for code in range(KEY_COUNT) if down[code // 8] >> code % 8 & 1))
+    down = _set_bits(_answer(fd, 0x18, KEY_COUNT // 8))
+    return DeviceState({code: info[0] for code, info in _axes(fd).items()}, down)
 
 
 def _axes(fd: int) -> dict[int, tuple[int, ...]]:
     """`ABSINFO` of every absolute axis."""
-    there = _answer(fd, 0x20 + EV_ABS, ABS_COUNT // 8)
-    codes = [code for code in range(ABS_COUNT) if there[code // 8] >> code % 8 & 1]
+    codes = sorted(_set_bits(_answer(fd, 0x20 + EV_ABS, ABS_COUNT // 8)))
     return {code: ABSINFO.unpack(_answer(fd, 0x40 + code, ABSINFO.size)) for code in codes}
+
+
+def _set_bits(bitmap: bytes | bytearray) -> frozenset[int]:
+    """Numbers of the bits set in the kernel's bitmap: bit n is in byte n / 8."""
+    return frozenset(bit for bit in range(8 * len(bitmap)) if bitmap[bit // 8] >> bit % 8 & 1)
 
 
 def _answer(fd: int, number: int, size: int) -> bytearray:

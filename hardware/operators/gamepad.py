@@ -117,7 +117,7 @@ class GamepadDecoder:
         return [change for code, value in values.items() for change in self.pad_map.axis_changes(code, value)]
 
     def _asked(self) -> list[Change]:
-        """Where everything is now; at rest if the device does not answer, or has not been understood yet."""
+        """Where everything is now, at rest if the device does not answer; of one not understood yet, its buttons."""
         let_go = [Change(control, 0.0) for control in (*STICKS, *ALL_BUTTONS)]
         if self._ask is None:
             return let_go
@@ -128,7 +128,7 @@ class GamepadDecoder:
         if self._unheard is None:
             return self.pad_map.all_changes(state)
         self._unheard, self._has_spoken = dict(state.values), True
-        return let_go
+        return self.pad_map.all_changes(DeviceState({}, state.down))
 
     def _changes(self, event: evdev.Event) -> list[Change]:
         if event.type == EV_KEY and event.code in self.pad_map.keys:
@@ -243,6 +243,7 @@ def about_gamepad(connection: Connection) -> dict[str, Any]:
         "axes": {str(code): list(each) for code, each in evdev.axis_ranges(fd).items()},
         "values": {str(code): value for code, value in state.values.items()},
         "down": sorted(state.down),
+        "keys": sorted(evdev.keys_of(fd)),
     }
 
 
@@ -259,9 +260,10 @@ def play_gamepad(recording: EventRecording, written: WrittenMap = NOTHING_WRITTE
         ranges = {int(code): AxisRange(*map(int, each)) for code, each in about["axes"].items()}
         values = {int(code): int(value) for code, value in about.get("values", {}).items() if int(code) in ranges}
         state = DeviceState(values, frozenset(map(int, about.get("down", ()))))
+        keys = frozenset(map(int, about["keys"])) if "keys" in about else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RobotRLError(f"the recording of {recording.name} does not say what axes it has ({error!r})") from None
-    return connection_of(Playback(recording), ranges, state, keys=None, written=written)
+    return connection_of(Playback(recording), ranges, state, keys, written)
 
 
 def fitting(

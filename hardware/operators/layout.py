@@ -55,9 +55,7 @@ class Moving:
         Raises:
             LayoutError: See there.
         """
-        for name, value in (("speed", self.speed), ("leash", self.leash)):
-            if value is not None and not is_finite(value):
-                raise LayoutError(f"operator.layouts entry of '{self.dimension}': {name} is {value!r}, wanted a number")
+        require_numbers(self.dimension, speed=self.speed, leash=self.leash)
         if self.leash is not None and not self.leash > 0.0:
             raise LayoutError(
                 f"operator.layouts entry of '{self.dimension}': leash is {self.leash}, wanted more than 0; leave it "
@@ -105,11 +103,13 @@ class Switching:
         return [self.key]
 
     def check(self) -> None:
-        """Refuses a stream without a threshold, or with two.
+        """Refuses a stream without a threshold, or with two, and states that are no numbers.
 
         Raises:
             LayoutError: See there.
         """
+        require_numbers(self.dimension, first=self.first, second=self.second)
+        require_numbers(self.dimension, second_below=self.second_below, second_above=self.second_above)
         if self.stream is not None and (self.second_below is None) == (self.second_above is None):
             raise LayoutError(
                 f"operator.layouts entry of '{self.dimension}': give second_below or second_above with its stream"
@@ -125,6 +125,17 @@ class Switching:
 def is_finite(value: object) -> bool:
     """Whether a setting is a number that is one."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def require_numbers(dimension: str | int, **settings: object) -> None:
+    """Refuses settings of an entry that are neither left out nor finite numbers.
+
+    Raises:
+        LayoutError: Names the first.
+    """
+    for name, value in settings.items():
+        if value is not None and not is_finite(value):
+            raise LayoutError(f"operator.layouts entry of '{dimension}': {name} is {value!r}, wanted a number")
 
 
 Entry = TypeVar("Entry")
@@ -263,7 +274,7 @@ def require_element(spec: RobotSpec, dimension: str | int, stream: str, index: i
         known = ", ".join(spec.observations)
         raise LayoutError(f"operator.layouts, '{dimension}': no stream '{stream}'; there is {known}")
     size = spec.observations[stream].size
-    if not 0 <= index < size:
+    if not (isinstance(index, int) and 0 <= index < size):
         raise LayoutError(f"operator.layouts, '{dimension}': '{stream}' has no element {index}, wanted 0..{size - 1}")
 
 

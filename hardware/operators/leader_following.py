@@ -13,7 +13,9 @@ from hardware.operators.layout import (
     dimension_index,
     dimension_name,
     entry_of,
+    is_finite,
     require_element,
+    require_numbers,
     section_for,
 )
 from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotSpec
@@ -47,10 +49,15 @@ class Following:
         Raises:
             LayoutError: See there.
         """
-        if not (np.isfinite([self.scale, self.offset]).all() and self.scale != 0.0):
+        if not (is_finite(self.scale) and is_finite(self.offset) and self.scale != 0.0):
             raise LayoutError(
                 f"operator.layouts entry of '{self.dimension}': scale {self.scale}, offset {self.offset}; wanted "
                 "finite numbers, and a scale that is not 0"
+            )
+        if self.within is not None and not (is_finite(self.within) and self.within > 0.0):
+            raise LayoutError(
+                f"operator.layouts entry of '{self.dimension}': within is {self.within}, wanted a number above 0; "
+                "without a bound the robot would jump to the leader"
             )
 
 
@@ -73,6 +80,16 @@ class FollowingSwitch:
     second: float
     threshold: float
     margin: float = 0.0
+
+    def check(self) -> None:
+        """Refuses a switch that could not be told either way.
+
+        Raises:
+            LayoutError: See there.
+        """
+        require_numbers(
+            self.dimension, first=self.first, second=self.second, threshold=self.threshold, margin=self.margin
+        )
 
 
 class Gap(NamedTuple):
@@ -147,8 +164,9 @@ class LeaderLayout:
                 raise LayoutError(
                     f"{what} '{name}' of '{spec.name}'; give operator.layouts.{spec.name} one entry for it"
                 )
-        for each in self.following:
+        for each in self.entries:
             each.check()
+        for each in self.following:
             require_element(spec, each.dimension, each.stream, each.index)
 
 
@@ -163,7 +181,7 @@ class LeaderFollowing:
     """
 
     def __init__(self, spec: RobotSpec, layout: LeaderLayout, align_within: float, ramp_s: float) -> None:
-        if not (align_within > 0.0 and ramp_s > 0.0):
+        if not all(is_finite(each) and each > 0.0 for each in (align_within, ramp_s)):
             raise LayoutError(f"operator.align_within is {align_within}, ramp_s is {ramp_s}; wanted numbers above 0")
         self._spec = spec
         self._low, self._high = spec.action.bounds()

@@ -54,8 +54,8 @@ def test_a_machine_without_input_devices_has_none(tmp_path):
 class Kernel:
     """Answers the requests of one device, as linux/drivers/input/evdev.c does."""
 
-    def __init__(self, ranges, down=()):
-        self.ranges, self.down = ranges, down
+    def __init__(self, ranges, down=(), keys=(0x130, 0x136, 0x2FF)):
+        self.ranges, self.down, self.keys = ranges, down, keys
 
     def ioctl(self, fd, request, buffer):
         number, size = request & 0xFF, request >> 16 & 0x3FFF
@@ -63,8 +63,8 @@ class Kernel:
         if number == 0x20 + evdev.EV_ABS:
             for code in self.ranges:
                 buffer[code // 8] |= 1 << code % 8
-        elif number == 0x18:
-            for code in self.down:
+        elif number in (0x18, 0x20 + evdev.EV_KEY):
+            for code in self.down if number == 0x18 else self.keys:
                 buffer[code // 8] |= 1 << code % 8
         else:
             minimum, maximum = self.ranges[number - 0x40]
@@ -80,6 +80,7 @@ def test_the_kernel_is_asked_for_every_axis_and_its_range(monkeypatch):
 def test_the_kernel_is_asked_where_every_axis_is_and_which_keys_are_down(monkeypatch):
     monkeypatch.setattr(evdev.fcntl, "ioctl", Kernel({0: (0, 255), 63: (0, 9)}, down=(0x136, 0x2FF)).ioctl)
     assert evdev.device_state(3) == ({0: 7, 63: 7}, {0x136, 0x2FF})
+    assert evdev.keys_of(3) == {0x130, 0x136, 0x2FF}
 
 
 @pytest.mark.skipif(not HEADER.exists(), reason="the kernel's header is not installed (linux-libc-dev)")

@@ -116,6 +116,7 @@ def test_a_gamepad_is_opened_with_its_own_ranges_also_by_a_link_to_it(tmp_path, 
             "axes": {"0": [0, 255], "1": [0, 255]},
             "values": {"0": 7, "1": 7},
             "down": [],
+            "keys": [0x130, 0x136, 0x2FF],
         }
         connection.stream.close()
 

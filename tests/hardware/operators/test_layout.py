@@ -32,6 +32,7 @@ def test_a_layout_lists_every_control_as_often_as_it_is_used():
         ({"hip": {**HIP, "index": 3}}, r"'hip': 'joint_position' has no element 3, wanted 0..2"),
         ({"hip": {**HIP, "stream": None}}, "'hip': give stream and index, to start where the robot is"),
         ({"gripper": {**GRIPPER, "stream": "joint_position"}}, "'gripper': give second_below or second_above"),
+        ({"gripper": {**GRIPPER, "first": "open"}}, "'gripper': first is 'open', wanted a number"),
         ({"gripper": {**GRIPPER, "dimension": "ankle"}}, "no action dimension 'ankle' of 'arm', which has hip, knee"),
         ({"gripper": {"dimension": "gripper"}}, "does not fit; it takes dimension, key, first, second"),
     ],

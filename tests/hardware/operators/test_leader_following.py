@@ -85,6 +85,12 @@ def test_a_takeover_is_continuous_however_the_leader_moves(away, path):
         (ARM, {"arm": {"following": [HIP, HIP, KNEE], "switching": [GRIPPER]}}, "two entries drive 'hip'"),
         (ARM, {"arm": {"following": [{**HIP, "index": 9}, KNEE], "switching": [GRIPPER]}}, "has no element 9"),
         (ARM, {"arm": {"following": [{**HIP, "scale": 0.0}, KNEE], "switching": [GRIPPER]}}, "scale 0.0"),
+        (ARM, {"arm": {"following": [{**HIP, "scale": "1:2"}, KNEE], "switching": [GRIPPER]}}, "scale 1:2"),
+        (ARM, {"arm": {"following": [{**HIP, "within": np.inf}, KNEE], "switching": [GRIPPER]}}, "within is inf"),
+        (ARM, {"arm": {"following": [{**HIP, "within": -0.1}, KNEE], "switching": [GRIPPER]}}, "within is -0.1"),
+        (ARM, {"arm": {"following": [{**HIP, "index": 0.5}, KNEE], "switching": [GRIPPER]}}, "has no element 0.5"),
+        (ARM, {"arm": {"following": [HIP, KNEE], "switching": [{**GRIPPER, "threshold": np.nan}]}}, "threshold is nan"),
+        (ARM, {"arm": {"following": [HIP, KNEE], "switching": [{**GRIPPER, "first": "open"}]}}, "first is 'open'"),
         (ARM, {"arm": {"following": [{"dimension": "hip"}]}}, "does not fit; it takes dimension, joint, scale"),
     ],
 )
@@ -93,7 +99,9 @@ def test_a_leader_that_does_not_fit_the_robot_is_refused_in_words(spec, layouts,
         LeaderLayout.for_spec(spec, layouts)
 
 
-@pytest.mark.parametrize("wrong", [{"align_within": 0.0}, {"ramp_s": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"align_within": 0.0}, {"ramp_s": -1.0}, {"align_within": np.inf}, {"ramp_s": "slow"}]
+)
 def test_settings_that_permit_a_jump_are_refused(wrong):
     with pytest.raises(LayoutError, match="wanted numbers above 0"):
         following(**wrong)

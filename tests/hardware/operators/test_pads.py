@@ -259,6 +259,20 @@ def deflection(device, code):
     return share if code in (Z, RZ) else 2 * share - 1
 
 
+def test_a_stick_held_while_a_pad_has_not_said_where_it_is_stays_unheard_though_events_were_lost(kernel):
+    axes, keys, _ = PADS["Android pad without a driver"]
+    device = kernel.plug(3, {code: (0, minimum, maximum) for code, (_, minimum, maximum) in axes.items()}, keys)
+    reader, _ = opened(kernel)
+    device.move({code: value for code, (value, _, _) in axes.items()} | {X: 255}, down=[TL], lost=True)
+    device.overrun()
+    reader.pump()
+    assert deflections(reader) == {"left_bumper": 1.0}
+    device.move({X: 128})
+    device.move({X: 255})
+    reader.pump()
+    assert reader.reading().values["left_x"] == 1.0
+
+
 # At rest or not
 
 
@@ -440,6 +454,24 @@ def test_an_arm_stays_while_the_stick_that_was_held_on_plugging_in_is_not_let_go
     assert somebody.poll().action[0] == pytest.approx(10 / 80)
 
 
+def test_a_stick_held_on_plugging_in_moves_nothing_even_if_the_kernel_has_0_until_the_pad_speaks(kernel):
+    axes, keys, _ = PADS["Xbox 360 by cable"]
+    device = kernel.plug(3, {code: (0, *span) for code, (_, *span) in axes.items()}, keys)
+    somebody = person(kernel)
+    somebody.poll()
+    device.move({X: 30000}, down=[TL])
+    for x in (29000, 32767, 20000):
+        somebody.operator.pump()
+        assert somebody.poll().action is None
+        device.move({X: x})
+    device.move({X: 100})
+    somebody.operator.pump()
+    somebody.poll()
+    device.move({X: 32767})
+    somebody.operator.pump()
+    assert somebody.poll().action[0] == pytest.approx(10 / 80)
+
+
 def test_triggers_held_on_plugging_in_that_look_turned_round_move_nothing_when_they_are_let_go(kernel):
     axes, keys, _ = PADS["Xbox 360 by cable"]
     device = kernel.plug(3, axes | {Z: byte(255), RZ: byte(255)}, keys)
@@ -496,7 +528,8 @@ def test_a_recording_carries_where_the_pad_was_and_what_was_down(kernel):
     played = play_gamepad(recording)
     played.stream.close()
     assert {change for change in played.opening if change.value > 0.1} == {("left_x", 1.0), ("left_bumper", 1.0)}
-    assert played.decoder.pad_map.axes == connection.decoder.pad_map.axes
+    assert played.decoder.pad_map == connection.decoder.pad_map
+    assert played.about == connection.about
 
 
 @pytest.mark.parametrize("about", [{}, {"axes": 3}, {"axes": {"x": [0, 1]}}, {"axes": {"0": [0]}}, {"axes": {"0": 5}}])

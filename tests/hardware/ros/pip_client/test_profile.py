@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from hardware.ros.pip_client.profile import (
+    ANY,
     CURE_KEY,
+    LOOPBACK,
     NEEDED_RMEM_BYTES,
     PROFILE,
     configuration,
@@ -21,10 +23,10 @@ SMALL, LARGE = 212_992, 4 * 1024 * 1024
 NAMESPACE = "{https://cdds.io/config}"
 
 
-@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("address", [LOOPBACK, ANY, "10.0.0.1"])
 @pytest.mark.parametrize("rmem_bytes", [None, SMALL, LARGE])
-def test_the_profile_is_well_formed(rmem_bytes: int | None, local: bool):
-    assert ElementTree.fromstring(profile_text(rmem_bytes, local=local)).tag == f"{NAMESPACE}CycloneDDS"
+def test_the_profile_is_well_formed(rmem_bytes: int | None, address: str):
+    assert ElementTree.fromstring(profile_text(rmem_bytes, address)).tag == f"{NAMESPACE}CycloneDDS"
 
 
 @pytest.mark.parametrize(("rmem_bytes", "least"), [(None, "2MB"), (SMALL, None), (LARGE, "2MB")])
@@ -35,8 +37,8 @@ def test_the_least_buffer_is_left_out_where_the_kernel_refuses_it(rmem_bytes: in
     assert buffer.get("min") == least
 
 
-def test_local_means_loopback_and_no_multicast():
-    tree = ElementTree.fromstring(profile_text(LARGE, local=True))
+def test_who_names_no_interface_gets_loopback_and_no_multicast():
+    tree = ElementTree.fromstring(profile_text(LARGE))
     interface = tree.find(f".//{NAMESPACE}NetworkInterface")
     assert interface is not None
     assert (interface.get("address"), interface.get("multicast")) == ("127.0.0.1", "false")
