@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from hardware.cameras.calibration import read_calibration
 from hardware.cameras.frame_source import HostClock
 from hardware.limits import CommandLimits, dimension_name
@@ -211,7 +209,7 @@ def _check_usage(document: Mapping[str, Any]) -> None:
     for key, schema in (("task", TaskSettings), ("rollout", RolloutOptions)):
         if document[key]:
             try:
-                to_dataclass(OmegaConf.create(dict(document[key])), schema)
+                to_dataclass(dict(document[key]), schema)
             except ConfigError as error:
                 raise ConfigError(f"{key}.{error}") from error
     for name, value in document["latency"].items():

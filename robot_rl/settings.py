@@ -131,8 +131,8 @@ def _search_path(places: Sequence[Path]) -> list[str]:
     return [f"hydra.searchpath=[{', '.join(quoted)}]"] if places else []
 
 
-def to_dataclass(config: DictConfig, schema: type[T]) -> T:
-    """Checks a composed config against a dataclass and returns an instance of it.
+def to_dataclass(config: DictConfig | dict[str, Any], schema: type[T]) -> T:
+    """Checks a composed config, or a section of one, against a dataclass and returns an instance of it.
 
     Raises:
         ConfigError: A key that the dataclass lacks, a value of another type, or a required value left out.
