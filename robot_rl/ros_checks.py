@@ -74,8 +74,8 @@ def middleware(environment: Mapping[str, str] = os.environ) -> Finding:
     if environment.get("FASTDDS_BUILTIN_TRANSPORTS") or any(environment.get(each) for each in FAST_VARIABLES):
         return Finding(name, Status.OK, detail)
     remedy = (
-        "before other nodes with images, on both sides: export FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA, or on one computer "
-        f"{FAST_VARIABLES[0]} (from Kilted on {FAST_VARIABLES[1]})={FAST_PROFILE}; ours have that profile by themselves"
+        "before nodes other than ours, on both sides: export FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA, or on one computer "
+        f"{FAST_VARIABLES[0]} (from Kilted on {FAST_VARIABLES[1]})={FAST_PROFILE}"
     )
     return Finding(name, Status.WARN, f"{detail}; by default it loses most uncompressed images", remedy)
 
