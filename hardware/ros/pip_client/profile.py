@@ -114,7 +114,7 @@ def security_problem(environment: Mapping[str, str] = os.environ) -> str | None:
         return None
     return (
         "ROS_SECURITY_ENABLE is true, but CycloneDDS from pip is built without DDS Security: our client would talk "
-        "unprotected, and a secured robot does not hear it. Next: use a ROS 2 with rclpy from its own packages on every "
+        "unprotected, and a secured robot does not hear it. Next: use ROS 2 with its own packages of rclpy on every "
         "computer, or ROS_SECURITY_ENABLE=false and a network of the robot's own"
     )
 
