@@ -108,6 +108,17 @@ def names_cure(uri: str) -> bool:
     return f"<{CURE_KEY}>" in _uri_text(uri)
 
 
+def security_problem(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why ROS's own keystore does not protect our client, in words; None where nobody asks for it."""
+    if environment.get("ROS_SECURITY_ENABLE", "").lower() != "true":
+        return None
+    return (
+        "ROS_SECURITY_ENABLE is true, but CycloneDDS from pip is built without DDS Security: our client would talk "
+        "unprotected, and a secured robot does not hear it. Next: use ROS 2 with its own packages of rclpy on every "
+        "computer, or ROS_SECURITY_ENABLE=false and a network of the robot's own"
+    )
+
+
 def _files(uri: str) -> list[Path]:
     """Files that a CYCLONEDDS_URI names; XML in it may have commas of its own."""
     outside = re.sub(r"<.*>", "", uri, flags=re.DOTALL)

@@ -16,8 +16,10 @@ from hardware.ros.pip_client.profile import (
     configuration,
     kernel_problems,
     profile_text,
+    security_problem,
     uri_problems,
 )
+from robot_rl.types import RobotRLError
 
 SMALL, LARGE = 212_992, 4 * 1024 * 1024
 NAMESPACE = "{https://cdds.io/config}"
@@ -78,6 +80,18 @@ def test_a_user_who_names_whose_type_information_is_ignored_is_obeyed_and_told_w
             assert configuration({"CYCLONEDDS_URI": uri}) == uri
             problems = uri_problems(uri)
             assert [f"<{CURE_KEY}>{missing}</" in problem for problem in problems] == ([True] if missing else [])
+
+
+@pytest.mark.ros
+def test_security_that_is_enforced_is_not_left_out_silently(monkeypatch: pytest.MonkeyPatch):
+    assert security_problem({}) is None
+    assert "unprotected" in (security_problem({"ROS_SECURITY_ENABLE": "true"}) or "")
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    from hardware.ros.pip_client.transport import Participant
+
+    with pytest.raises(RobotRLError, match="built without DDS Security"):
+        Participant(1)
 
 
 def test_a_profile_that_cannot_be_read_is_named():
