@@ -43,7 +43,6 @@ COMMAND_LAYER = {
     "robot_rl.arm_commands",
     "robot_rl.launch_description",
     "robot_rl.ros_checks",
-    "robot_rl.robot_check",
     "robot_rl.export_command",
     "robot_rl.dataset_commands",
     "robot_rl.dataset_show",
