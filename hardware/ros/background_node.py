@@ -6,6 +6,7 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
+from hardware.ros.network import join
 from robot_rl.types import RobotRLError
 
 JOIN_S = 5.0
@@ -40,6 +41,7 @@ class BackgroundNode:
         from hardware.ros import client
 
         client.require_ros()
+        join(None)  # stays where a robot of this process has said to talk
         self._owns_client = not client.rclpy.ok()
         if self._owns_client:
             # Ctrl-C must reach the control loop, which stops the arm over this very graph.
