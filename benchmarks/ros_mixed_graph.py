@@ -58,10 +58,12 @@ class Pair:
         names: `ours`, `jazzy` or `kilted`, twice.
         domain: ROS_DOMAIN_ID.
         variables: Added to the environment of sides on rclpy.
+        as_up: Sides on rclpy talk as nodes do that `robot-rl up` starts.
     """
 
-    def __init__(self, names: tuple[str, str], domain: int, variables: dict[str, str]) -> None:
-        self.name = " - ".join(names) + "".join(f" {value}" for value in variables.values())
+    def __init__(self, names: tuple[str, str], domain: int, variables: dict[str, str], as_up: bool = False) -> None:
+        self.name = " - ".join(names) + "".join(f" {value}" for value in variables.values()) + " as up" * as_up
+        self._arguments = ("as_up",) if as_up else ()
         self._count = itertools.count()
         self.sides = [self._start(each, index, domain, variables) for index, each in enumerate(names)]
 
@@ -71,7 +73,7 @@ class Pair:
             joined |= {kept: os.environ[kept]} if kept in os.environ else {}
         python = Path(sys.executable) if name == OURS else python_of(name)
         assert python is not None
-        return Neighbour(python, clean(joined), f"side_{index}")
+        return Neighbour(python, clean(joined), f"side_{index}", () if name == OURS else self._arguments)
 
     def close(self) -> str:
         """Ends both; what they wrote on standard error."""
@@ -157,7 +159,7 @@ def markdown(rows: list[Row]) -> str:
 def measure(names: tuple[str, str], arguments: argparse.Namespace) -> Iterator[Row]:
     """All rows of one pair."""
     variables = LARGE_DATA if arguments.large_data else {}
-    pair = Pair(names, arguments.domain, variables)
+    pair = Pair(names, arguments.domain, variables, arguments.as_up)
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: sys.stderr.write(pair.close()))
         if not arguments.images:
@@ -174,6 +176,7 @@ def main() -> None:
     parser.add_argument(
         "--large-data", action="store_true", help="sides on rclpy get FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA"
     )
+    parser.add_argument("--as-up", action="store_true", help="sides on rclpy get the profile that `robot-rl up` gives")
     parser.add_argument("--domain", type=int, default=97)
     parser.add_argument("--output", type=Path, default=Path("runs/ros_mixed_graph"))
     arguments = parser.parse_args()

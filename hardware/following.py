@@ -205,9 +205,11 @@ class _Axis:
         self.waiting = made != step and self._stores
         if requested is None or self._waited_s > PATIENCE_S:
             self._intended = self._told + step
-        else:
+        elif self.waiting:
             way = requested - self._intended if self.absolute else requested
             self._intended += min(max(way, -self._most), self._most)
+        else:
+            self._intended += made
         self._waited_s = 0.0 if self.waiting else self._waited_s + self._period_s
         self._wanted = self._intended if self.waiting else self._told + made
 

@@ -6,6 +6,7 @@ The stop is a software function, not a safety-rated one: the arm's own emergency
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from hardware.arm_state import LATCHED, Mode
 from hardware.ros.arm_remote import ArmRemote
 from hardware.ros.network import join
+from hardware.ros.topic_checks import where
 from robot_rl.session import load_robot
 from robot_rl.types import HelpRequested, RobotRLError
 
@@ -84,6 +86,7 @@ def parse(command: str, arguments: Sequence[str], what: str) -> Target:
             f"{' '.join(arguments) or 'nothing'}"
         )
     if "namespace" in settings:
+        join(None)
         return Target(settings["namespace"], arguments[0])
     robot = load_robot(settings["robot"])
     join(robot.robot.get("interface"))
@@ -99,7 +102,8 @@ def _unheard(remote: ArmRemote, target: Target, what: str) -> str:
     """Why a word was not obeyed."""
     if remote.mode is None:
         return (
-            f"no arm node answers at {target.namespace}: is it running, on this ROS_DOMAIN_ID and network? "
+            f"no arm node answers at {target.namespace}: is it running, on this ROS_DOMAIN_ID, and reached from "
+            f"here (we talk over: {where(os.environ)}; ROBOT_RL_INTERFACE or robot.interface in its yaml names more)? "
             f"`{what}` was not obeyed by anybody"
         )
     return f"the arm node at {target.namespace} did not obey `{what}`: {remote.mode.mode}, {remote.mode.reason}"

@@ -5,7 +5,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+<<<<<<< HEAD
 from hardware.ros.spinning_thread import SpinningThread
+=======
+from hardware.ros.network import join
+from robot_rl.types import RobotRLError
+
+JOIN_S = 5.0
+>>>>>>> wt-mixed
 
 
 class BackgroundNode:
@@ -34,6 +41,7 @@ class BackgroundNode:
         from hardware.ros import client
 
         client.require_ros()
+        join(None)  # stays where a robot of this process has said to talk
         self._owns_client = not client.rclpy.ok()
         if self._owns_client:
             # Ctrl-C must reach the control loop, which stops the arm over this very graph.

@@ -13,7 +13,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from hardware.ros.pip_client.profile import ANY, INTERFACE, LOOPBACK, URI, profile_text, rmem_max_bytes
@@ -28,6 +28,8 @@ RANGE, LOCAL_ONLY, MIDDLEWARE = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_
 GET_ADDRESS = 0x8915
 """SIOCGIFADDR of Linux."""
 CACHE = "XDG_CACHE_HOME"
+_written: dict[str, str] = {}
+"""What `join` has put into variables that a user may have set; what is there and not here is the user's."""
 
 
 def join(interface: str | None, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -52,9 +54,16 @@ def join(interface: str | None, environment: MutableMapping[str, str] = os.envir
     elif environment.get(LOCAL_ONLY) != "1":
         environment.setdefault(RANGE, "LOCALHOST")
     if "cyclonedds" in environment.get(MIDDLEWARE, ""):
-        environment.setdefault(URI, profile_text(rmem_max_bytes(), address, cure=False).replace("\n", " "))
-    elif not any(environment.get(variable) for variable in USERS_OWN):
-        environment[fast_variable()] = str(fast_profile(address, environment))
+        if not _is_users(URI, environment):
+            environment[URI] = _written[URI] = profile_text(rmem_max_bytes(), address, cure=False).replace("\n", " ")
+    elif not any(_is_users(variable, environment) for variable in USERS_OWN):
+        variable = fast_variable()
+        environment[variable] = _written[variable] = str(fast_profile(address, environment))
+
+
+def _is_users(variable: str, environment: Mapping[str, str]) -> bool:
+    given = environment.get(variable)
+    return bool(given) and given != _written.get(variable)
 
 
 def describe(environment: MutableMapping[str, str] = os.environ) -> str:

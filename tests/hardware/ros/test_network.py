@@ -75,6 +75,19 @@ def test_what_the_user_has_set_stays():
     assert joined(None, ROBOT_RL_INTERFACE="eth0")["ROBOT_RL_INTERFACE"] == "10.1.2.3"
 
 
+def test_a_robot_that_names_a_network_has_it_after_one_that_named_none(tmp_path: Path):
+    for middleware in ({}, CYCLONE):
+        environment = {**middleware, "XDG_CACHE_HOME": str(tmp_path)}
+        for interface, wanted in ((None, LOOPBACK), ("eth1", "192.168.56.10"), (None, "192.168.56.10")):
+            join(interface, environment)
+            said = (
+                environment.get("CYCLONEDDS_URI")
+                or Path(next(environment[name] for name in FAST_VARIABLES if name in environment)).read_text()
+            )
+            assert wanted in said
+            assert describe(environment).endswith("this computer" if wanted == LOOPBACK else wanted) or middleware
+
+
 def test_this_computers_interfaces_are_known(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     assert network.addresses()["lo"] == LOOPBACK

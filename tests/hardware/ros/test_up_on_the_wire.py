@@ -88,6 +88,7 @@ def up(tmp_path, ros_domain):
 
 
 def test_a_person_stops_and_clears_the_arm_nobody_takes_its_name_and_ctrl_c_ends_it_motion_first(up):
+    assert up.index("no password") < up.index("up; Ctrl-C stops all")
     stopped = up.command("stop", "robot=ros/sim_joint")
     assert stopped.returncode == 0, stopped.stderr
     up.wait_for("arm is stopped")
