@@ -5,14 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-<<<<<<< HEAD
-from hardware.ros.spinning_thread import SpinningThread
-=======
 from hardware.ros.network import join
-from robot_rl.types import RobotRLError
-
-JOIN_S = 5.0
->>>>>>> wt-mixed
+from hardware.ros.spinning_thread import SpinningThread
 
 
 class BackgroundNode:
