@@ -112,8 +112,6 @@ class Pair:
             sender.answer()
             reader.answer()
         counted = reader.call("counts", topics=[*topics], count=count)
-        for side in (sender, reader):
-            side.call("leave", topics=[*topics])
         return {topics[topic]: got for topic, got in counted.items()}
 
 

@@ -73,7 +73,6 @@ class Side:
         self.node = Node(name)
         self._name = name
         self._publishers: dict[str, Any] = {}
-        self._subscriptions: dict[str, Any] = {}
         self._wanted: dict[str, Any] = {}
         self._arrived: dict[str, list[bool]] = {}
         self._last_s = 0.0
@@ -103,7 +102,7 @@ class Side:
         for topic, type_name in topics.items():
             self._wanted[topic] = sample(type_name, pixels)
             self._arrived[topic] = []
-            self._subscriptions[topic] = self.node.create_subscription(
+            self.node.create_subscription(
                 message(type_name), topic, lambda got, topic=topic: self._take(topic, got), profile(**qos)
             )
 
@@ -138,14 +137,6 @@ class Side:
                 break
             time.sleep(0.05)
         return {topic: sum(self._arrived[topic]) for topic in topics}
-
-    def leave(self, topics: list[str]) -> None:
-        """Ends the publishers and subscriptions of topics."""
-        for topic in topics:
-            if topic in self._publishers:
-                self.node.destroy_publisher(self._publishers.pop(topic))
-            if topic in self._subscriptions:
-                self.node.destroy_subscription(self._subscriptions.pop(topic))
 
     def nodes(self, wanted: str) -> list[str]:
         """Nodes in the graph, once one is there or time is up."""
