@@ -36,7 +36,7 @@ setup(
     package_data={"configs": ["*.yaml", "*/*.yaml", "*/*/*.yaml"], "hardware.ros": ["*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/robot_rl"]),
-        ("share/robot_rl", ["package.xml", "hardware/ros/cyclonedds.xml"]),
+        ("share/robot_rl", ["package.xml", "hardware/ros/cyclonedds.xml", "hardware/ros/fastdds.xml"]),
         ("share/robot_rl/launch", files("launch/*.launch.py")),
         ("share/robot_rl/configs/robot/ros", files("configs/robot/ros/*.yaml")),
     ],

@@ -48,6 +48,8 @@ TOLERANCE = 1.1e-9
 """Relative: the filter's own `LIMIT_TOLERANCE` and float64 rounding."""
 WALL_ROUNDINGS = 16
 """A rate is rounded to the action's dtype at every tick of a stop; the tool may pass its wall by so many of them."""
+SUM_ROUNDING = 1e-13
+"""Of a place between -1 and 0 that is the sum of a round's displacements."""
 ALLOWED = tuple(OperatorState(deadman, enabled) for deadman in (False, True) for enabled in (False, True))
 """By 2 * deadman + enabled."""
 
@@ -363,7 +365,7 @@ class Tool:
         found = []
         for index, scale in self._boxes:
             largest = abs(scale) * max(self._limits.high[index], -self._limits.low[index], 1.0)
-            slack = WALL_ROUNDINGS * largest * float(np.finfo(applied.dtype).eps)
+            slack = WALL_ROUNDINGS * largest * float(np.finfo(applied.dtype).eps) + SUM_ROUNDING
             place = -0.5 + np.cumsum(scale * applied[:, index].astype(np.float64))
             outside = (place < -1.0 - slack) | (place > slack)
             found += [

@@ -27,16 +27,22 @@ SLACK = 1e-6
 def with_following(limits: CommandLimits, stream_hz: float, generator: np.random.Generator) -> CommandLimits:
     """The same limits for an arm that follows with some lag, as `CommandLimits.require_following` wants them."""
     shown_s = max((box.lag_s for box in limits.measured.values()), default=0.0)
-    lag_s = max(shown_s, 10 ** float(generator.uniform(-2.0, -0.5)))
-    share = float(generator.uniform(0.02, 0.98))
-    wait, fault = [], []
+    lags_s, wait, fault = list[float](), list[float](), list[float]()
     for axis, kind in zip(limits.axes, limits.spec.action_kinds, strict=True):
+        lag_s = max(shown_s, 10 ** float(generator.uniform(-2.0, -0.5)))
+        lags_s.append(lag_s)
+        share = float(generator.uniform(0.02, 0.98))
         speed = min(axis.max_step, axis.max_velocity_step) * limits.spec.control_hz
-        least, most = speed * lag_s, MOST_AHEAD * speed * (lag_s + 0.5 / stream_hz)
+        least, most = speed * lag_s, MOST_AHEAD * speed / (stream_hz * _share(lag_s, stream_hz))
         binary = kind is ActionKind.BINARY
         wait.append(math.inf if binary else least + share * (most - least))
         fault.append(math.inf if binary else max(wait[-1], 1e-9) * float(generator.uniform(1.5, 8.0)))
-    return dataclasses.replace(limits, following=FollowingLimits(lag_s, tuple(wait), tuple(fault)))
+    return dataclasses.replace(limits, following=FollowingLimits(tuple(lags_s), tuple(wait), tuple(fault)))
+
+
+def _share(lag_s: float, hz: float) -> float:
+    """How much of its gap a lag closes in a tick."""
+    return -math.expm1(-1.0 / (hz * lag_s))
 
 
 class _Joint:
@@ -72,7 +78,7 @@ class Plant:
         self._limits, self._following = limits, limits.following
         hz = limits.spec.control_hz
         self.tool = Tool(limits)
-        self._share = 1.0 - math.exp(-1.0 / (hz * self._following.lag_s))
+        self._shares = [_share(lag_s, hz) for lag_s in self._following.lag_s]
         self._fastest = {
             index: min(limits.axes[index].max_step, limits.axes[index].max_velocity_step)
             for index in limits.measured
@@ -118,7 +124,7 @@ class Plant:
         pause = self._pauses[tick]
         for index, joint in self._joints.items():
             joint.paused = joint.paused or pause
-            joint.move(float(applied[index]), self._share)
+            joint.move(float(applied[index]), self._shares[index])
         self._seen.append(self._show())
 
     def broken(self, commands: Array, ages_ns: npt.NDArray[np.int64], count: FuzzCount) -> list[tuple[int, str]]:

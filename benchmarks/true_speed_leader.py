@@ -23,12 +23,14 @@ from benchmarks.true_speed_pilot import (
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_arm import LeaderArmOperator, LeaderReading
 from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
+from hardware.operators.leader_watch import LeaderWatch
 from hardware.sim.joint_arm import GRIPPER, JOINTS, NAMES
 from hardware.sim.troubles import FalseKind
 from robot_rl.types import FloatArray
 
 LED_S = 3.0
 WITHIN_RAD, RAMP_S = 0.1, 0.4
+MOST_RAD_S, MARGIN_RAD = 6.0, 0.1
 LIES_S = (0.8, 1.8)
 LIE = "false reading of the leader"
 
@@ -129,6 +131,7 @@ def run_leader_trial(settings: Mapping[str, Any], seed: int, shows: FalseKind) -
         leader,
         LeaderFollowing(spec, LeaderLayout.for_spec(spec, layout(spec.name)), WITHIN_RAD, RAMP_S),
         KeyEvents(TabOnce()),
+        LeaderWatch(NAMES, MOST_RAD_S, MARGIN_RAD),
         say=said.append,
     )
     slope = np.zeros(len(JOINTS))

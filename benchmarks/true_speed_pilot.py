@@ -43,7 +43,7 @@ RESTING = 0.02
 PAUSED_NS = NS_PER_S // 10
 """A command so long after the one before begins motion anew."""
 ANCHORED_RAD = 0.01
-"""The first command of any motion is this near to where the arm says it is: one step of the stream, and the lag's."""
+"""The first command of any motion is this near to where the arm is: one step of the stream, and the lag's."""
 
 
 class Plan(NamedTuple):
@@ -72,10 +72,10 @@ class Plan(NamedTuple):
 
 
 class WatchedArm(TroubledArm):
-    """Notes what it was told, and what it had shown then.
+    """Notes what it was told, and where it was then.
 
     Attributes:
-        told: Time [ns], command and last sample, shapes (6,).
+        told: Time [ns], command and place, by its own zeros, shapes (6,).
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -85,7 +85,8 @@ class WatchedArm(TroubledArm):
     def apply(self, action: FloatArray) -> FloatArray:
         """See `Robot`."""
         joints = len(JOINTS)
-        self.told.append((self._clock.now_ns(), np.array(action[:joints], np.float64), self._shown[:joints].copy()))
+        place = self.true_joints_rad + self._offset[:joints]
+        self.told.append((self._clock.now_ns(), np.array(action[:joints], np.float64), place))
         return super().apply(action)
 
 
@@ -99,7 +100,7 @@ class Trial:
         said: Why the arm node latched, in order.
         waited: Commands that waited for the arm.
         rest_s: From the trouble until every joint rested after the arm node had latched [s]; None if it had not.
-        apart_rad: Farthest that a first command was from what the arm had shown [rad].
+        apart_rad: Farthest that a first command was from where the arm was [rad].
         astray_rad: How far joints went that nobody moved [rad]; only where a leader arm lies.
         came_back: In the end an episode ran to its end.
         began: Times of what went wrong, after the beginning [s].
@@ -269,11 +270,11 @@ def run_trial(
 
 
 def apart_rad(told: Sequence[tuple[int, Array, Array]]) -> float:
-    """Farthest that a first command, with none in the 100 ms before it, was from what the arm showed [rad]."""
+    """Farthest that a first command, with none in the 100 ms before it, was from where the arm was [rad]."""
     farthest, last_ns = 0.0, -NS_PER_S
-    for at_ns, command, shown in told:
+    for at_ns, command, place in told:
         if at_ns - last_ns > PAUSED_NS:
-            farthest = max(farthest, float(abs(command - shown).max()))
+            farthest = max(farthest, float(abs(command - place).max()))
         last_ns = at_ns
     return farthest
 

@@ -30,8 +30,8 @@ RUN pip install --no-deps --no-build-isolation --editable . \
     && python -m colcon build --base-paths . --build-base /tmp/build --install-base /opt/workspace \
     && rm -rf /tmp/build log
 
-ENV RMW_IMPLEMENTATION=rmw_cyclonedds_cpp \
-    CYCLONEDDS_URI=file:///opt/robot-rl/hardware/ros/cyclonedds.xml
+# Over which network, `robot-rl up` and the launch files say by themselves: loopback, unless the robot's yaml names one.
+ENV RMW_IMPLEMENTATION=rmw_cyclonedds_cpp
 COPY docker/robot-entrypoint.sh /usr/local/bin/robot-entrypoint
 
 # Files that the container writes into a mounted folder belong to this user: build with --build-arg UID=$(id -u).

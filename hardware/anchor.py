@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hardware.limits import CommandLimits, dimension_name
+from hardware.limits import CommandLimits, dimension_name, unit_of
 from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotRLError
 
 SAMPLES = 3
 SPAN_S = 0.1
+UNSEEN = "the arm has not been seen for long enough"
+TURN = 2 * math.pi
 
 
 class _Sample(NamedTuple):
@@ -25,7 +27,9 @@ class _Sample(NamedTuple):
 class Anchor:
     """The newest pose of an arm, if the samples of the last `SPAN_S` agree with it.
 
-    They agree if none is further away than `limits.following.wait`, within which a wrong start does no harm.
+    They agree if none is further away than `limits.following.wait`, within which a wrong start does no harm. A place
+    outside the limits is none to begin at, since every command would be one to go elsewhere at once; nor is one that is
+    whole turns from where the arm was seen last, which is what an encoder shows that has lost count.
 
     Args:
         limits: The arm's, with `following`.
@@ -40,13 +44,19 @@ class Anchor:
         self._limits = limits
         self._tolerance = np.array(limits.following.wait)
         self._samples: collections.deque[_Sample] = collections.deque()
-        self.forget()
-
-    def forget(self) -> None:
-        """What was seen says nothing any more: the arm was out of sight, or was moved by its driver."""
-        self._samples.clear()
+        self._last: FloatArray | None = None
         self.pose: FloatArray | None = None
-        self.problem = "the arm has not been seen for long enough"
+        self.problem = UNSEEN
+
+    def forget(self, looked_at: bool = False) -> None:
+        """What was seen says nothing any more: the arm was out of sight, or was moved by its driver.
+
+        Args:
+            looked_at: A person has looked, so that whole turns are believed too.
+        """
+        self._samples.clear()
+        self._last = None if looked_at else self._last
+        self.pose, self.problem = None, UNSEEN
 
     def saw(self, observation: Observation) -> None:
         """Takes what the arm shows now."""
@@ -62,9 +72,40 @@ class Anchor:
         if self.problem:
             return
         try:
-            self.pose = self._limits.start_pose(observation)
+            pose = self._limits.start_pose(observation)
         except RobotRLError as error:
             self.problem = str(error)
+            return
+        self.problem = self._odd_place(pose) or self._turned(sample.places)
+        if not self.problem:
+            self.pose, self._last = pose, sample.places
+
+    def _odd_place(self, pose: FloatArray) -> str:
+        for index, axis in enumerate(self._limits.axes):
+            if axis.kind is ActionKind.RATE:
+                continue
+            beyond = max(axis.low - pose[index], pose[index] - axis.high)
+            if beyond > self._tolerance[index]:
+                return (
+                    f"{dimension_name(self._limits.spec, index)} is at {pose[index]:.4g}, outside its limits "
+                    f"{axis.low:.4g} to {axis.high:.4g}: bring it back by hand or by its own panel, or check its zero"
+                )
+        return ""
+
+    def _turned(self, places: FloatArray) -> str:
+        """A joint that seems to have made whole turns while nobody moved it."""
+        if self._last is None:
+            return ""
+        for index in range(len(places)):
+            turns = (places[index] - self._last[index]) / TURN
+            if unit_of(self._limits.spec, index) != "rad" or not abs(turns) > 0.5:
+                continue
+            if abs(turns - round(turns)) * TURN <= self._tolerance[index]:
+                return (
+                    f"{dimension_name(self._limits.spec, index)} is at {places[index]:.4g}, {round(turns)} turns from "
+                    f"where it was, {self._last[index]:.4g}: its encoder has lost count; home it, then clear"
+                )
+        return ""
 
     def _sample(self, observation: Observation) -> _Sample:
         places = np.full(len(self._limits.axes), math.nan)
@@ -84,7 +125,7 @@ class Anchor:
 
     def _doubt(self) -> str:
         if not self._long_enough():
-            return "the arm has not been seen for long enough"
+            return UNSEEN
         newest = self._samples[-1].places
         for sample in self._samples:
             apart = np.nonzero(np.abs(sample.places - newest) > self._tolerance)[0]

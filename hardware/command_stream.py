@@ -234,6 +234,8 @@ class CommandStream:
     def clear_fault(self) -> None:
         """Ends the latched fault; only a person's explicit act may call this."""
         self._state = clear_fault(self._state)
+        if self._follower is not None:
+            self._follower.restart()
         self.forget()
 
     def held(self, reasons: FilterReason) -> Taken:
@@ -258,14 +260,17 @@ class CommandStream:
         if self._rows.stamp_ns != before_ns:
             spacing_ns = self._period_ns if before_ns is None else stamp_ns - before_ns
             self._schedule(taken.applied.astype(np.float64), before, spacing_ns, now_ns)
-        return taken if self._follower is None else self._waiting(taken, self._follower)
+        return taken if self._follower is None else self._waiting(taken, row, self._follower)
 
-    def _waiting(self, taken: Taken, follower: Follower) -> Taken:
+    def _waiting(self, taken: Taken, row: AnyArray | None, follower: Follower) -> Taken:
         """What is acknowledged while the command waits: no more than the arm will make of the row."""
         made = follower.reachable(taken.applied)
         if np.array_equal(made, taken.applied):
             return taken
-        return taken._replace(applied=made, reasons=taken.reasons | FilterReason.FOLLOWING)
+        as_asked = taken.usable and np.array_equal(made, np.asarray(row, dtype=made.dtype))
+        return taken._replace(
+            applied=made, reasons=FilterReason.NONE if as_asked else taken.reasons | FilterReason.FOLLOWING
+        )
 
     def tick(
         self,

@@ -17,9 +17,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from hardware.filter_state import FilterReason, FilterResult, FilterState
-from hardware.limits import CommandLimits, FollowingLimits, dimension_name
-from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotSpec
+from hardware.limits import CommandLimits, FollowingLimits, dimension_name, unit_of
+from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation
 
 SAMPLES = 3
 """Captures that have to say the same before a fault is called, or a command moved where no stream is bounded."""
@@ -75,12 +77,11 @@ class Follower:
             before: The filter's state before this command.
             result: What the filter made of the request.
             requested: What was asked for; None if nothing was. Shape (A,).
-            observation: What the arm shows; None while it shows nothing fresh, when the filter brakes by itself.
+            observation: What the arm shows; None while it shows nothing fresh: the filter brakes by itself, and the
+                command stays near the place that was seen last, where the arm may have stopped.
             ahead: How far the target that the arm's driver keeps is ahead of the arm, action units, where an action
                 is a displacement; NaN where it keeps none. Shape (A,).
         """
-        if observation is None:
-            return result
         steps: dict[int, float] = {}
         for axis in self._axes:
             index = axis.index
@@ -88,7 +89,7 @@ class Follower:
             axis.see(before.position[index], observation, math.nan if ahead is None else float(ahead[index]))
             made = axis.allowed(step)
             axis.ask(None if requested is None else float(requested[index]), step, made)
-            if not self.problem and axis.lost:
+            if not self.problem and observation is not None and axis.lost:
                 self.problem = axis.problem
                 made = axis.step_to_arm()
             axis.told(made)
@@ -97,7 +98,7 @@ class Follower:
         if not steps:
             return result
         self.waits += 1
-        return _changed(result, before, steps, self._limits)
+        return _changed(result, before, steps, requested, self._limits)
 
     def reachable(self, row: FloatArray) -> FloatArray:
         """A row as far as an arm that is waited for will make it. Shapes (A,)."""
@@ -148,10 +149,13 @@ class _Axis:
         self._stores = self.absolute
         self.waiting = self.far = False
 
-    def see(self, command: float, observation: Observation, ahead: float) -> None:
+    def see(self, command: float, observation: Observation | None, ahead: float) -> None:
         """Takes what the arm shows; `command` is where a POSITION dimension was told to be so far."""
         if self.absolute:
             self._told = command
+        if observation is None:
+            self._late_s = self._period_s
+            return
         stream = None if self._measured is None else self._measured.stream
         self._late_s = 0.0 if stream is None else observation.age_ns.get(stream, 0) / NS_PER_S
         captured_ns = observation.stamp_ns - round(self._late_s * NS_PER_S)
@@ -175,8 +179,8 @@ class _Axis:
 
     @property
     def _reach(self) -> float:
-        """How far the command may be ahead of the newest sample, which is as old as it is."""
-        return self._wait + self._speed * self._late_s
+        """How far the command may be ahead of the newest sample, which may be the last for a while."""
+        return self._wait + self._speed * min(self._late_s, self._period_s)
 
     def allowed(self, step: float) -> float:
         """As much of a step as may be made now: not out of the reach, and back into it if the arm was moved away."""
@@ -253,14 +257,12 @@ class _Axis:
         return min(max(place, self._places[-1] - self._reach), self._places[-1] + self._reach)
 
 
-def unit_of(spec: RobotSpec, index: int) -> str:
-    """Unit of one action dimension."""
-    units = spec.action.unit.split(",")
-    return units[index] if len(units) == spec.action.size else spec.action.unit
-
-
 def _changed(
-    result: FilterResult, before: FilterState, steps: Mapping[int, float], limits: CommandLimits
+    result: FilterResult,
+    before: FilterState,
+    steps: Mapping[int, float],
+    requested: FloatArray | None,
+    limits: CommandLimits,
 ) -> FilterResult:
     """A result some of whose dimensions wait: these begin their next motion at rest."""
     applied, state = result.applied.copy(), result.state
@@ -272,4 +274,6 @@ def _changed(
         applied[index] = position[index] if absolute else made
         step[index] = change[index] = 0.0
     state = dataclasses.replace(state, position=tuple(position), step=tuple(step), change=tuple(change))
-    return FilterResult(applied, result.reasons | FilterReason.FOLLOWING, state)
+    as_asked = requested is not None and np.array_equal(applied, np.asarray(requested, dtype=applied.dtype))
+    reasons = FilterReason.NONE if as_asked else result.reasons | FilterReason.FOLLOWING
+    return FilterResult(applied, reasons, state)

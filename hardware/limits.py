@@ -410,6 +410,12 @@ def dimension_name(spec: RobotSpec, index: int) -> str:
     return f"action dimension {index} ('{names[index]}')" if index < len(names) else f"action dimension {index}"
 
 
+def unit_of(spec: RobotSpec, index: int) -> str:
+    """Unit of one action dimension."""
+    units = spec.action.unit.split(",")
+    return units[index] if len(units) == spec.action.size else spec.action.unit
+
+
 def dimension_index(spec: RobotSpec, field: str, key: str | int) -> int:
     """The action dimension that a name or an index means.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hardware.arm_state import LATCHED, Mode
 from hardware.ros.arm_remote import ArmRemote
+from hardware.ros.network import join
 from robot_rl.session import load_robot
 from robot_rl.types import HelpRequested, RobotRLError
 
@@ -84,7 +85,9 @@ def parse(command: str, arguments: Sequence[str], what: str) -> Target:
         )
     if "namespace" in settings:
         return Target(settings["namespace"], arguments[0])
-    namespace = load_robot(settings["robot"]).arm.get("namespace")
+    robot = load_robot(settings["robot"])
+    join(robot.robot.get("interface"))
+    namespace = robot.arm.get("namespace")
     if not namespace:
         raise RobotRLError(
             f"{arguments[0]} has no `arm` in its yaml, so no arm node that could be told: stop it by its vendor's means"

@@ -173,7 +173,7 @@ class _Worker:
         try:
             self.connection.send(what)
         except OSError:
-            raise self._died() from None
+            raise self._last_words() from None
 
     def episode(self) -> tuple[int, CollectedEpisode]:
         """Waits for the oldest episode handed to it, and its index."""
@@ -194,6 +194,14 @@ class _Worker:
         if isinstance(answer, _Failure):
             raise CollectingFailed(f"{answer.message}{self._where()}")
         return answer
+
+    def _last_words(self) -> CollectingFailed:
+        """Why it listens no more: it may have said so before it ended, behind episodes that nobody has taken yet."""
+        try:
+            while True:
+                self.episode()
+        except CollectingFailed as failure:
+            return failure
 
     def _died(self) -> CollectingFailed:
         self.process.join(STOP_TIMEOUT_S)

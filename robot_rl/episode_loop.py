@@ -218,10 +218,12 @@ class EpisodeLoop:
         return observation
 
     def _wait_for_certainty(self, now_ns: int) -> None:
-        """A robot that is seen, but not yet at rest, is given a while to be so."""
+        """A robot that is seen but not at rest is given a while to be so; any while, if nobody wants to move it."""
         self._stale_because = self.command_filter.doubt
         self.cadence.unobserved()
-        if self._uncertain_since_ns is None:
+        nobody_asks = self._paused or (self.driver is None and self._spoke_at_ns is None)
+        # An operator who has seen nothing yet is not asked anything either, so not even a stop would be heard.
+        if self._uncertain_since_ns is None or (nobody_asks and self._seen is not None):
             self._uncertain_since_ns = now_ns
         if now_ns - self._uncertain_since_ns < CERTAINTY_S * NS_PER_S:
             self._seen_at_ns = now_ns

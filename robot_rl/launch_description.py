@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hardware.ros.network import join
 from robot_rl.node_plan import ARM_NODE, CAMERA_NODE, NodePlan, plan_nodes, read_document
 from robot_rl.types import RobotRLError
 
@@ -46,7 +47,9 @@ def _nodes(context: Any, executables: tuple[str, ...]) -> list[Any]:
     configuration = importlib.import_module("launch.substitutions").LaunchConfiguration
     robot, config, overrides = (configuration(name).perform(context) for name in ARGUMENTS)
     path = Path(config).absolute() if config else _resolved(robot, overrides)
-    plan = [each for each in plan_nodes(read_document(path), path) if each.executable in executables]
+    document = read_document(path)
+    join(document["robot"].get("interface"))
+    plan = [each for each in plan_nodes(document, path) if each.executable in executables]
     if not plan:
         raise RobotRLError(f"{path} has none of {' and '.join(executables)} to start")
     return [_action(each) for each in plan]

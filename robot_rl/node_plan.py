@@ -72,7 +72,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RobotRLError(f"cannot read {path}: {error}; robot-rl up robot=ros/... check=true writes it") from error
     if not isinstance(document, dict) or "robot" not in document:
         raise RobotRLError(f"{path} is no resolved robot; robot-rl up robot=ros/... check=true writes one")

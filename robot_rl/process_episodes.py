@@ -33,7 +33,7 @@ class ProcessEpisodes:
         robot: Its spec is known before it is connected.
 
     Raises:
-        RobotRLError: Several processes, but robot or operator are there only once.
+        RobotRLError: Several processes, but robot or operator are there only once; or a limit that makes no sense.
     """
 
     def __init__(self, settings: SessionSettings, processes: int = 1) -> None:
@@ -41,6 +41,8 @@ class ProcessEpisodes:
         self._settings = settings
         self._operator = build_operator(settings.operator, self.robot.spec)
         require_one_process(self.robot, self._operator, processes)
+        # Each episode has a filter of its own; limits that make no sense are refused before anything is connected.
+        build_filter(self.robot.spec, settings.limits, self.robot)
         self._connected = ExitStack()
 
     def __enter__(self) -> Self:

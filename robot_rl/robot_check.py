@@ -34,6 +34,7 @@ from robot_rl.settings import ConfigError, require_parameters, to_dataclass
 from robot_rl.types import ActionKind, Judgement, Observation, Robot, RobotRLError, RobotSpec
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
+LONGEST_BLIND_S = 60.0
 LONGEST_WORDS = 1000
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 CAMERA_METHODS = ("read", "set_control", "describe", "__enter__", "__exit__")
@@ -65,7 +66,9 @@ def _check_parts(document: Mapping[str, Any]) -> None:
     _require_finite("", document)
     robot = _made_robot("robot", document["robot"], build_robot)
     with in_words("limits"):
-        _require_places(CommandLimits.for_spec(robot.spec, document["limits"]))
+        limits = CommandLimits.for_spec(robot.spec, document["limits"])
+        _require_places(limits)
+        _require_times(limits)
         build_filter(robot.spec, document["limits"], robot)
     if document["arm"]:
         _check_arm(document, robot)
@@ -104,6 +107,15 @@ def _require_places(limits: CommandLimits) -> None:
                 f"limits.measured of {where}: index {axis.index} of '{axis.stream}' is '{shown[axis.index]}'; "
                 f"'{name}' is {shown.index(name)}"
             )
+
+
+def _require_times(limits: CommandLimits) -> None:
+    """Refuses times so long that what they watch over is as good as not watched."""
+    times = {f"max_age_s of '{name}'": seconds for name, seconds in limits.max_age_s.items()}
+    times |= {"ramp_after_s": limits.ramp_after_s, "fault_after_s": limits.fault_after_s}
+    for name, seconds in times.items():
+        if seconds > LONGEST_BLIND_S:
+            raise ConfigError(f"limits.{name} is {seconds:g} s, wanted at most {LONGEST_BLIND_S:g} s")
 
 
 @contextlib.contextmanager

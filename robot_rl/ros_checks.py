@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hardware.ros.pip_client.profile import CURE_KEY, URI, names_cure
+from hardware.ros.network import FAST_PROFILE, FAST_VARIABLES
+from hardware.ros.pip_client.profile import ANY, CURE_KEY, LOOPBACK, URI, address_of_environment, names_cure
 from robot_rl.findings import Finding, ProbeFailed, Status, run_probe
 
 PROBE_TIMEOUT_S = 60.0
@@ -69,7 +70,14 @@ def middleware(environment: Mapping[str, str] = os.environ) -> Finding:
             remedy = f"take {CURE_KEY} out of it: our own client adds it by itself, where it is needed"
             return Finding(name, Status.WARN, f"{detail}; CycloneDDS 0.10 in it does not start with this {URI}", remedy)
         return Finding(name, Status.OK, detail)
-    return Finding(name, Status.OK, f"{detail}; topics reach our own client, services of other middlewares do not")
+    detail += "; topics reach our own client, services do not"
+    if environment.get("FASTDDS_BUILTIN_TRANSPORTS") or any(environment.get(each) for each in FAST_VARIABLES):
+        return Finding(name, Status.OK, detail)
+    remedy = (
+        "before nodes other than ours, on both sides: export FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA, or on one computer "
+        f"{FAST_VARIABLES[0]} (from Kilted on {FAST_VARIABLES[1]})={FAST_PROFILE}"
+    )
+    return Finding(name, Status.WARN, f"{detail}; by default it loses most uncompressed images", remedy)
 
 
 def network(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Finding:
@@ -88,6 +96,12 @@ def network(environment: Mapping[str, str] = os.environ, root: Path = Path("/"))
         return Finding(name, Status.WARN, f"{detail}; ROS is told to stay on this computer", remedy)
     if environment.get(URI):
         return Finding(name, Status.OK, f"{detail}, interfaces as {URI} says")
+    address = address_of_environment(environment)
+    if address == LOOPBACK:
+        detail += ", this computer alone; robot.interface in a robot's yaml or ROBOT_RL_INTERFACE names a network"
+        return Finding(name, Status.OK, detail)
+    if address != ANY:
+        return Finding(name, Status.OK, f"{detail} over {address}")
     interfaces = _multicast_interfaces(root)
     if not interfaces:
         remedy = (

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from data.atomic_file import write_whole
 from hardware.ros.arm_remote import ArmRemote, Diagnostic
 from hardware.ros.arm_topics import MODE, ArmMode, absolute
+from hardware.ros.network import describe, join
 from robot_rl.node_plan import NodePlan, plan_nodes
 from robot_rl.robot_check import check_document
 from robot_rl.session import RobotFile
@@ -68,6 +69,8 @@ def main(overrides: Sequence[str]) -> int:
     _say(f"{path} is sound: " + ", ".join(node.name for node in nodes))
     if settings.check:
         return 0
+    join(settings.robot.get("interface"))
+    _say(f"no password: {describe()} can stop this robot, clear a stop, enable it and move it; docs/ros.md says more")
     supervisor = Supervisor(map(command_of, nodes), _say, Patience(stop_s=settings.stop_s))
     namespace = str(settings.arm.get("namespace", "/"))
     with ArmRemote(namespace, "robot_rl_up") as remote:

@@ -139,7 +139,12 @@ class ArmLoop:
     @property
     def at_rest(self) -> bool:
         """Whether nothing is commanded to move any more."""
-        return not self._commanding
+        return not self._commanding or (self._yielding and self._stream.at_rest)
+
+    @property
+    def _yielding(self) -> bool:
+        """After an arm did not follow, the command goes on going after it: whatever holds it may let go at any time."""
+        return self._state.mode is Mode.FAULT and bool(self._stream.not_following)
 
     def begin(self, now_ns: int, robot_ns: int) -> None:
         """Says what the node is; a simulator whose time stands still is laid out, so that there is something to see."""
@@ -215,7 +220,7 @@ class ArmLoop:
         elif before in LATCHED:
             self._stream.clear_fault()
             self._broken = False
-            self._forget(now_ns)
+            self._forget(now_ns, looked_at=True)
         if self._beginning is not None and not self._state.active:
             with self._faults(now_ns):
                 self._beginning.abandon()
@@ -235,9 +240,9 @@ class ArmLoop:
         self._rows.restart(pose)
         self._ticked_at_ns = None
 
-    def _forget(self, now_ns: int) -> None:
+    def _forget(self, now_ns: int, *, looked_at: bool = False) -> None:
         """The arm may have been moved: it is looked at anew before it may be."""
-        self._sight.forget()
+        self._sight.forget(looked_at)
         if not self._settings.lockstep:
             self._happened(Unseen(self._sight.doubt), now_ns)
 
@@ -407,7 +412,7 @@ class ArmLoop:
         if self._stream.not_following:
             self._happened(Failure(self._stream.not_following), now_ns)
         self.counters.waits = self._stream.waits
-        if self._stream.at_rest:
+        if self._stream.at_rest and not self._yielding:
             self._rest_unless(self._state.active and active, now_ns)
 
     def _rest_unless(self, active: bool, now_ns: int) -> None:

@@ -34,6 +34,9 @@ RESET_S = 30.0
 """A driver may drive its arm home."""
 STOP_S = 1.0
 WAIT_S = 0.02
+ACK_SHARE = 0.6
+"""Of a tick that a row waits for its acknowledgement: one that is lost must not cost the next tick its row, after which
+a watchdog of two ticks would stop the arm."""
 
 
 class ArmRefused(RobotRLError):
@@ -46,12 +49,12 @@ class ArmSessionOptions:
 
     Attributes:
         lockstep: Time stands still between commands, as in a simulator; must be what the arm node says.
-        ack_timeout_s: How long a row waits for its acknowledgement [s].
+        ack_timeout_s: How long a row waits for its acknowledgement [s]; None is `ACK_SHARE` of a tick.
         silent_s: Without any acknowledgement for longer, the arm node counts as gone [s].
     """
 
     lockstep: bool = False
-    ack_timeout_s: float = 0.05
+    ack_timeout_s: float | None = None
     silent_s: float = 0.2
 
     @classmethod
@@ -217,7 +220,7 @@ class ArmSession:
         self._stamp_ns = stamp_ns = max(due_ns, self._stamp_ns + 1)
         self._rows += 1
         self._publish(arm_topics.COMMAND, arm_topics.encode_row(stamp_ns, self.session, self._names, row, self._rows))
-        timeout_s = LOCKSTEP_S if self.lockstep else self.options.ack_timeout_s
+        timeout_s = LOCKSTEP_S if self.lockstep else self._ack_timeout_s
         with self._news:
             answered = self._news.wait_for(lambda: self._answered(stamp_ns), timeout_s)
             applied = self._applied
@@ -241,6 +244,11 @@ class ArmSession:
         """Forgets the node."""
         self._link = None
         self._publishers = {}
+
+    @property
+    def _ack_timeout_s(self) -> float:
+        given = self.options.ack_timeout_s
+        return ACK_SHARE / self._config.spec.control_hz if given is None else given
 
     @property
     def _where(self) -> str:

@@ -94,9 +94,14 @@ class Sight:
         self._anchor.forget()
         return Unseen(why)
 
-    def forget(self) -> None:
-        """The arm may have been moved, by its driver or by a person: whatever was seen says nothing any more."""
+    def forget(self, looked_at: bool = False) -> None:
+        """The arm may have been moved, by its driver or by a person: whatever was seen says nothing any more.
+
+        Args:
+            looked_at: A person has looked at it since.
+        """
         self._blind_since_ns = None
-        for each in (self._anchor, self._view):
-            if each is not None:
-                each.forget()
+        if self._anchor is not None:
+            self._anchor.forget(looked_at)
+        if self._view is not None:
+            self._view.forget()

@@ -83,10 +83,17 @@ def problems() -> list[str]:
         except RobotRLError as error:
             return [str(error)]
     if BACKEND == "pip":
-        from hardware.ros.pip_client.profile import URI, kernel_problems, rmem_max_bytes, uri_problems
+        from hardware.ros.pip_client.profile import (
+            URI,
+            kernel_problems,
+            rmem_max_bytes,
+            security_problem,
+            uri_problems,
+        )
 
-        given = os.environ.get(URI)
-        return uri_problems(given) if given else kernel_problems(rmem_max_bytes())
+        given, unprotected = os.environ.get(URI), security_problem()
+        found = uri_problems(given) if given else kernel_problems(rmem_max_bytes())
+        return [unprotected, *found] if unprotected else found
     return []
 
 

@@ -204,6 +204,7 @@ class CartesianPose:
 
     def keep_within(self, limits: CommandLimits) -> None:
         """See `CommandAdapter`."""
+        _require_leashes(limits, self.names, (self._leash_m, self._leash_rad))
         walls = _box(limits, self.names[:3], self._pose_stream)
         self._low, self._high = (np.array(each) for each in zip(*walls, strict=True))
 
@@ -380,6 +381,29 @@ def _share(gap: Row, step: Row, leash: float) -> float:
         return 1.0
     share = min(1.0, max(0.0, leash - reach) / (leash / 2))
     return share if float(np.linalg.norm(gap + share * step)) <= max(reach, leash) else 0.0
+
+
+def _require_leashes(limits: CommandLimits, names: Sequence[str], leashes: tuple[float, float]) -> None:
+    """Refuses a leash on which an arm that merely lags would hang.
+
+    Args:
+        limits: Of the robot.
+        names: Action dimensions of the displacements and rotations.
+        leashes: Of the place [m] and of the rotation [rad].
+
+    Raises:
+        LimitError: Names leash and wait.
+    """
+    if limits.following is None:
+        return
+    for index, name in enumerate(names):
+        key, leash = ("leash_m", leashes[0]) if index < 3 else ("leash_rad", leashes[1])
+        wait = limits.following.wait[limits.spec.action.names.index(name)]
+        if leash <= wait:
+            raise LimitError(
+                f"robot.command.{key} is {leash:g}, within limits.following.wait of '{name}', {wait:g}: the leash is a "
+                "last guard, wanted longer than following.fault"
+            )
 
 
 def _box(limits: CommandLimits, names: Sequence[str], pose_stream: str | None) -> list[tuple[float, float]]:

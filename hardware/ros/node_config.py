@@ -41,7 +41,7 @@ def read_config(path: str) -> dict[str, Any]:
         document = json.loads(Path(path).read_text())
     except OSError as error:
         raise BadConfig(f"cannot read {path} ({error.strerror}): wanted a robot's settings as JSON") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadConfig(f"{path} is no JSON ({error}): write it anew with robot-rl up") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{path} holds a {type(document).__name__}, wanted an object with the robot's settings")

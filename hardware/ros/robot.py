@@ -15,10 +15,11 @@ import numpy as np
 from hardware.limits import CommandLimits
 from hardware.ros.arm_session import ArmSession, ArmSessionOptions
 from hardware.ros.background_node import BackgroundNode
+from hardware.ros.network import join
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.stream_reader import StreamReader
 from hardware.ros.tick_clock import TickClock
-from hardware.ros.topic_checks import Wanted, missing_publishers
+from hardware.ros.topic_checks import Wanted, missing_publishers, why_silent
 from hardware.ros.vendor_commands import VendorCommands
 from hardware.sync import align
 from robot_rl.types import AnyArray, FloatArray, Judgement, Observation, RobotRLError, StaleSensor
@@ -85,8 +86,10 @@ class RosRobot:
         gripper: See `hardware/ros/gripper.py`; none with adapter `arm_node`.
         status: Condition name to its settings, see `StatusCondition`; none with adapter `arm_node`.
         connect_s: How long everything may take to appear [s].
+        interface: Over which network, see `hardware.ros.network.join`; None keeps to this computer.
 
     Raises:
+        RobotRLError: There is no such interface here.
         RobotYamlError: The settings describe no robot; nothing was connected.
     """
 
@@ -104,13 +107,16 @@ class RosRobot:
         gripper: Mapping[str, Any] | None = None,
         status: Mapping[str, Any] | None = None,
         connect_s: float = 5.0,
+        interface: str | None = None,
     ) -> None:
         self.config = RobotConfig.parse(name, namespace, control_hz, streams, action, command, gripper, status)
         self.spec = self.config.spec
+        join(interface)  # before the first node of this process, which may be a leader arm's, makes it final
         self.connect_s = connect_s
         self._news = threading.Condition()
         self._commands = self._make_commands()
         self._readers: dict[str, StreamReader] = {}
+        self._subscriptions: dict[str, Any] = {}
         self._ticks = TickClock(self._now_ns)
         self._link: BackgroundNode | None = None
         self._tick_ns = 0
@@ -282,7 +288,8 @@ class RosRobot:
                 depth=1 if stream.is_image else 5,
                 reliability=client.ReliabilityPolicy.RELIABLE if reliable else client.ReliabilityPolicy.BEST_EFFORT,
             )
-            link.node.create_subscription(client.message(stream.message_type), reader.topic, reader.take, qos)
+            kind = client.message(stream.message_type)
+            self._subscriptions[stream.name] = link.node.create_subscription(kind, reader.topic, reader.take, qos)
 
     def _await_everything(self) -> None:
         """Waits until nothing is missing any more."""
@@ -308,6 +315,8 @@ class RosRobot:
             problem = missing_publishers(link.node, wanted)
             if problem is None and not self._commands.lockstep:
                 doubt = reader.doubt(link.now_ns())
+                if reader.newest is None and reader.problem is None:
+                    doubt = why_silent(self._subscriptions[name], is_image=stream.is_image)
                 problem = f"{where} ({reader.topic}): {doubt}" if doubt else None
             found.append(problem)
         return [*(each for each in found if each), *self._commands.problems()]
@@ -319,12 +328,21 @@ class RosRobot:
             StaleSensor: Names the streams that have none.
         """
         with self._news:
+            before = {name: reader.newest for name, reader in self._readers.items()}
             self._news.wait_for(lambda: not self._behind(since_ns), timeout_s)
         behind = self._behind(since_ns)
         if behind:
             reader = behind[0]
-            why = reader.problem or "nothing new has arrived; compare the clocks of both computers"
+            why = reader.problem or self._why_behind(reader, before[reader.stream.name], since_ns)
             raise StaleSensor(f"{reader.stream.name} ({reader.topic}) shows nothing of the last {timeout_s:g} s: {why}")
+
+    def _why_behind(self, reader: StreamReader, before: tuple[int, AnyArray] | None, since_ns: int) -> str:
+        """Whether nothing comes, or what comes is stamped earlier than it was waited for."""
+        newest = reader.newest
+        if newest is None or newest is before:
+            return why_silent(self._subscriptions[reader.stream.name], is_image=reader.stream.is_image)
+        late_ms = (since_ns - newest[0]) / 1e6
+        return f"it goes on, stamped {late_ms:.0f} ms before; compare the clocks of both computers (chrony)"
 
     def _behind(self, since_ns: int) -> list[StreamReader]:
         exactly = self._commands.lockstep

@@ -82,14 +82,26 @@ def status_message(condition: StatusCondition) -> Any:
     package need be installed. Real rclpy has it from the vendor's driver.
 
     Raises:
-        RobotYamlError: The definition cannot be read, or has no such field.
+        RobotYamlError: The type is not installed, its definition cannot be read, or it has no such field.
     """
     from hardware.ros import client
 
     own = client.BACKEND == "pip" and condition.fields
-    made = _defined(condition) if own else client.message(condition.type)
+    made = _defined(condition) if own else _installed(condition)
     condition.read(made())
     return made
+
+
+def _installed(condition: StatusCondition) -> Any:
+    from hardware.ros import client
+
+    try:
+        return client.message(condition.type)
+    except (ImportError, AttributeError, RobotRLError) as error:
+        raise RobotYamlError(
+            f"robot.status.{condition.name}.type is {condition.type}, which is not installed here ({error}): "
+            "source the workspace that has the vendor's messages"
+        ) from error
 
 
 def _defined(condition: StatusCondition) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hardware.ros.decode import quoted
+from hardware.ros.pip_client.profile import ANY, LOOPBACK, URI, address_of_environment, uri_problems
 
 LISTED = 12
 """Topics named in an error; a robot's graph may have hundreds."""
@@ -74,6 +76,40 @@ def missing_subscribers(node: Any, wanted: Wanted) -> str | None:
     return None
 
 
+def why_silent(subscription: Any, *, is_image: bool) -> str:
+    """Why nothing arrives of a topic that is published with the right type and quality of service, in words.
+
+    Args:
+        subscription: Ours; with our own client it knows how many publishers DDS has connected to it.
+        is_image: Whether its messages are larger than a packet.
+    """
+    reader = getattr(subscription, "reader", None)
+    if reader is not None and not reader.matched():
+        mine = "; ".join(uri_problems(os.environ.get(URI, "")))
+        return (
+            "published, but DDS does not connect it to us"
+            f"{': ' + mine if mine else ', though name of the type and quality of service fit'}; is the message "
+            "package another version there (ros2 topic info -v shows type hashes), or only one side secured?"
+        )
+    if is_image:
+        return (
+            "published and connected, but no image has arrived whole: robot-rl doctor looks at this computer's "
+            "buffers, docs/ros.md names what a sender on Fast DDS needs; compressed images need neither"
+        )
+    return (
+        "published and connected, but nothing has arrived: does its publisher send? Over which interface is "
+        f"robot.interface's ({where(os.environ)} here), and a firewall must let UDP pass"
+    )
+
+
+def where(environment: Mapping[str, str]) -> str:
+    """Over what this process talks, in a few words."""
+    if environment.get(URI):
+        return f"as {URI} says"
+    address = address_of_environment(environment)
+    return {LOOPBACK: "this computer only", ANY: "any network"}.get(address, address)
+
+
 def _others(node: Any, infos: Sequence[Any]) -> list[Any]:
     """Endpoints of other nodes."""
     mine = node.get_name(), node.get_namespace()
@@ -107,7 +143,10 @@ def _there_is(node: Any, wanted: Wanted) -> str:
     """The nearest names first, then others of the same type, then the rest."""
     types = {name: each for name, each in node.get_topic_names_and_types() if name != wanted.topic}
     if not types:
-        return "no other topic is there at all: is the driver running, in the same ROS_DOMAIN_ID?"
+        return (
+            "no other topic is there at all: is the driver running, in the same ROS_DOMAIN_ID and on the same network? "
+            f"We look on: {where(os.environ)}; robot.interface in the robot's yaml names another"
+        )
     near = difflib.get_close_matches(wanted.topic, types, n=3)
     alike = [name for name in sorted(types) if wanted.type_name in types[name]]
     listed = list(dict.fromkeys([*near, *alike, *sorted(types)]))

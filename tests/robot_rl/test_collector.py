@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections import deque
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from policies.exploring_policy import ExploringPolicy
-from robot_rl.collector import CollectingFailed, EpisodeCollector
+from robot_rl.collector import CollectingFailed, EpisodeCollector, _Failure, _Worker
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import SessionSettings, TaskSettings
 from robot_rl.types import Episode, RobotRLError, Source, SpecMismatch
@@ -112,3 +114,13 @@ def test_what_goes_wrong_in_a_process_is_said_here_and_all_of_them_end():
 def test_a_robot_that_cannot_be_built_is_said_before_the_first_episode():
     with pytest.raises(RobotRLError, match="takes no 'legs'"), EpisodeCollector(settings(robot={"legs": 2}), 2):
         pass
+
+
+def test_what_a_process_said_before_it_ended_is_not_lost_because_somebody_speaks_to_it_first():
+    ours, theirs = multiprocessing.Pipe()
+    theirs.send("an episode")
+    theirs.send(_Failure("the toy is broken"))
+    theirs.close()
+    worker = _Worker(multiprocessing.current_process(), ours, deque([(0, 7), (1, 8)]))
+    with pytest.raises(CollectingFailed, match="the toy is broken in the episode of seed 8"):
+        worker.send(9)

@@ -273,6 +273,25 @@ def test_the_first_command_starts_from_where_the_arm_is_seen_to_be_then_not_from
     assert abs(float(arm.executed[0][0]) - (start[0] + 0.5)) <= STEP
 
 
+@pytest.mark.parametrize("timeline", [{4: PAUSE, 300: EVENTS[Ending.OPERATOR]}, {300: EVENTS[Ending.OPERATOR]}])
+def test_a_person_may_guide_the_arm_by_hand_for_as_long_as_nobody_wants_to_move_it(timeline):
+    class Guided(WatchedArm):
+        doubt = ""
+
+        def observe(self, tick_ns):
+            self.doubt = "the arm is not at rest" if 20 < self.observed < 290 else ""
+            return super().observe(tick_ns)
+
+    arm = Guided(SharedTime())
+
+    class Doubting(BrakingFilter):
+        doubt = property(lambda self: arm.doubt)
+
+    idle = DRIVING if 4 in timeline else OperatorCommand()
+    result, _ = episode(arm, timeline, idle, command_filter=Doubting(arm.spec))
+    assert ending_of(result) is Ending.OPERATOR, result.reason
+
+
 def test_after_a_pause_nothing_is_sent_to_an_arm_that_is_not_seen():
     arm = WatchedArm(SharedTime(), blind=range(30, 34))
     result, _ = episode(arm, {4: PAUSE, 30: PAUSE, 50: EVENTS[Ending.OPERATOR]})

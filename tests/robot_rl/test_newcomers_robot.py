@@ -10,6 +10,7 @@ import itertools
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ END = 20
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
+def place(tmp_path, monkeypatch) -> Iterator[Path]:
     """A directory of the newcomer's: `my_arm.py` and `configs`, found as the README says."""
     shutil.copy(SOURCE, tmp_path / "my_arm.py")
     for name, text in {
@@ -66,9 +67,10 @@ def place(tmp_path, monkeypatch) -> Path:
         path.write_text(text)
     monkeypatch.setenv("ROBOT_RL_CONFIGS", str(tmp_path / "configs"))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_arm", raising=False)
+    sys.modules.pop("my_arm", None)
     importlib.invalidate_caches()
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("my_arm", None)
 
 
 def robot_rl(*words: object) -> None:

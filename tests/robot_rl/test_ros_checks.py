@@ -54,7 +54,12 @@ def test_a_client_that_crashes_is_a_finding():
     ("environment", "status", "word"),
     [
         ({}, Status.OK, "no ROS is sourced"),
-        ({"ROS_DISTRO": "jazzy"}, Status.OK, "rmw_fastrtps_cpp, the default"),
+        (
+            {"ROS_DISTRO": "jazzy"},
+            Status.WARN,
+            "rmw_fastrtps_cpp, the default; topics reach our own client, services do",
+        ),
+        ({"ROS_DISTRO": "jazzy", "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, Status.OK, "rmw_fastrtps_cpp"),
         ({"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, Status.OK, "rmw_cyclonedds_cpp"),
         ({"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": "rmw_zenoh_cpp"}, Status.WARN, "do not hear each other"),
     ],
@@ -73,6 +78,9 @@ def test_a_key_that_an_older_cyclonedds_does_not_start_with_is_named():
     assert ros_checks.middleware(cyclone | {"CYCLONEDDS_URI": "<CycloneDDS/>"}).status is Status.OK
 
 
+ANY = {"ROBOT_RL_INTERFACE": "any"}
+
+
 def machine(root: Path, **interfaces: tuple[str, int]) -> Path:
     for name, (state, flags) in interfaces.items():
         place = root / "sys/class/net" / name
@@ -84,15 +92,31 @@ def machine(root: Path, **interfaces: tuple[str, int]) -> Path:
 
 def test_one_network_is_well_and_of_several_one_may_have_to_be_named(tmp_path):
     one = machine(tmp_path / "one", lo=("unknown", 0x9), eth0=("up", 0x1003), eth1=("down", 0x1002))
-    assert ros_checks.network({}, one).detail == "domain 0 over eth0"
+    assert ros_checks.network(ANY, one).detail == "domain 0 over eth0"
     two = machine(tmp_path / "two", eth0=("up", 0x1003), wlan0=("up", 0x1003))
-    finding = ros_checks.network({"ROS_DOMAIN_ID": "7"}, two)
+    finding = ros_checks.network(ANY | {"ROS_DOMAIN_ID": "7"}, two)
     assert (finding.status, finding.detail) == (Status.WARN, "domain 7 over eth0, wlan0; DDS takes one of them")
     assert ros_checks.network({"CYCLONEDDS_URI": "file:///x"}, two).status is Status.OK
 
 
+def test_who_names_no_interface_is_told_that_nobody_beyond_this_computer_is_reached(tmp_path):
+    alone = ros_checks.network({}, tmp_path)
+    assert (alone.status, "this computer alone" in alone.detail, "robot.interface" in alone.detail) == (
+        Status.OK,
+        True,
+        True,
+    )
+    assert ros_checks.network({"ROBOT_RL_INTERFACE": "10.1.2.3"}, tmp_path).detail == "domain 0 over 10.1.2.3"
+
+
+def test_images_lost_by_default_are_told_with_the_variable_that_brings_them():
+    finding = ros_checks.middleware({"ROS_DISTRO": "jazzy"})
+    assert "uncompressed images" in finding.detail
+    assert "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA" in finding.remedy
+
+
 def test_a_machine_without_multicast_is_told_about_peers(tmp_path):
-    assert "Peers" in ros_checks.network({}, machine(tmp_path, lo=("unknown", 0x9))).remedy
+    assert "Peers" in ros_checks.network(ANY, machine(tmp_path, lo=("unknown", 0x9))).remedy
 
 
 @pytest.mark.parametrize("domain", ["-1", "102", "robot"])

@@ -177,6 +177,9 @@ FR3 = (Path(__file__).parents[2] / "configs/robot/ros/fr3.yaml").read_text()
             r"arm\.namespace is /other, but robot\.namespace is /fr3",
         ),
         ("leash_m: 0.", "leash_m: -0.", "leash_m is -0"),
+        ("leash_m: 0.2", "leash_m: 0.02", r"leash_m is 0\.02, within limits\.following\.wait of 'x', 0\.026"),
+        ("leash_rad: 1.0", "leash_rad: 0.1", r"leash_rad is 0\.1, within limits\.following\.wait of 'rx', 0\.231"),
+        ("fault_after_s: 0.5", "fault_after_s: 5000.0", r"limits\.fault_after_s is 5000 s, wanted at most 60 s"),
         ("command: {adapter: arm_node}", "command: {adapter: arm_node, lockstep: true}", "wanted the same"),
         ("joints: [fr3_joint1", "joints: [no, fr3_joint1", "no is read as false: write false, or a name in quotes"),
         ("names: [x, y, z", "names: [7, y, z", r"entry of robot\.action\.names is 7, wanted a name"),
@@ -332,6 +335,15 @@ def test_stop_and_clear_find_the_arm_by_its_yaml_or_its_namespace(place):
 def test_stop_without_a_clear_target_says_what_was_wanted(place, arguments, message):
     with pytest.raises(RobotRLError, match=message):
         arm_commands.parse("stop", arguments, "")
+
+
+@pytest.mark.parametrize(
+    "text", ["robot: =", "robot: {<<: 5}", "robot: ${", "defaults: [[]]", "robot: {a: &a [*a]}", "- a"]
+)
+def test_stopping_with_a_spoilt_yaml_says_what_is_wrong_with_it(place, text):
+    Path("configs/robot/ros/my_arm.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(RobotRLError):
+        arm_commands.parse("stop", ["robot=ros/my_arm"], "")
 
 
 def test_help_of_stop_says_that_it_is_not_safety_rated():

@@ -11,6 +11,7 @@ import argparse
 import collections
 import contextlib
 import io
+import math
 import os
 import random
 import resource
@@ -158,7 +159,7 @@ def as_text(text: str, draw: Draw) -> str:
 def negated(text: str, draw: Draw) -> str:
     def change(parent: Any, key: Any) -> None:
         value = parent[key]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         parent[key] = draw.choice([-value, value * 1e6, value * 1e-6, int(value)] if is_number else [0])
 
     return _changed(text, draw, change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +10,17 @@ from typing import Any
 
 import yaml
 
-from robot_rl.types import RobotRLError
+from hardware.ros.pip_client.exceptions import RCLInvalidROSArgsError
 
 NAME_FLAGS = {"-r", "--remap"}
 PARAMETER_FLAGS = {"-p", "--param"}
 NO_VALUE_FLAGS = {"--enable-rosout-logs", "--disable-rosout-logs", "--enable-stdout-logs", "--disable-stdout-logs"}
 NO_VALUE_FLAGS |= {"--enable-external-lib-logs", "--disable-external-lib-logs"}
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+REMAP = re.compile(rf"(?:(?P<node>{NAME}):(?!//))?(?:ros(?:topic|service)://)?(?P<source>[^:]+)")
+PARAMETER = re.compile(rf"(?:(?P<node>{NAME}):)?(?P<name>[^:]+)")
+TOPIC = re.compile(rf"(~/|/)?{NAME}(/{NAME})*")
+PATTERN = re.compile(rf"/?({NAME}|\*\*?)(/({NAME}|\*\*?))*")
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,7 @@ class Arguments:
 
 def fits(pattern: str, full_name: str) -> bool:
     """Whether a node pattern of a params file means this node; `*` is one level, `**` any number."""
-    if "/" not in pattern:
-        pattern = f"/**/{pattern}" if pattern not in ("*", "**") else f"/{pattern}"
-    wanted = [part for part in pattern.split("/") if part]
-    return _fits([part for part in full_name.split("/") if part], wanted)
+    return _fits([part for part in full_name.split("/") if part], [part for part in pattern.split("/") if part])
 
 
 def _fits(parts: list[str], wanted: list[str]) -> bool:
@@ -71,7 +72,7 @@ def _fits(parts: list[str], wanted: list[str]) -> bool:
         return not parts
     if wanted[0] == "**":
         return any(_fits(parts[skip:], wanted[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
+    return bool(parts) and wanted[0] in ("*", parts[0]) and _fits(parts[1:], wanted[1:])
 
 
 def ros_arguments(argv: Sequence[str]) -> list[str]:
@@ -92,7 +93,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     """Parse a command line.
 
     Raises:
-        RobotRLError: A rule, file or flag cannot be understood.
+        RCLInvalidROSArgsError: A rule, file or flag cannot be understood.
     """
     words = iter(ros_arguments(argv))
     remaps: list[Remap] = []
@@ -103,7 +104,7 @@ def parse(argv: Sequence[str]) -> Arguments:
             continue
         value = next(words, None)
         if value is None:
-            raise RobotRLError(f"--ros-args: {flag} needs a value")
+            raise RCLInvalidROSArgsError(f"--ros-args: {flag} needs a value")
         if flag in NAME_FLAGS:
             remaps.append(remap_rule(value))
         elif flag in PARAMETER_FLAGS:
@@ -114,29 +115,37 @@ def parse(argv: Sequence[str]) -> Arguments:
             name, separator, level = value.rpartition(":=")
             log_levels[name if separator else ""] = level
         elif flag not in {"--log-config-file", "-e", "--enclave"}:
-            raise RobotRLError(f"--ros-args: unknown flag {flag}; known are -r, -p, --params-file and --log-level")
+            raise RCLInvalidROSArgsError(
+                f"--ros-args: unknown flag {flag}; known are -r, -p, --params-file and --log-level"
+            )
     return Arguments(tuple(remaps), tuple(parameters), log_levels)
 
 
 def remap_rule(text: str) -> Remap:
-    """`from:=to`, or for one node only `node:from:=to`."""
-    source, separator, target = text.partition(":=")
-    if not separator or not source or not target:
-        raise RobotRLError(f"--ros-args -r: got {text!r}, wanted from:=to")
-    node, colon, name = source.rpartition(":")
-    scheme = source.startswith(("rostopic://", "rosservice://"))
-    if scheme or not colon:
-        return Remap(None, re.sub(r"^ros(topic|service)://", "", source), target)
-    return Remap(node, name, target)
+    """`from:=to`, or `node:from:=to` for nodes of this name only, in whatever namespace."""
+    source, _, target = text.partition(":=")
+    rule = REMAP.fullmatch(source)
+    if rule is None or not remappable(rule["source"], target):
+        raise RCLInvalidROSArgsError(f"--ros-args -r: got {text!r}, wanted from:=to or node:from:=to")
+    return Remap(rule["node"], rule["source"].replace("__name", "__node"), target)
+
+
+def remappable(source: str, target: str) -> bool:
+    """Whether a name can be replaced by another."""
+    if source in ("__node", "__name"):
+        return bool(re.fullmatch(NAME, target))
+    if source == "__ns":
+        return bool(re.fullmatch(rf"/|(/{NAME})+", target))
+    return bool(TOPIC.fullmatch(source) and TOPIC.fullmatch(target))
 
 
 def parameter_rule(text: str) -> tuple[str, str, Any]:
-    """`name:=value`, or for one node only `node:name:=value`; the value is YAML."""
+    """`name:=value`, or `node:name:=value` for the node of this name in the root namespace; the value is YAML."""
     source, separator, value = text.partition(":=")
-    if not separator or not source:
-        raise RobotRLError(f"--ros-args -p: got {text!r}, wanted name:=value")
-    node, colon, name = source.rpartition(":")
-    return (node if colon else "/**"), name, parameter_value(value)
+    rule = PARAMETER.fullmatch(source)
+    if not separator or rule is None:
+        raise RCLInvalidROSArgsError(f"--ros-args -p: got {text!r}, wanted name:=value or node:name:=value")
+    return f"/{rule['node'] or '**'}", rule["name"], parameter_value(value)
 
 
 def parameter_value(text: str) -> Any:
@@ -159,7 +168,7 @@ def params_file(path: Path) -> list[tuple[str, str, Any]]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise RobotRLError(f"--params-file {path}: {error}") from error
+        raise RCLInvalidROSArgsError(f"--params-file {path}: {error}") from error
     found: list[tuple[str, str, Any]] = []
     collect_nodes("", content or {}, found, path)
     return found
@@ -168,9 +177,11 @@ def params_file(path: Path) -> list[tuple[str, str, Any]]:
 def collect_nodes(prefix: str, content: Any, found: list[tuple[str, str, Any]], path: Path) -> None:
     """Descend through namespaces to each `ros__parameters`."""
     if not isinstance(content, dict):
-        raise RobotRLError(f"--params-file {path}: {prefix or 'top level'} is not a mapping of node names")
+        raise RCLInvalidROSArgsError(f"--params-file {path}: {prefix or 'top level'} is not a mapping of node names")
     for name, below in content.items():
         if name == "ros__parameters":
+            if not PATTERN.fullmatch(prefix):
+                raise RCLInvalidROSArgsError(f"--params-file {path}: {prefix!r} is not a node; wildcards are * and **")
             collect_parameters(prefix, "", below or {}, found)
         else:
             joined = str(name) if not prefix else f"{prefix.rstrip('/')}/{str(name).lstrip('/')}"

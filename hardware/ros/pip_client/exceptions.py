@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from robot_rl.types import RobotRLError
+
 
 class NotInitializedException(Exception):
     """rclpy.init has not been called, or the context was shut down."""
@@ -48,3 +50,7 @@ class InvalidParameterValueException(Exception):
 
 class RCLError(Exception):
     """The middleware refused."""
+
+
+class RCLInvalidROSArgsError(RobotRLError):
+    """What stands behind `--ros-args` cannot be understood."""

@@ -40,6 +40,7 @@ class Field:
         type_name: For people and for `get_fields_and_field_types`.
         default: Makes the value of a fresh message.
         accept: Value as given by the user to value as kept; raises AssertionError for a wrong one.
+        construct: Value as given to a constructor to what `accept` takes; None where both are the same.
         from_wire: Value as decoded to value as kept; None where both are the same.
         to_wire: Value as kept to what the encoder takes; None where both are the same.
     """
@@ -50,6 +51,7 @@ class Field:
     accept: Callable[[Any], Any]
     from_wire: Callable[[Any], Any] | None = None
     to_wire: Callable[[Any], Any] | None = None
+    construct: Callable[[Any], Any] | None = None
 
 
 def make_field(name: str, description: Any, message_class: Callable[[str], type]) -> Field:
@@ -178,7 +180,13 @@ def numbers_field(name: str, base: str, bound: int) -> Field:
     def to_wire(value: array.array[Any]) -> np.ndarray[Any, Any]:
         return np.frombuffer(value, dtype) if value else np.empty(0, dtype)
 
-    return Field(name, f"sequence<{base}>", lambda: array.array(code), accept, from_wire, to_wire)
+    def construct(value: Any) -> array.array[Any]:
+        # As rclpy's: whatever array.array takes, an int for a float too, and its TypeError or OverflowError.
+        if isinstance(value, array.array) and value.typecode == code:
+            return value
+        return array.array(code, value)
+
+    return Field(name, f"sequence<{base}>", lambda: array.array(code), accept, from_wire, to_wire, construct)
 
 
 def fixed_numbers_field(name: str, base: str, length: int) -> Field:

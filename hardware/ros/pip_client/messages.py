@@ -7,6 +7,7 @@ otherwise cost the first messages on a topic.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import os
@@ -38,7 +39,8 @@ class Message:
     def __init__(self, **values: Any) -> None:
         for field in self.FIELDS:
             if field.name in values:
-                setattr(self, field.name, values.pop(field.name))
+                value = values.pop(field.name)
+                setattr(self, field.name, value if field.construct is None else field.construct(value))
             else:
                 setattr(self, f"_{field.name}", field.default())
         if values:
@@ -174,7 +176,7 @@ def with_default(field: Field, defaults: dict[str, Any]) -> Field:
     if field.name not in defaults:
         return field
     value = defaults[field.name]
-    return Field(field.name, field.type_name, lambda: value, field.accept, field.from_wire, field.to_wire)
+    return dataclasses.replace(field, default=lambda: value)
 
 
 def checked_property(field: Field) -> property:

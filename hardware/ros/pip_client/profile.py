@@ -11,11 +11,17 @@ PROFILE = Path(__file__).parent.parent / "cyclonedds.xml"
 URI = "CYCLONEDDS_URI"
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 NEEDED_RMEM_BYTES = 2 * 1024 * 1024
+INTERFACE = "ROBOT_RL_INTERFACE"
+"""Address that our client binds to, or `any`."""
+LOOPBACK, ANY = "127.0.0.1", "any"
 LOCAL_INTERFACE = '<Interfaces><NetworkInterface address="127.0.0.1" multicast="false"/></Interfaces>'
 LOCAL_DISCOVERY = (
     "<Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
     '<Peers><Peer address="127.0.0.1"/></Peers></Discovery>'
 )
+LOCAL_FRAGMENT, FRAGMENT = "60000B", "4000B"
+"""On loopback a packet may have 64 kB, and Fast DDS keeps up with few large ones only; on a cable one lost frame of
+1,500 bytes would cost 60,000."""
 LEAST_BUFFER = ' min="2MB"'
 CURE_KEY = "IgnoreTypeInformation"
 FAST_DDS = "1.15"
@@ -34,33 +40,43 @@ def rmem_max_bytes() -> int | None:
         return None
 
 
-def only_this_machine() -> bool:
-    """Whether ROS' own variables (Humble's, then Jazzy's) ask for that."""
-    jazzy = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() == "LOCALHOST"
-    return jazzy or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
+def address_of_environment(environment: Mapping[str, str] = os.environ) -> str:
+    """Address to bind to: ROBOT_RL_INTERFACE, or what ROS's own variables ask for; nobody asks: this computer alone."""
+    named = environment.get(INTERFACE)
+    if named:
+        return named
+    asked = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() == "SUBNET"
+    return ANY if asked and environment.get("ROS_LOCALHOST_ONLY") != "1" else LOOPBACK
 
 
 def configuration(environment: Mapping[str, str] = os.environ) -> str:
     """What a domain is made with: the user's CYCLONEDDS_URI, or else our profile; either hears Fast DDS 3."""
     given = environment.get(URI)
     if not given:
-        return profile_text(rmem_max_bytes(), local=only_this_machine())
+        return profile_text(rmem_max_bytes(), address_of_environment(environment))
     if names_cure(given):
         return given
     return f'{given},<CycloneDDS><Domain Id="any">{CURE}</Domain></CycloneDDS>'
 
 
-def profile_text(rmem_bytes: int | None, *, local: bool = False) -> str:
+def profile_text(rmem_bytes: int | None, address: str = LOOPBACK, *, cure: bool = True) -> str:
     """The profile as this machine can use it.
 
     Args:
         rmem_bytes: `rmem_max_bytes`. Where the kernel refuses the least buffer it is left out, as CycloneDDS would not
             start with it.
-        local: Loopback only, found by asking rather than by multicast.
+        address: Of the interface to talk over, or `any`, which lets CycloneDDS choose. On loopback others are found by
+            asking rather than by multicast.
+        cure: Whether it is for a CycloneDDS that knows how to ignore type information.
     """
-    text = PROFILE.read_text().replace("<General>", f"{CURE}<General>")
-    if local:
+    text = PROFILE.read_text()
+    if cure:
+        text = text.replace("<General>", f"{CURE}<General>")
+    if address == LOOPBACK:
         text = text.replace("<General>", f"{LOCAL_DISCOVERY}<General>{LOCAL_INTERFACE}")
+        text = text.replace(f">{FRAGMENT}<", f">{LOCAL_FRAGMENT}<")
+    elif address != ANY:
+        text = text.replace("<General>", f'<General><Interfaces><NetworkInterface address="{address}"/></Interfaces>')
     if rmem_bytes is not None and rmem_bytes < NEEDED_RMEM_BYTES:
         return text.replace(LEAST_BUFFER, "")
     return text
@@ -90,6 +106,17 @@ def uri_problems(uri: str) -> list[str]:
 def names_cure(uri: str) -> bool:
     """Whether a CYCLONEDDS_URI says itself whose type information is ignored."""
     return f"<{CURE_KEY}>" in _uri_text(uri)
+
+
+def security_problem(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why ROS's own keystore does not protect our client, in words; None where nobody asks for it."""
+    if environment.get("ROS_SECURITY_ENABLE", "").lower() != "true":
+        return None
+    return (
+        "ROS_SECURITY_ENABLE is true, but CycloneDDS from pip is built without DDS Security: our client would talk "
+        "unprotected, and a secured robot does not hear it. Next: use ROS 2 with its own packages of rclpy on every "
+        "computer, or ROS_SECURITY_ENABLE=false and a network of the robot's own"
+    )
 
 
 def _files(uri: str) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.util import duration
 
-from hardware.ros.pip_client.time import Duration
+from hardware.ros.pip_client.time import NS_PER_S, Duration
 
 MAX_BLOCKING_NS = 100_000_000
 """How long a reliable writer may wait for slow readers; the transport holds the interpreter meanwhile."""
@@ -216,19 +216,44 @@ class QoSCompatibility(enum.IntEnum):
     ERROR = 2
 
 
+STRONG_AND_WEAK = {
+    "reliability": (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT),
+    "durability": (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE),
+    "liveliness": (LivelinessPolicy.MANUAL_BY_TOPIC, LivelinessPolicy.AUTOMATIC),
+}
+"""Whoever offers the strong kind serves all; whoever asks for the weak one is served by all."""
+PROMISED_TIMES = ("deadline", "liveliness_lease_duration")
+
+
 def qos_check_compatible(publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> tuple[QoSCompatibility, str]:
-    """Whether a publisher's offer meets a subscription's request, and the reason where it does not."""
-    reasons = []
-    unreliable = publisher_qos.reliability == ReliabilityPolicy.BEST_EFFORT
-    if unreliable and subscription_qos.reliability == ReliabilityPolicy.RELIABLE:
-        reasons.append("ERROR: Best effort publisher and reliable subscription;")
-    volatile = publisher_qos.durability == DurabilityPolicy.VOLATILE
-    if volatile and subscription_qos.durability == DurabilityPolicy.TRANSIENT_LOCAL:
-        reasons.append("ERROR: Volatile publisher and transient local subscription;")
-    offered_ns, asked_ns = publisher_qos.deadline.nanoseconds, subscription_qos.deadline.nanoseconds
-    if asked_ns and (not offered_ns or offered_ns > asked_ns):
-        reasons.append("ERROR: Subscription deadline is shorter than publisher deadline;")
-    manual = subscription_qos.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
-    if manual and publisher_qos.liveliness != LivelinessPolicy.MANUAL_BY_TOPIC:
-        reasons.append("ERROR: Publisher's liveliness is automatic and subscription's is manual by topic;")
-    return (QoSCompatibility.ERROR if reasons else QoSCompatibility.OK), "".join(reasons)
+    """Whether a publisher's offer meets a subscription's request, and what is wrong or, as rclpy, uncertain."""
+    reasons = [_judge_kind(name, publisher_qos, subscription_qos) for name in STRONG_AND_WEAK]
+    reasons += [
+        _judge_time(name, publisher_qos, subscription_qos) for name in ("deadline", "liveliness_lease_duration")
+    ]
+    text = "".join(reasons)
+    if "ERROR" in text:
+        return QoSCompatibility.ERROR, text
+    return (QoSCompatibility.WARNING if text else QoSCompatibility.OK), text
+
+
+def _judge_kind(name: str, publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> str:
+    strong, weak = STRONG_AND_WEAK[name]
+    offered, asked = getattr(publisher_qos, name), getattr(subscription_qos, name)
+    if offered == strong or asked == weak:
+        return ""
+    severity = "ERROR" if (offered, asked) == (weak, strong) else "WARNING"
+    return f"{severity}: {name} of the publisher is {spoken(offered)}, of the subscription {spoken(asked)};"
+
+
+def _judge_time(name: str, publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> str:
+    offered_ns, asked_ns = getattr(publisher_qos, name).nanoseconds, getattr(subscription_qos, name).nanoseconds
+    if not asked_ns or 0 < offered_ns <= asked_ns:
+        return ""
+    offered = f"{offered_ns / NS_PER_S:g} s" if offered_ns else "not limited"
+    return f"ERROR: {name} of the publisher is {offered}, of the subscription {asked_ns / NS_PER_S:g} s;"
+
+
+def spoken(kind: enum.IntEnum) -> str:
+    """A policy's kind in words."""
+    return kind.name.lower().replace("_", " ")

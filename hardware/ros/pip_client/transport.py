@@ -22,7 +22,7 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
 from hardware.ros.pip_client.idl_types import idl_type
-from hardware.ros.pip_client.profile import URI, configuration
+from hardware.ros.pip_client.profile import URI, configuration, security_problem
 from robot_rl.types import RobotRLError
 
 ANY_STATE = 127
@@ -92,9 +92,15 @@ class Participant:
 
     Args:
         domain_id: DDS domain.
+
+    Raises:
+        RobotRLError: CycloneDDS does not start, or security is enforced that it does not have.
     """
 
     def __init__(self, domain_id: int) -> None:
+        unprotected = security_problem()
+        if unprotected and os.environ.get("ROS_SECURITY_STRATEGY") == "Enforce":
+            raise RobotRLError(f"ROS_SECURITY_STRATEGY is Enforce: {unprotected}")
         self.domain_id = domain_id
         SharedDomain.hold(domain_id)
         self.entity = DomainParticipant(domain_id)

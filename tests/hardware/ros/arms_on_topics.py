@@ -20,6 +20,7 @@ from hardware.ros.client import (
     rclpy,
 )
 from hardware.ros.rotation import turned
+from hardware.ros.spinning_thread import SpinningThread
 from hardware.ros.status import status_message
 from hardware.ros.status_condition import StatusCondition
 from robot_rl.types import RobotRLError
@@ -44,20 +45,16 @@ class OnTopics:
         if self.owns:
             rclpy.init(args=[])
         self.node = rclpy.create_node(name) if make is None else make()
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
+        executor = SingleThreadedExecutor()
+        executor.add_node(self.node)
+        self._hearing = SpinningThread(executor, name)
 
     def __enter__(self) -> Any:
-        self._thread.start()
+        self._hearing.start()
         return self
 
-    def _spin(self) -> None:
-        self._executor.spin()
-
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown()
-        self._thread.join(10)
+        self._hearing.end()
         self.node.destroy_node()
         if self.owns:
             rclpy.shutdown()
@@ -309,8 +306,7 @@ class ArmNodeOnTopics(OnTopics):
 
     def deafen(self) -> None:
         """Hears nothing any more, but goes on showing its streams."""
-        self._executor.shutdown()
-        self._thread.join(10)
+        self._hearing.end()
 
     def __exit__(self, *error: object) -> None:
         self.node.end()

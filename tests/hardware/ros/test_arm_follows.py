@@ -341,6 +341,40 @@ def test_however_its_speed_is_turned_down_and_up_the_arm_keeps_its_limit(changes
     assert bench.fastest <= TOLERANCE * SPEED
 
 
+@pytest.mark.parametrize(
+    ("range_rad", "words"), [(3.0, "outside its limits -3 to 3"), (9.0, "1 turns from where it was, -2.9")]
+)
+def test_an_encoder_that_lost_count_at_a_reset_is_no_place_to_begin(range_rad, words):
+    # The command began at the wrong turn, and was clipped to the range at once: the arm moved at four times its limit.
+    bench = Trial(limits={**LIMITS, "low": [-range_rad] * 6 + [0.0], "high": [range_rad] * 6 + [1.0]})
+    bench.arm.reset = lambda seed: setattr(bench.arm, "lie", 2 * np.pi)
+    place = bench.arm.position()
+    place[0] = -2.9
+    bench.arm.put(place)
+    bench.tick(SEEN_TICKS)
+    bench.true.clear()
+    bench.hear(Enable(True), ResetMail("a", 5))
+    for _ in range(60):
+        bench.hear(Heartbeat("a"))
+        bench.tick(10)
+    assert bench.mode.mode is Mode.FAULT
+    assert words in bench.mode.reason
+    assert bench.fastest == 0.0
+
+
+def test_an_arm_that_is_pushed_on_after_its_fault_does_not_spring_back_either(trial):
+    trial.go(1.0)
+    trial.by_hand([0.5, 0, 0, 0, 0, 0, 0])
+    trial.by_hand([0.5, 0, 0, 0, 0, 0, 0], ticks=50)
+    trial.true.clear()
+    trial.tick(50)
+    assert trial.mode.mode is not Mode.ACTIVE
+    assert trial.fastest <= TOLERANCE * SPEED
+    trial.hear(Clear("ada"))
+    trial.tick(5)
+    assert trial.loop.at_rest
+
+
 # Limits that are missing or do not fit
 
 

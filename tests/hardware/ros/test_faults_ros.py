@@ -36,8 +36,10 @@ PATIENT = (
 def scene(tmp_path_factory, ros_domain_id):
     place = tmp_path_factory.mktemp("faults")
     settings = joint_arm_settings(*PATIENT)
-    scene = Scene("intruder", place, ros_domain_id, settings, loopback_profile())
-    with environment(loopback_environment()), scene as running:
+    with (
+        environment(loopback_environment()),
+        Scene("intruder", place, ros_domain_id, settings, loopback_profile()) as running,
+    ):
         yield running
         running.end_policies()
         recover(str(running.dataset), wait_s=60.0)

@@ -57,7 +57,10 @@ def test_a_file_is_read_whole(tmp_path):
     assert read_config(str(path)) == {"arm": {"namespace": "/a"}}
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "cannot read"), ("{", "is no JSON"), ("[1]", "holds a list")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "cannot read"), ("{", "is no JSON"), ("[" * 99999, "is no JSON"), ("[1]", "holds a list")],
+)
 def test_a_file_that_is_no_robot_is_refused(tmp_path, text, words):
     path = tmp_path / "robot.json"
     if text is not None:

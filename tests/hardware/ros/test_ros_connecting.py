@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("hardware.ros.client")
 
-from hardware.ros.client import DurabilityPolicy, HistoryPolicy, QoSProfile, message
+from hardware.ros.client import Context, DurabilityPolicy, HistoryPolicy, QoSProfile, message, rclpy
 from hardware.ros.robot import CannotConnect, RosRobot
-from tests.hardware.ros.arms_on_topics import FLOATS, SENSOR, FakeArm, Latched
+from robot_rl.types import StaleSensor
+from tests.hardware.ros.arms_on_topics import FLOATS, SENSOR, FakeArm, Latched, until_refused
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]
 
@@ -111,9 +112,15 @@ def test_a_second_sender_of_commands_is_named():
 
 
 def test_a_topic_of_another_type_is_named():
-    with fake_arm() as arm:
-        arm.node.create_publisher(message(FLOATS), "/arm/floats", SENSOR)
+    # Another participant, as a driver is: Fast DDS has one type for a topic in each.
+    elsewhere = Context()
+    rclpy.init(args=[], context=elsewhere)
+    driver = rclpy.create_node("driver", context=elsewhere)
+    driver.create_publisher(message(FLOATS), "/arm/floats", SENSOR)
+    with fake_arm():
         said = refusal(changed(streams__joint_position__topic="floats"))
+    driver.destroy_node()
+    rclpy.shutdown(context=elsewhere)
     assert "publishes /arm/floats as std_msgs/msg/Float64MultiArray, wanted sensor_msgs/msg/JointState" in said
 
 
@@ -153,6 +160,32 @@ def test_a_driver_whose_clock_is_another_is_refused():
         arm.frozen_stamp = message("builtin_interfaces/msg/Time")(sec=1000)
         said = refusal(changed())
     assert "compare the clocks" in said
+
+
+def test_a_publisher_that_is_silent_is_not_told_as_a_wrong_clock():
+    with fake_arm() as arm:
+        arm.show = lambda: None
+        arm.node.destroy_timer(next(iter(arm.node.timers)))
+        said = refusal(changed())
+    assert "published and connected, but nothing has arrived" in said
+    assert "clock" not in said
+
+
+def test_a_driver_that_falls_silent_is_not_told_as_a_wrong_clock():
+    with fake_arm() as arm, RosRobot(**changed(connect_s=10.0)) as robot:
+        robot.connect_s = 1.0
+        arm.node.destroy_timer(next(iter(arm.node.timers)))
+        with pytest.raises(StaleSensor, match="nothing has arrived"):
+            until_refused(lambda: robot.reset(0))
+
+
+def test_a_driver_whose_stamps_lag_is_told_as_a_wrong_clock():
+    with fake_arm() as arm, RosRobot(**changed(connect_s=10.0)) as robot:
+        robot.connect_s = 1.0
+        robot.reset(0)
+        arm.frozen_stamp = arm.stamp()
+        with pytest.raises(StaleSensor, match=r"clock"):
+            until_refused(lambda: robot.reset(0))
 
 
 def test_an_arm_node_that_is_not_there_is_named():

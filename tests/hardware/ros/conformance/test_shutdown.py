@@ -6,10 +6,15 @@ import signal
 
 import pytest
 
-from hardware.ros.client import Node, message, rclpy
+from hardware.ros.client import BACKEND, Node, message, rclpy
 from tests.hardware.ros.conformance.spinning import GIVE_UP_S, Bench
 
 pytestmark = pytest.mark.ros
+NO_HANDLERS_OF_RCLPY = pytest.mark.skipif(
+    BACKEND == "rclpy",
+    reason="rclpy's own handlers race with what spins: of 8 runs each, SIGTERM ended 1 to 2 with RCLError 'context is "
+    "not valid' and SIGINT beside a spinning thread aborted 3; no node here uses them",
+)
 
 
 def ends(bench: Bench, number: int, *arguments: str) -> tuple[list[str], str, int]:
@@ -30,6 +35,18 @@ def test_ctrl_c_ends_spinning_and_leaves_time_to_clean_up(bench: Bench, executor
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["main", "thread"])
+@pytest.mark.parametrize("executor", ["single", "multi"])
+def test_a_program_that_takes_the_signals_itself_ends_cleanly(bench: Bench, number: int, where: str, executor: str):
+    """As the arm node and the camera node do it; several times, since it is threads that end."""
+    for _ in range(3):
+        lines, errors, code = ends(bench, number, executor, where, "own")
+        assert lines == ["told", "clean"]
+        assert (code, errors) == (0, "")
+
+
+@NO_HANDLERS_OF_RCLPY
 @pytest.mark.parametrize("executor", ["spin", "single", "multi"])
 def test_sigterm_ends_spinning_and_leaves_time_to_clean_up(bench: Bench, executor: str):
     lines, errors, code = ends(bench, signal.SIGTERM, executor, "main")
@@ -37,6 +54,7 @@ def test_sigterm_ends_spinning_and_leaves_time_to_clean_up(bench: Bench, executo
     assert (code, errors) == (0, "")
 
 
+@NO_HANDLERS_OF_RCLPY
 def test_ctrl_c_ends_an_executor_in_another_thread(bench: Bench):
     lines, errors, code = ends(bench, signal.SIGINT, "single", "thread")
     assert lines[-1] == "clean"

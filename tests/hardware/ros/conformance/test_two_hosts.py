@@ -46,8 +46,9 @@ def test_nodes_on_two_hosts_find_each_other_and_talk(ros_domain: dict[str, str])
     problem = namespaces_problem()
     if problem is not None:
         pytest.skip(f"no network namespaces here: {problem}")
-    environment = {**ros_domain, "PYTHON": sys.executable, "PROGRAMS": str(PROGRAMS)}
-    del environment["CYCLONEDDS_URI"]
+    environment = {**ros_domain, "ROBOT_RL_INTERFACE": "any", "PYTHON": sys.executable, "PROGRAMS": str(PROGRAMS)}
+    for only_here in ("CYCLONEDDS_URI", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        environment.pop(only_here, None)
     ran = subprocess.run(
         ["unshare", "-Urn", "sh", "-c", TWO_HOSTS],
         env=environment,

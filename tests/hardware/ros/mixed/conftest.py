@@ -37,8 +37,8 @@ def start(real_python: Path, neighbour_environment: dict[str, str]) -> Iterator[
     """Starts the exchange's other side on real rclpy; it is ended after the test."""
     started: list[Neighbour] = []
 
-    def make(name: str = "neighbour", **variables: str) -> Neighbour:
-        started.append(Neighbour(real_python, neighbour_environment | variables, name))
+    def make(name: str = "neighbour", *arguments: str) -> Neighbour:
+        started.append(Neighbour(real_python, neighbour_environment, name, arguments))
         return started[-1]
 
     yield make

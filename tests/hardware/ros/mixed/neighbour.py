@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,15 +49,17 @@ class Neighbour:
         python: Of its environment.
         environment: What it needs to join the domain.
         name: Of its node.
-        prefix: Command that it is started by, for example in another network namespace.
+        arguments: Further ones of its command line.
 
     Attributes:
         errors: What it has written beside its answers; complete after it has ended.
     """
 
-    def __init__(self, python: Path, environment: dict[str, str], name: str = "neighbour", prefix: Any = ()) -> None:
+    def __init__(
+        self, python: Path, environment: dict[str, str], name: str = "neighbour", arguments: Sequence[str] = ()
+    ) -> None:
         self._process = subprocess.Popen(
-            [*prefix, str(python), str(EXCHANGE), name],
+            [str(python), str(EXCHANGE), name, *arguments],
             env=environment,
             cwd=ROOT,
             stdin=subprocess.PIPE,

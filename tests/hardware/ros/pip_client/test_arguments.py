@@ -16,7 +16,8 @@ from robot_rl.types import RobotRLError
     ("pattern", "name", "wanted"),
     [
         ("arm", "/arm", True),
-        ("arm", "/ur5e/arm", True),
+        ("arm", "/ur5e/arm", False),
+        ("ur5e/arm", "/ur5e/arm", True),
         ("/arm", "/ur5e/arm", False),
         ("/ur5e/arm", "/ur5e/arm", True),
         ("/**", "/ur5e/arm", True),
@@ -27,6 +28,7 @@ from robot_rl.types import RobotRLError
         ("/**/arm", "/a/b/arm", True),
         ("/**/arm", "/a/b/leg", False),
         ("*", "/arm", True),
+        ("*", "/ur5e/arm", False),
     ],
 )
 def test_node_patterns(pattern: str, name: str, wanted: bool):
@@ -59,6 +61,8 @@ def test_log_levels():
         (["-r"], "-r needs a value"),
         (["-r", "a=b"], "wanted from:=to"),
         (["-p", "a=b"], "wanted name:=value"),
+        (["-p", "/ur5e/arm:a:=1"], "wanted name:=value or node:name:=value"),
+        (["-r", "/ur5e/arm:a:=b"], "wanted from:=to or node:from:=to"),
         (["--params", "x"], "unknown flag --params"),
         (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
     ],
@@ -73,3 +77,20 @@ def test_a_params_file_that_is_no_mapping_is_named(tmp_path: Path):
     path.write_text("- a\n- b\n")
     with pytest.raises(RobotRLError, match="not a mapping of node names"):
         parse(["--ros-args", "--params-file", str(path)])
+
+
+def test_a_part_of_a_node_name_is_no_pattern(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text("/ur5e/a*:\n  ros__parameters: {a: 1}\n")
+    with pytest.raises(RobotRLError, match=r"wildcards are \* and \*\*"):
+        parse(["--ros-args", "--params-file", str(path)])
+
+
+@pytest.mark.parametrize(("rule", "node", "wanted"), [("a:__node:=b", "a", "b"), ("__name:=b", "a", "b")])
+def test_a_node_is_renamed_by_either_word(rule: str, node: str, wanted: str):
+    assert parse(["--ros-args", "-r", rule]).own_name("__node", node) == wanted
+
+
+def test_a_rule_for_topics_can_mean_one_node_too():
+    (rule,) = parse(["--ros-args", "-r", "arm:rostopic://flag:=there"]).remaps
+    assert (rule.node, rule.source, rule.target) == ("arm", "flag", "there")

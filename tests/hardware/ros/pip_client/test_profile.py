@@ -8,23 +8,27 @@ from pathlib import Path
 import pytest
 
 from hardware.ros.pip_client.profile import (
+    ANY,
     CURE_KEY,
+    LOOPBACK,
     NEEDED_RMEM_BYTES,
     PROFILE,
     configuration,
     kernel_problems,
     profile_text,
+    security_problem,
     uri_problems,
 )
+from robot_rl.types import RobotRLError
 
 SMALL, LARGE = 212_992, 4 * 1024 * 1024
 NAMESPACE = "{https://cdds.io/config}"
 
 
-@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("address", [LOOPBACK, ANY, "10.0.0.1"])
 @pytest.mark.parametrize("rmem_bytes", [None, SMALL, LARGE])
-def test_the_profile_is_well_formed(rmem_bytes: int | None, local: bool):
-    assert ElementTree.fromstring(profile_text(rmem_bytes, local=local)).tag == f"{NAMESPACE}CycloneDDS"
+def test_the_profile_is_well_formed(rmem_bytes: int | None, address: str):
+    assert ElementTree.fromstring(profile_text(rmem_bytes, address)).tag == f"{NAMESPACE}CycloneDDS"
 
 
 @pytest.mark.parametrize(("rmem_bytes", "least"), [(None, "2MB"), (SMALL, None), (LARGE, "2MB")])
@@ -35,8 +39,8 @@ def test_the_least_buffer_is_left_out_where_the_kernel_refuses_it(rmem_bytes: in
     assert buffer.get("min") == least
 
 
-def test_local_means_loopback_and_no_multicast():
-    tree = ElementTree.fromstring(profile_text(LARGE, local=True))
+def test_who_names_no_interface_gets_loopback_and_no_multicast():
+    tree = ElementTree.fromstring(profile_text(LARGE))
     interface = tree.find(f".//{NAMESPACE}NetworkInterface")
     assert interface is not None
     assert (interface.get("address"), interface.get("multicast")) == ("127.0.0.1", "false")
@@ -76,6 +80,18 @@ def test_a_user_who_names_whose_type_information_is_ignored_is_obeyed_and_told_w
             assert configuration({"CYCLONEDDS_URI": uri}) == uri
             problems = uri_problems(uri)
             assert [f"<{CURE_KEY}>{missing}</" in problem for problem in problems] == ([True] if missing else [])
+
+
+@pytest.mark.ros
+def test_security_that_is_enforced_is_not_left_out_silently(monkeypatch: pytest.MonkeyPatch):
+    assert security_problem({}) is None
+    assert "unprotected" in (security_problem({"ROS_SECURITY_ENABLE": "true"}) or "")
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    from hardware.ros.pip_client.transport import Participant
+
+    with pytest.raises(RobotRLError, match="built without DDS Security"):
+        Participant(1)
 
 
 def test_a_profile_that_cannot_be_read_is_named():

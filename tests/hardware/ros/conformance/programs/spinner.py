@@ -1,11 +1,13 @@
 """Spins one node; says when it does, how spinning ended, and that it could clean up.
 
-Arguments: `single`, `multi` or `spin` for the executor, `main` or `thread` for where it spins.
+Arguments: `single`, `multi` or `spin` for the executor, `main` or `thread` for where it spins, and `own` for a program
+that takes the signals itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
 
@@ -13,10 +15,12 @@ from hardware.ros.client import (
     ExternalShutdownException,
     MultiThreadedExecutor,
     Node,
+    SignalHandlerOptions,
     SingleThreadedExecutor,
     message,
     rclpy,
 )
+from hardware.ros.spinning_thread import SpinningThread
 
 
 def say(text: str) -> None:
@@ -24,14 +28,21 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main(kind: str, where: str) -> None:
-    rclpy.init()
+EXECUTORS = {"single": SingleThreadedExecutor, "multi": MultiThreadedExecutor}
+
+
+def spinner() -> Node:
     node = Node("spinner")
-    executors = {"single": SingleThreadedExecutor, "multi": MultiThreadedExecutor}
-    executor = executors[kind]() if kind in executors else None
     node.create_publisher(message("std_msgs/msg/Bool"), "flag", 1)
     node.create_subscription(message("std_msgs/msg/Bool"), "flag", lambda _: None, 1)
     once = node.create_timer(0.01, lambda: (once.cancel(), say("spinning")))
+    return node
+
+
+def main(kind: str, where: str) -> None:
+    rclpy.init()
+    node = spinner()
+    executor = EXECUTORS[kind]() if kind in EXECUTORS else None
     thread = None
     try:
         if where == "thread" and executor is not None:
@@ -61,4 +72,24 @@ def spin_quietly(executor: SingleThreadedExecutor) -> None:
         executor.spin()
 
 
-main(*sys.argv[1:3])
+def main_with_signals_of_its_own(kind: str, where: str) -> None:
+    told_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_end.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node, executor = spinner(), EXECUTORS[kind]()
+    executor.add_node(node)
+    hearing = SpinningThread(executor, "spinner")
+    if where == "thread":
+        hearing.start()
+        told_to_end.wait()
+    while not told_to_end.is_set():
+        executor.spin_once(timeout_sec=0.1)
+    say("told")
+    hearing.end()
+    node.destroy_node()
+    rclpy.shutdown()
+    say("clean")
+
+
+(main_with_signals_of_its_own if sys.argv[3:] == ["own"] else main)(*sys.argv[1:3])
