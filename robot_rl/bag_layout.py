@@ -105,7 +105,7 @@ class BagView:
         return {
             name: f"{reader.topic}: {reader.problem or 'no message came before the last command'}"
             for name, reader in self._readers.items()
-            if reader.newest is None
+            if reader.newest is None and not reader.implausible
         }
 
     def refused(self) -> Mapping[str, int]:

@@ -92,7 +92,7 @@ def episodes_of(
             yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards, fault))
     playback.finish()
     if not report.episodes:
-        why = report.stale_because or "; ".join(report.cut)
+        why = "; ".join(report.cut) or report.stale_because
         raise BagError(
             f"{bag.path}: not one of {sum(len(each.ticks) for each in script)} ticks could be observed: {why}"
         )

@@ -45,7 +45,7 @@ def robot(adapter: str = "arm_node", **command: Any) -> dict[str, Any]:
                 "max_age_s": 0.1,
                 "interpolate": True,
                 "latency_s": 0.004,
-                "max_speed": 4.0,
+                "max_speed": 6.0,
                 "margin": 0.05,
             },
             "tool_pose": {
@@ -53,7 +53,7 @@ def robot(adapter: str = "arm_node", **command: Any) -> dict[str, Any]:
                 "topic": "tool_pose",
                 "max_age_s": 0.1,
                 "interpolate": True,
-                "max_speed": [2.0, 4.0],
+                "max_speed": [2.0, 5.0],
                 "margin": [0.02, 0.05],
             },
             "image_left": {"kind": "image", "topic": "/left/image_raw", "size": [12, 16], "max_age_s": 0.15},

@@ -517,3 +517,14 @@ def test_a_bag_of_two_arms_on_one_topic_says_so_and_gives_no_episode(tmp_path):
     ]
     with pytest.raises(BagError, match=r"not one of 60 ticks .* cannot be true.* whether two drivers publish"):
         imported(write_bag(tmp_path / "bag", [*stream, *other, *arm_node_commands(TICKS)]))
+
+
+def test_a_stream_that_ends_with_a_fault_costs_only_the_episodes_that_it_is_missing_in(tmp_path):
+    stream = sensors(2 * TICKS, np.random.default_rng(0), jitter_ms=0.0)
+    false = changed_joints(stream, (1.0, 1.2), (9.0, -9.0))
+    ended = [each for each in false if each.topic != "/arm/joint_states" or each.arrival_ns < START_NS + round(1.2 * S)]
+    commands = [*arm_node_commands(TICKS, seed=1), *arm_node_commands(TICKS, first=TICKS, seed=2)]
+    report = ImportReport()
+    [episode] = imported(write_bag(tmp_path / "bag", [*ended, *commands]), report=report)
+    assert episode.result.outcome is Outcome.ABORTED
+    assert report.stale_ticks == TICKS
