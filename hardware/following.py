@@ -158,9 +158,11 @@ class _Axis:
             return
         stream = None if self._measured is None else self._measured.stream
         self._late_s = 0.0 if stream is None else observation.age_ns.get(stream, 0) / NS_PER_S
-        captured_ns = observation.stamp_ns - round(self._late_s * NS_PER_S)
+        captured_ns = observation.stamp_ns - (0 if stream is None else observation.age_ns.get(stream, 0))
+        if captured_ns == self._captured_ns:
+            return
         place = self._place(observation, ahead)
-        if place is not None and captured_ns != self._captured_ns:
+        if place is not None:
             self._captured_ns = captured_ns
             self._places.append(place)
 
@@ -188,6 +190,8 @@ class _Axis:
         if not self._stores or not self._places:
             return step
         gap, reach = self._told - self._places[-1], self._reach
+        if abs(gap + step) <= reach:
+            return step
         most = max(reach, abs(gap))
         made = step if abs(gap + step) <= most else math.copysign(most, gap + step) - gap
         if len(self._places) < SAMPLES:
@@ -222,7 +226,12 @@ class _Axis:
     @property
     def lost(self) -> bool:
         """Whether the last samples all say that the arm is too far from where it was asked, or told, to be."""
-        return len(self._places) == SAMPLES and max(map(self._apart, (self._wanted, self._told))) > self._limit
+        if len(self._places) < SAMPLES:
+            return False
+        newest, limit = self._places[-1], self._limit
+        if abs(self._wanted - newest) <= limit and abs(self._told - newest) <= limit:
+            return False
+        return max(map(self._apart, (self._wanted, self._told))) > limit
 
     @property
     def problem(self) -> str:
