@@ -80,7 +80,10 @@ def test_a_ros_of_another_python_version_is_passed_over(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("machine", "python"), [("aarch64", (3, 12)), ("x86_64", (3, 14))])
-def test_where_no_wheel_exists_the_advice_is_not_to_install_it(machine: str, python: tuple[int, int]):
+def test_where_no_wheel_exists_the_advice_is_not_to_install_it(
+    machine: str, python: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hardware.ros.client.CHOICE", "")
     text = missing_text(["cyclonedds"], machine, python)
     assert "no wheel" in text
     assert "pip install" not in text

@@ -1,6 +1,7 @@
 """Every yaml of `configs/robot/ros/` composes, and its parts fit each other; nothing is connected."""
 
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -203,5 +204,6 @@ try:
 except (RobotRLError, ModuleNotFoundError, ValueError) as error:
     print(type(error).__name__, error)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    free = {**os.environ, "ROBOT_RL_ROS": ""}
+    said = subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True, check=True).stdout
     assert said.startswith("RobotRLError ROS 2 is not available"), said
