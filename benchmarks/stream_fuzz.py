@@ -137,6 +137,7 @@ class Round:
         self._reasons: list[int] = []
         self._parts = [_Part(self._command)]
         self._jumped: list[bool] = []
+        self._waited: list[bool] = []
         self._ages_ns: list[int] = []
         self._sample_ns = 0
         self._row_parts: list[_Part] = []
@@ -161,7 +162,10 @@ class Round:
             self._enabled = not self._enabled
         allowed = OperatorState(deadman > 0.005, self._enabled and not self._failed)
         self._row_open = self._row_open and all(allowed)
+        waits = self.stream.waits
         streamed = self.stream.tick(self._now_ns, self._given.dt_s[tick], observation, allowed)
+        # A command, or a row, that waited and is what was asked for has no reason.
+        self._waited.append(self.stream.waits > waits)
         fails = bool(self.stream.not_following) and not self._failed
         self._failed = self._failed or fails
         self._command = streamed.command
@@ -202,7 +206,7 @@ class Round:
             if not taken.reasons:
                 self._wrong.append((tick, f"a row was held without a reason: {taken}"))
             return
-        waits = bool(taken.reasons & FilterReason.FOLLOWING)
+        waits = bool(taken.reasons & FilterReason.FOLLOWING) or self._waited[-1:] == [True]
         if waits or self._row_waited:
             # What is answered is what the arm will make of the row, not where the rows are.
             self._row_parts.append(_Part(np.full(len(self._command), np.nan)))
@@ -216,7 +220,7 @@ class Round:
         """Everything that was, with its tick, in words."""
         commands, reasons = np.array(self._commands), np.array(self._reasons)
         self._count.see(reasons)
-        waited = (reasons & int(FilterReason.FOLLOWING)) > 0
+        waited = np.array(self._waited)
         found, first = self._wrong, 0
         for part in self._parts:
             end = first + len(part.applied)
