@@ -17,11 +17,16 @@ demo: env
 test: env
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-test-ros: $(ROS_DISTROS:%=test-ros-%)
+test-ros: $(ROS_DISTROS:%=test-ros-%) test-ros-mixed
 
 test-ros-%: $(ROS_VENV)-%/.complete
 	$(ROS_VENV)-$*/bin/python -m tests.hardware.ros.build_messages
 	ROBOT_RL_ROS=rclpy $(ROS_VENV)-$*/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal tests/hardware/ros
+
+# Our client on one side, the real rclpy on the other.
+test-ros-mixed: env $(ROS_DISTROS:%=$(ROS_VENV)-%/.complete)
+	$(foreach distro,$(ROS_DISTROS),ROBOT_RL_ROS_$(shell echo $(distro) | tr a-z A-Z)=$(abspath $(ROS_VENV)-$(distro))/bin/python) \
+		$(BIN)/python -m pytest tests/hardware/ros/mixed
 
 lint: env
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ from robot_rl.types import RobotRLError
 
 WATCH_S = 0.05
 LONGEST_NAME = 100
-NEIGHBOUR_S = 1.0
+NEIGHBOUR_S = 3.0
 """How long to listen for an arm node that already runs under this name."""
 
 

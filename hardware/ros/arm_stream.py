@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hardware.arm_state import Enable
+from hardware.arm_state import Enable, Failure
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Mailbox
 from robot_rl.types import NS_PER_S, Robot
@@ -135,7 +135,11 @@ class ArmStream:
             with self._driver:
                 self._loop.begin(time.monotonic_ns(), self._robot_now_ns())
                 self._started.set()
-                self._serve(self._loop)
+                try:
+                    self._serve(self._loop)
+                except Exception as error:  # a message that could not be made must not leave an arm that moves
+                    self.failure = error
+                    self._brake(self._loop, error)
         except BaseException as error:  # whatever ends this thread must be known to the one that waits for it
             self.failure = error
         finally:
@@ -152,6 +156,16 @@ class ArmStream:
                 loop.receive(*arrival)
                 self._tick_if_due(loop)
             self._tick_if_due(loop)
+
+    def _brake(self, loop: ArmLoop, error: Exception) -> None:
+        """Brings the arm to rest though something fails in every tick: a command goes out before messages are made."""
+        until_ns = time.monotonic_ns() + round(LAST_STOP_S * NS_PER_S)
+        with contextlib.suppress(Exception):
+            loop.receive(Failure(f"the arm node failed: {error!r}"), time.monotonic_ns(), self._robot_now_ns())
+        while not loop.at_rest and time.monotonic_ns() < until_ns:
+            time.sleep(max(0, self.deadlines.next_ns - time.monotonic_ns()) / NS_PER_S)
+            with contextlib.suppress(Exception):
+                self._tick_if_due(loop)
 
     def _tick_if_due(self, loop: ArmLoop) -> None:
         now_ns = time.monotonic_ns()
