@@ -5,9 +5,10 @@ Nobody below the command layer sees a DictConfig.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -68,7 +69,8 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     if "/" in config_name:
         require_readable(home / f"{config_name}.yaml")
     with initialize_config_dir(str(home), version_base="1.3"):
-        groups = hydra_compose(config_name, search, return_hydra_config=True).hydra.runtime.choices
+        with _in_words():
+            groups = hydra_compose(config_name, search, return_hydra_config=True).hydra.runtime.choices
         choices = [each for each in overrides if each.partition("=")[0] in groups]
         values = [each for each in overrides if each not in choices]
         for each in values:
@@ -81,18 +83,25 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 def _merged(config_name: str, choices: list[str], values: list[str]) -> DictConfig:
     """What Hydra composes of the chosen files, and single values on top."""
-    try:
+    with _in_words():
         config = hydra_compose(config_name, overrides=choices)
         OmegaConf.set_struct(config, False)
         merged = cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
         require_bounded(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
+        return merged
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Whatever Hydra, OmegaConf and PyYAML raise on a user's files becomes a `ConfigError`."""
+    try:
+        yield
     except RobotRLError:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explain(error)) from None
-    except Exception as error:  # both libraries raise ValueError, TypeError, AttributeError ... on odd files
+    except Exception as error:  # ValueError, TypeError, AttributeError ... on odd files
         raise ConfigError(_odd(error)) from error
-    return merged
 
 
 def _require_readable_choice(path: Path, option: str, places: Sequence[Path]) -> None:
