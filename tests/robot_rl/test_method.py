@@ -28,6 +28,7 @@ def short_recipe() -> Recipe:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two minutes on a free core, more than five on a machine with a load of 8
 def test_offline_beats_imitation_online_keeps_or_betters_it_and_one_step_keeps_that():
     recipe = short_recipe()
     log = Log(recipe)
