@@ -27,6 +27,8 @@ SAMPLES = 3
 """Captures that have to say the same before a fault is called, or a command moved where no stream is bounded."""
 PATIENCE_S = 0.5
 """An arm that was waited for is taken to follow again after this long without waiting; what it lost is forgiven."""
+RECOVERY_S = 0.25
+"""An arm that is waited for again within this time was slow all along."""
 MEMORY_S = 1.0
 """For how long motion that a velocity-controlled arm did not make is remembered."""
 
@@ -142,7 +144,7 @@ class _Axis:
     def restart(self) -> None:
         """Nothing was told or seen yet."""
         self._places.clear()
-        self._told = self._wanted = self._intended = self._late_s = 0.0
+        self._told = self._wanted = self._intended = self._recovering = self._late_s = 0.0
         self._origin: float | None = None
         self._waited_s = math.inf
         self._captured_ns: int | None = None
@@ -205,15 +207,23 @@ class _Axis:
         return made
 
     def ask(self, requested: float | None, step: float, made: float) -> None:
-        """Where the dimension would be by now if it had not had to wait; no faster than it may move."""
+        """Where the dimension would be by now if it had not had to wait; no faster than it may move.
+
+        After a wait a command speeds up from rest. What that costs counts only if the next wait comes soon: then it is
+        the arm that is slow, and not the command that is getting under way.
+        """
         self.waiting = made != step and self._stores
         if requested is None or self._waited_s > PATIENCE_S:
-            self._intended = self._told + step
-        elif self.waiting:
-            way = requested - self._intended if self.absolute else requested
-            self._intended += min(max(way, -self._most), self._most)
+            self._intended, self._recovering = self._told + step, 0.0
         else:
-            self._intended += made
+            way = requested - self._intended - self._recovering if self.absolute else requested
+            way = min(max(way, -self._most), self._most)
+            if self.waiting:
+                self._intended += self._recovering + way
+                self._recovering = 0.0
+            else:
+                self._intended += made
+                self._recovering = self._recovering + way - made if self._waited_s < RECOVERY_S else 0.0
         self._waited_s = 0.0 if self.waiting else self._waited_s + self._period_s
         self._wanted = self._intended if self.waiting else self._told + made
 
