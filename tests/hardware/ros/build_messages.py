@@ -33,12 +33,13 @@ KINDS = ("typesupport_c", "typesupport_fastrtps_c", "typesupport_introspection_c
 
 
 def spelled_out(settings: Any) -> Iterator[tuple[str, str]]:
-    """Every message type that a yaml gives with its fields."""
+    """Every message type that a yaml gives with its fields, those within it first."""
     if isinstance(settings, list):
         for each in settings:
             yield from spelled_out(each)
     elif isinstance(settings, dict):
         if isinstance(settings.get("fields"), str) and isinstance(settings.get("type"), str):
+            yield from (settings.get("also") or {}).items()
             yield settings["type"], settings["fields"]
         for each in settings.values():
             yield from spelled_out(each)
