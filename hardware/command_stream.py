@@ -114,6 +114,14 @@ def limits_at_rate(limits: CommandLimits, hz: float) -> CommandLimits:
     )
 
 
+def _box(limits: CommandLimits) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest place of every dimension that is one, in the rows' dtype; a rate has none. Shapes (A,)."""
+    absolute = limits.spec.kind_mask(ActionKind.RATE) == 0
+    low, high = (np.array([getattr(axis, side) for axis in limits.axes]) for side in ("low", "high"))
+    dtype = np.dtype(limits.spec.action.dtype)
+    return np.where(absolute, low, -np.inf).astype(dtype), np.where(absolute, high, np.inf).astype(dtype)
+
+
 class RowFilter:
     """Filters rows at the rate at which they come. It has no clock: a row's own stamp is its time.
 
@@ -184,6 +192,7 @@ class CommandStream:
         self._rate = limits.spec.kind_mask(ActionKind.RATE)
         self._binary = limits.spec.kind_mask(ActionKind.BINARY)
         self._rows = RowFilter(limits)
+        self._row_box = _box(limits)
         self._follower = None if limits.following is None else Follower(self.limits)
         self._state = FilterState.at(np.zeros(len(limits.axes)))
         self._anchored = False
@@ -264,7 +273,8 @@ class CommandStream:
 
     def _waiting(self, taken: Taken, row: AnyArray | None, follower: Follower) -> Taken:
         """What is acknowledged while the command waits: no more than the arm will make of the row."""
-        made = follower.reachable(taken.applied)
+        # An arm that was pushed out of its box is not followed there, nor is it by a rounding of the rows' dtype.
+        made = np.clip(follower.reachable(taken.applied), *self._row_box).astype(taken.applied.dtype)
         if np.array_equal(made, taken.applied):
             return taken
         as_asked = taken.usable and np.array_equal(made, np.asarray(row, dtype=made.dtype))

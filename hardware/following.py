@@ -130,6 +130,7 @@ class _Axis:
         self.index = index
         self.absolute = spec.action_kinds[index] is ActionKind.POSITION
         self._name, self._unit = dimension_name(spec, index), unit_of(spec, index)
+        self._low, self._high = axis.low, axis.high
         self._most = min(axis.max_step, axis.max_velocity_step)
         self._speed = self._most * spec.control_hz
         self._wait, self._fault = following.wait[index], following.fault[index]
@@ -202,9 +203,14 @@ class _Axis:
         apart = self._told + made - believed
         if abs(apart) > reach:
             back = made - math.copysign(abs(apart) - reach, apart)
-            made = back if self.absolute else min(max(back, -self._most), self._most)
+            made = self._in_box(back) if self.absolute else min(max(back, -self._most), self._most)
             self.far = made != back
         return made
+
+    def _in_box(self, step: float) -> float:
+        """A step that leaves the box no further than the command is outside already."""
+        place = min(max(self._told + step, min(self._low, self._told)), max(self._high, self._told))
+        return place - self._told
 
     def ask(self, requested: float | None, step: float, made: float) -> None:
         """Where the dimension would be by now if it had not had to wait; no faster than it may move.
@@ -271,7 +277,7 @@ class _Axis:
         back = self._nearest(self._told) - self._told
         if not self._stores or abs(back) <= self._reach:
             return 0.0
-        return back if self.absolute else min(max(back, -self._most), self._most)
+        return self._in_box(back) if self.absolute else min(max(back, -self._most), self._most)
 
     def clipped(self, place: float) -> float:
         """A place as far as the arm is followed."""

@@ -375,6 +375,24 @@ def test_an_arm_that_is_pushed_on_after_its_fault_does_not_spring_back_either(tr
     assert trial.loop.at_rest
 
 
+def test_an_arm_pushed_out_of_its_box_is_not_followed_there():
+    bench = Trial()
+    place = bench.arm.position()
+    place[0] = 2.9
+    bench.arm.put(place)
+    bench.tick(SEEN_TICKS)
+    bench.hear(Enable(True))
+    for tick in range(60):
+        if tick % 5 == 0:
+            bench.hear(Heartbeat("a"))
+            bench.row(place)
+        if tick >= 20:
+            bench.arm.put(place + np.array([0.008 * (tick - 19), 0, 0, 0, 0, 0, 0]))
+        bench.tick()
+    assert np.array(bench.arm.rows)[:, 0].max() <= 3.0
+    assert max(answer.values[0] for answer in bench.acknowledged) <= 3.0
+
+
 # Limits that are missing or do not fit
 
 
