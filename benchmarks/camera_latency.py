@@ -35,7 +35,7 @@ import numpy as np
 from hardware.cameras.pattern import decode_stamp
 from hardware.ros import decode
 from hardware.ros.client import message, qos_profile_sensor_data, rclpy
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 FPS = 30.0
 WARM_UP_S = 2.0

@@ -35,7 +35,8 @@ from hardware.safety import (
     clear_fault,
     filter_command,
 )
-from robot_rl.types import ActionKind, AnyArray, ArraySpec, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, AnyArray, ArraySpec, RobotSpec
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -15,7 +15,8 @@ import numpy as np
 
 from hardware.limits import CommandLimits
 from hardware.safety import FilterState, OperatorState, filter_command
-from robot_rl.types import ActionKind, ArraySpec, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 DIMENSIONS = 7
 CALLS = 5000

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from benchmarks.filter_fuzz import Array, FuzzCount, Tool
 from hardware.limits import MOST_AHEAD, CommandLimits, FollowingLimits
-from robot_rl.types import NS_PER_S, ActionKind, AnyArray
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray
 
 LONGEST_PAUSE_S = 1.0
 PAUSES = 0.004

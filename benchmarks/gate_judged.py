@@ -35,9 +35,8 @@ from robot_rl.dynamics import train_dynamics
 from robot_rl.gate import PAPER_GAIN, Gate, GateDecision
 from robot_rl.imitation import step_generator
 from robot_rl.intervals import wilson_interval
-from robot_rl.off_policy_evaluation import FittedQConfig
+from robot_rl.off_policy_evaluation import SECOND_GAIN, FittedQConfig, SecondOpinion
 from robot_rl.offline import OfflineConfig, OfflineImprover
-from robot_rl.second_opinion import SECOND_GAIN, SecondOpinion
 from robot_rl.summary import write_json
 from robot_rl.transitions import Transitions, encode_episodes
 

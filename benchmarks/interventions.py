@@ -25,12 +25,12 @@ from benchmarks.slot_insert import EVALUATION_SEED, Recipe, imitation
 from benchmarks.slot_insert_2d import outcomes, roll_out
 from benchmarks.slot_operator import SKILLS, Attention, SlotCorrector
 from policies.diffusion import DiffusionPolicy
+from robot_rl.core.errors import RobotRLError
 from robot_rl.imitation import ImitationConfig
 from robot_rl.intervals import bootstrap_mean_interval
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.summary import write_json
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import RobotRLError
 from robot_rl.value_learner import ValueConfig
 
 ALONE = "no operator"

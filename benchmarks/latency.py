@@ -27,8 +27,10 @@ from torch import Tensor
 from policies.diffusion import CameraConfig, DiffusionPolicy, DiffusionPolicyConfig, MlpConfig, UnetConfig
 from policies.onnx_policy import OnnxPolicy
 from policies.torch_policy import TorchPolicy
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from robot_rl.export import export_bundle
-from robot_rl.types import ActionKind, ArraySpec, Observation, Policy, RobotSpec
+from robot_rl.types import Policy
 
 NETWORKS: dict[str, DiffusionPolicyConfig] = {
     "mlp-0.2M": DiffusionPolicyConfig(),

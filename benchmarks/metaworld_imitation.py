@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from data.store import DatasetStore
+from robot_rl.core.episode import Outcome
 from robot_rl.intervals import wilson_interval
 from robot_rl.summary import write_json
-from robot_rl.types import Outcome
 
 TASKS = ("peg-insert-side-v3", "hammer-v3", "push-v3", "pick-place-v3", "door-open-v3")
 

@@ -33,9 +33,10 @@ from hardware.operators.absent import AbsentOperator
 from hardware.sim.pusht import PushTRobot
 from policies.onnx_policy import OnnxPolicy
 from robot_rl.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Source, Step
+from robot_rl.core.specs import NS_PER_S, RobotSpec
 from robot_rl.rollout import RolloutOptions, run_episode
 from robot_rl.session import build_filter
-from robot_rl.types import NS_PER_S, EpisodeHeader, EpisodeResult, RobotSpec, Source, Step
 
 CONTROL_HZ = 100.0
 LIMITS = {

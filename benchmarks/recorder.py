@@ -25,18 +25,8 @@ from data.codecs import Codec
 from data.episode_writer import EpisodeWriter
 from data.store import DatasetStore
 from robot_rl.clock import MonotonicClock, TickGrid, prompt_thread
-from robot_rl.types import (
-    NS_PER_S,
-    ActionKind,
-    ArraySpec,
-    EpisodeHeader,
-    EpisodeResult,
-    Observation,
-    Outcome,
-    RobotSpec,
-    Source,
-    Step,
-)
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
+from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 
 TICK_HZ, CAMERA_HZ = 100, 30
 FRAME_NS = NS_PER_S // CAMERA_HZ

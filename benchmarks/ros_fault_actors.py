@@ -31,7 +31,7 @@ import numpy as np
 from rich.console import Console
 
 from data.episode_writer import EpisodeWriter
-from hardware.cameras.frame_source import Frame, HostClock, Picture, encode_jpeg
+from hardware.cameras.frame_source import Frame, Picture, encode_jpeg
 from hardware.cameras.pattern import PatternCamera
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_arm import LeaderArmOperator
@@ -43,11 +43,14 @@ from hardware.ros.camera_node import compressed_image
 from hardware.ros.client import QoSProfile, message, qos_profile_sensor_data
 from hardware.ros.leader_arm import LeaderTopic
 from hardware.sim.joint_arm import NAMES, JointArm
-from robot_rl.clock import MonotonicClock
-from robot_rl.operate import Session
+from robot_rl.clock import HostClock, MonotonicClock
+from robot_rl.core.episode import ActionChunk, Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import NoSink, TaskSettings, build_filter, build_operator, build_robot
-from robot_rl.types import NS_PER_S, ActionChunk, Clock, EpisodeSink, FloatArray, Observation, RobotRLError, RobotSpec
+from robot_rl.sessions.session import Session
+from robot_rl.types import Clock, EpisodeSink
 
 SPEED = 0.6
 """Of the first joint while a policy or leader moves it [rad/s]; its limit is 0.75."""

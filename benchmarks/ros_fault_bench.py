@@ -25,13 +25,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from hardware.arm.messages import ArmMode
 from hardware.arm_state import LATCHED, Mode
 from hardware.ros import arm_topics
-from hardware.ros.arm_topics import ArmMode, Topic, absolute
+from hardware.ros.arm_topics import Topic, absolute
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.client import message, qos_profile_sensor_data
+from robot_rl.core.specs import NS_PER_S
 from robot_rl.session import load_robot
-from robot_rl.types import NS_PER_S
 from robot_rl.up import as_document
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -54,7 +54,7 @@ from data.verify import verify_dataset
 from hardware.arm_state import LATCHED, Mode
 from hardware.cameras.pattern import NoStamp, decode_stamp
 from hardware.ros import decode
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 MOVING_RAD = 0.3
 STOPPED_S = 1.0

@@ -48,9 +48,10 @@ from hardware.cameras.frame_source import resized
 from hardware.ros.robot import RosRobot
 from robot_rl.cadence import render
 from robot_rl.clock import MonotonicClock, prompt_thread
+from robot_rl.core.episode import ActionChunk, Observation, Step
+from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 from robot_rl.rollout import RolloutOptions, run_episode
 from robot_rl.session import NoSink, TaskSettings, build_filter, build_operator, header_for
-from robot_rl.types import NS_PER_S, ActionChunk, FloatArray, Observation, RobotSpec, Step
 
 POLICY_HZ, CAMERA_HZ = 30.0, 30.0
 WIDTH, HEIGHT = 640, 480

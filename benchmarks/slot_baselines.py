@@ -25,10 +25,11 @@ from benchmarks.slot_insert_2d import (
 )
 from policies.diffusion import DiffusionPolicy
 from robot_rl.chunk_actor import ActorPolicy, ChunkFunction
+from robot_rl.core.episode import Episode, Observation, Source
 from robot_rl.residual import ResidualConfig, ResidualLearner
 from robot_rl.rlpd import RlpdConfig, RlpdLearner
 from robot_rl.transitions import RewardConfig, Transitions, encode_episodes
-from robot_rl.types import Episode, Observation, Policy, Source
+from robot_rl.types import Policy
 
 
 @dataclasses.dataclass

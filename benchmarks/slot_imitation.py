@@ -16,8 +16,8 @@ from torch import Tensor
 from benchmarks.slot_insert_2d import SPEC, STREAM
 from data.windows import BatchOrder, WindowIndex
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
+from robot_rl.core.episode import Episode
 from robot_rl.imitation import ImitationConfig, ImitationLearner
-from robot_rl.types import Episode
 
 
 class MemoryWindows:

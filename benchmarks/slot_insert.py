@@ -31,6 +31,7 @@ from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.best_of_n import BestOfN
 from robot_rl.consistency import ConsistencyLearner, DistillationConfig
+from robot_rl.core.episode import Episode
 from robot_rl.critic import CriticConfig, CriticReport, IqlCritic, train_critic
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.dynamics import DynamicsConfig, DynamicsReport, train_dynamics
@@ -41,7 +42,6 @@ from robot_rl.offline import OfflineConfig, OfflineResult, improve_offline
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.summary import write_json
 from robot_rl.transitions import RewardConfig, Transitions, encode_episodes
-from robot_rl.types import Episode
 
 EVALUATION_SEED = 999_000
 """Starts and noise of every judgement: no episode that is learned from has this seed."""

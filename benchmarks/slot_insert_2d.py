@@ -19,17 +19,8 @@ import torch
 
 from policies.diffusion import DiffusionPolicy
 from robot_rl.collected import CollectedEpisode, Decision
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    Source,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Source, Stream
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]

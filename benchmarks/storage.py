@@ -22,16 +22,8 @@ from camera_frames import CAMERAS, Frames, film
 import data.layout
 from data.codecs import Codec
 from data.store import DatasetStore
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 CODECS = ("jpeg:80", "jpeg:90", "jpeg:95", "png", "raw")
 CHUNK_KB = (256, 512, 1024, 4096, 16384)

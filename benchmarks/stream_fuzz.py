@@ -39,7 +39,8 @@ from benchmarks.fuzz_plant import Plant, with_following
 from hardware.command_stream import UNUSABLE, CommandStream, Taken
 from hardware.limits import CommandLimits
 from hardware.safety import FilterReason, OperatorState
-from robot_rl.types import NS_PER_S, ActionKind, AnyArray, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray
 
 LONGEST_SILENCE = 20
 """Periods; beyond them the clock has jumped, and a sender starts afresh."""

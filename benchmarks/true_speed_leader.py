@@ -26,7 +26,7 @@ from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
 from hardware.operators.leader_watch import LeaderWatch
 from hardware.sim.joint_arm import GRIPPER, JOINTS, NAMES
 from hardware.sim.troubles import FalseKind
-from robot_rl.types import FloatArray
+from robot_rl.core.specs import FloatArray
 
 LED_S = 3.0
 WITHIN_RAD, RAMP_S = 0.1, 0.4

@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hardware.arm.messages import ArmMode, Row
 from hardware.arm_state import LATCHED, Clear, Enable, Heartbeat, Mode
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Mail, ResetMail, RowMail
 from hardware.ros.arm_settings import ArmSettings
-from hardware.ros.arm_topics import ArmMode, Row
 from hardware.sim.joint_arm import JOINTS
 from hardware.sim.troubled_arm import TroubledArm, TrueMotion
 from hardware.sim.troubles import Trouble
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import NS_PER_S, FloatArray, Judgement, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, FloatArray
+from robot_rl.types import Judgement
 
 Array = npt.NDArray[np.float64]
 EPOCH_NS = 1_700_000_000 * NS_PER_S

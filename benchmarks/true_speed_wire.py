@@ -32,7 +32,7 @@ from benchmarks.true_speed_pilot import Trial, rest_after
 from hardware.arm_state import LATCHED, Mode
 from hardware.sim.joint_arm import JOINTS
 from hardware.sim.troubled_arm import TrueMotion
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 TICKS = 60
 BEGIN_S = 20.0

@@ -24,16 +24,8 @@ import numpy as np
 from data.store import DatasetStore
 from data.window_cache import CacheContent, WindowCache
 from data.windows import WindowDataset
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 CAMERAS = ("front", "wrist")
 FPS = 30

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import ArraySpec, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ArraySpec
 
 DEFAULT_CODEC = "jpeg:90"
 FULL_CHROMA_QUALITY = 95

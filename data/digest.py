@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data.schema import CompressedStream, EncodedEpisode, header_to_json, result_to_json, to_strict_json
-from robot_rl.types import AnyArray, RobotSpec
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 SLICE_BYTES = 8 << 20
 COLUMNS = ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons")

@@ -40,7 +40,9 @@ from data.schema import (
     result_to_json,
     to_strict_json,
 )
-from robot_rl.types import AnyArray, EpisodeHeader, EpisodeResult, RobotRLError, RobotSpec, Step, Stream
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step, Stream
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 MAGIC = b"RRLOG1\r\n"
 SUFFIX = ".log"

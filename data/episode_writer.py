@@ -25,7 +25,8 @@ from data.lock import WriterLock
 from data.recording import Recording
 from data.schema import DatasetError
 from data.store import DatasetStore
-from robot_rl.types import EpisodeHeader, EpisodeResult, RobotSpec, Step
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step
+from robot_rl.core.specs import RobotSpec
 
 MEGABYTE = 1_000_000
 

@@ -28,7 +28,8 @@ from data.schema import (
     to_strict_json,
 )
 from data.storage_errors import explained
-from robot_rl.types import AnyArray, RobotSpec, Stream
+from robot_rl.core.episode import Stream
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 CHUNK_BYTES = 4 << 20
 """Numbers are read a whole stream at a time: large chunks, few files."""

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import AnyArray
+from robot_rl.core.specs import AnyArray
 
 
 class NpyAppender:

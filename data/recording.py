@@ -14,7 +14,9 @@ import numpy as np
 from data.codecs import Codec
 from data.episode_log import LogWriter, frame_record, tick_dtype, tick_record
 from data.schema import DatasetError
-from robot_rl.types import AnyArray, ArraySpec, EpisodeResult, Outcome, RobotRLError, Step
+from robot_rl.core.episode import EpisodeResult, Outcome, Step
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, ArraySpec
 
 
 class RecordingFailed(DatasetError):

@@ -15,7 +15,7 @@ from data.layout import Progress
 from data.location import Location
 from data.lock import WriterLock
 from data.store import DatasetStore
-from robot_rl.types import EpisodeHeader, EpisodeResult, Outcome
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome
 
 DAMAGED_SUFFIX = ".damaged"
 

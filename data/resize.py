@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import cv2
 
-from robot_rl.types import AnyArray, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray
 
 
 def shrink(frame: AnyArray, height: int, width: int) -> AnyArray:

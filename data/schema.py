@@ -1,4 +1,4 @@
-"""What a dataset holds: episodes as they are stored, and how they turn into `robot_rl.types.Episode` and back.
+"""What a dataset holds: episodes as they are stored, and how they turn into `robot_rl.core.episode.Episode` and back.
 
 Stored layout (zarr v3, see `store.py`), `T` ticks, `N` frames of one stream, `A` action dimensions:
 
@@ -33,17 +33,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.codecs import DEFAULT_CODEC, Codec
-from robot_rl.types import (
-    AnyArray,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    FloatArray,
-    Outcome,
-    RobotRLError,
-    RobotSpec,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, FloatArray, RobotSpec
 
 FORMAT_VERSION = 1
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -84,7 +76,7 @@ class CompressedStream:
 
 @dataclass(frozen=True)
 class EncodedEpisode:
-    """An episode as it is stored; fields as in `robot_rl.types.Episode`, cameras still compressed.
+    """An episode as it is stored; fields as in `robot_rl.core.episode.Episode`, cameras still compressed.
 
     `uuid` names the recording itself: the same log committed twice is still one episode.
     """

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.window_cache import WindowCache
-from robot_rl.types import AnyArray, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray
 
 ROWS_AT_ONCE = 65_536
 ELEMENTS_AT_ONCE = 8_000_000

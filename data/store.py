@@ -47,7 +47,9 @@ from data.schema import (
     spec_differences,
 )
 from data.storage_errors import explained
-from robot_rl.types import Episode, RobotSpec, SpecMismatch
+from robot_rl.core.episode import Episode
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.specs import RobotSpec
 
 BRANCH = "main"
 CONFLICT_TRIES = 5

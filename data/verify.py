@@ -18,7 +18,9 @@ from data.digest import digest_of
 from data.finding import Finding
 from data.schema import CompressedStream, EncodedEpisode, decode_episode
 from data.verify_motion import check_following, check_speed, check_spread, check_waiting
-from robot_rl.types import AnyArray, ArraySpec, Episode, Outcome, RobotRLError, Source
+from robot_rl.core.episode import Episode, Outcome, Source
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, ArraySpec
 
 if TYPE_CHECKING:
     from data.store import DatasetStore

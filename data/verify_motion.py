@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.finding import Finding
+from robot_rl.core.episode import Episode
 from robot_rl.core.plausibility import Plausibility
-from robot_rl.types import NS_PER_S, ActionKind, AnyArray, Episode, FloatArray
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
 
 LISTED = 5
 """Steps of one stream that are named; the others are counted."""

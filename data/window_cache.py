@@ -24,10 +24,12 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from data.atomic_directory import atomic_directory
+from data.atomic_file import atomic_directory
 from data.npy_appender import NpyAppender
 from data.resize import shrink
-from robot_rl.types import AnyArray, Episode, EpisodeResult, Outcome, RobotRLError, RobotSpec
+from robot_rl.core.episode import Episode, EpisodeResult, Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 FORMAT = 1
 CONTENT_FILE = "content.json"

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.window_cache import WindowCache
-from robot_rl.types import AnyArray, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray
 
 Integers = npt.NDArray[np.int64]
 

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hardware.limits import CommandLimits, dimension_name, unit_of
-from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotRLError
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, ActionKind, FloatArray
 
 SAMPLES = 3
 SPAN_S = 0.1

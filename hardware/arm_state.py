@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 class Mode(enum.StrEnum):

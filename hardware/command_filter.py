@@ -11,7 +11,10 @@ from hardware.following import Follower
 from hardware.limits import CommandLimits
 from hardware.plausible_view import PlausibleView
 from hardware.safety import filter_command
-from robot_rl.types import FloatArray, KeepsTarget, Observation, RobotRLError, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import FloatArray
+from robot_rl.types import KeepsTarget
 
 
 class FilteredCommands:

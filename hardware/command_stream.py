@@ -23,7 +23,8 @@ import numpy as np
 from hardware.following import Follower
 from hardware.limits import CommandLimits, LimitError
 from hardware.safety import FilterReason, FilterState, OperatorState, clear_fault, filter_command
-from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
 
 MARGIN = 0.2
 """How long before it is due a row should have come, beyond its own period, in periods: lateness that goes unnoticed."""

@@ -15,19 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from robot_rl.types import (
-    NS_PER_S,
-    AnyArray,
-    ArraySpec,
-    Clock,
-    FloatArray,
-    Judgement,
-    Observation,
-    Robot,
-    RobotRLError,
-    RobotSpec,
-    stands_still,
-)
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, AnyArray, ArraySpec, FloatArray, RobotSpec
+from robot_rl.types import Clock, Judgement, Robot, stands_still
 
 SEED = 7
 OTHER_SEED = 8

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from robot_rl.types import FloatArray
+from robot_rl.core.specs import FloatArray
 
 
 class FilterReason(enum.IntFlag):

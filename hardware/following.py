@@ -21,7 +21,8 @@ import numpy as np
 
 from hardware.filter_state import FilterReason, FilterResult, FilterState
 from hardware.limits import CommandLimits, FollowingLimits, dimension_name, unit_of
-from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, FloatArray
 
 SAMPLES = 3
 """Captures that have to say the same before a fault is called, or a command moved where no stream is bounded."""

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from hardware.braking import LONGEST_STOP_TICKS, Axis
-from robot_rl.types import ActionKind, FloatArray, Observation, RobotRLError, RobotSpec, SpecMismatch
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, SpecMismatch
+from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 LIMIT_TOLERANCE = 1e-9
 """Step, velocity, acceleration and jerk limits are kept to within this fraction of themselves (and one unit in the last

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import StaleSensor
 from robot_rl.core.plausibility import Plausibility, PlausibleStream
-from robot_rl.types import AnyArray, Observation, RobotSpec, StaleSensor
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 
 class _Sample(NamedTuple):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import AnyArray, FloatArray, RobotRLError, StaleSensor
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import AnyArray, FloatArray
 
 MOST_CANDIDATES = 8
 """Farthest point sampling looks at most at this many points for each that it keeps."""

@@ -28,7 +28,8 @@ from hardware.filter_state import (
     reason_names,
 )
 from hardware.limits import CommandLimits, CompiledAxis
-from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotSpec
 
 __all__ = [
     "FilterReason",

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import AnyArray, Observation, RobotRLError, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import AnyArray
 
 NS_PER_MS = 1_000_000
 

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from robot_rl.types import AnyArray, RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 FORMAT = "robot-rl policy bundle"
 VERSION = 1

@@ -27,7 +27,8 @@ from policies.diffusion import DiffusionPolicy
 from policies.diffusion_config import DiffusionPolicyConfig, InvalidPolicyConfig
 from policies.flow import FlowSchedule
 from policies.noise_schedule import DenoisingSteps, NoiseSchedule, StepCoefficients
-from robot_rl.types import RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
 
 
 @dataclass

@@ -26,7 +26,8 @@ from policies.encoders import ObservationEncoder
 from policies.noise_schedule import DenoisingSteps, NoiseSchedule
 from policies.normalizer import ACTION, Normalizer
 from policies.point_encoder import with_colour_range
-from robot_rl.types import ActionKind, RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ActionKind, RobotSpec
 
 __all__ = ["CameraConfig", "DiffusionPolicy", "DiffusionPolicyConfig", "MlpConfig", "UnetConfig"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 DENOISERS = ("mlp", "unet")
 BACKBONES = ("resnet18", "small")

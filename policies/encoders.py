@@ -15,7 +15,7 @@ from policies.auxiliary import AuxiliaryLoss, Bottleneck, Encoding, View, draw
 from policies.diffusion_config import CameraConfig, DiffusionPolicyConfig, InvalidPolicyConfig
 from policies.images import ImageScaling, centre_crop, random_crop
 from policies.point_encoder import PointEncoder
-from robot_rl.types import RobotSpec
+from robot_rl.core.specs import RobotSpec
 
 GROUP_CHANNELS = 16
 """Channels per GroupNorm group in the camera backbones, after Wu and He (arXiv 1803.08494)."""

@@ -17,7 +17,8 @@ import torch
 
 from policies.diffusion import DiffusionPolicy
 from policies.history import draw_noise, stack_history
-from robot_rl.types import ActionChunk, Observation, RobotRLError
+from robot_rl.core.episode import ActionChunk, Observation
+from robot_rl.core.errors import RobotRLError
 
 WARM_UP_CALLS = 3
 """A traced function compiles itself during its first calls."""

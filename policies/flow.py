@@ -22,7 +22,7 @@ from torch import Tensor
 from policies.diffusion import Corrupted, DiffusionPolicy
 from policies.diffusion_config import DiffusionPolicyConfig
 from policies.noise_schedule import DenoisingSteps, Mixture, step_coefficients
-from robot_rl.types import RobotSpec
+from robot_rl.core.specs import RobotSpec
 
 
 @dataclass

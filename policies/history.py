@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import AnyArray, Observation, RobotRLError, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 
 def stack_history(history: Sequence[Observation], spec: RobotSpec, count: int) -> dict[str, AnyArray]:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 def resampling_matrix(source: int, target: int) -> Tensor:

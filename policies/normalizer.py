@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robot_rl.types import AnyArray, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray
 
 ACTION = "action"
 """Key of the action's statistics, beside the streams'."""

@@ -10,7 +10,8 @@ import onnxruntime
 
 from policies.bundle import INPUT_PREFIX, MODEL_FILE, OUTPUTS, InvalidBundle, disagreement, read_bundle, read_parity
 from policies.history import draw_noise, stack_history
-from robot_rl.types import ActionChunk, AnyArray, Observation
+from robot_rl.core.episode import ActionChunk, Observation
+from robot_rl.core.specs import AnyArray
 
 
 class OnnxPolicy:

@@ -11,7 +11,7 @@ import torch
 
 from policies.diffusion import DiffusionPolicy
 from policies.history import draw_noise, stack_history
-from robot_rl.types import ActionChunk, Observation
+from robot_rl.core.episode import ActionChunk, Observation
 
 
 class TorchPolicy:

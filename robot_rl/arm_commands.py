@@ -16,8 +16,8 @@ from hardware.arm_state import LATCHED, Mode
 from hardware.ros.arm_remote import ArmRemote
 from hardware.ros.network import join
 from hardware.ros.topic_checks import where
+from robot_rl.core.errors import HelpRequested, RobotRLError
 from robot_rl.session import load_robot
-from robot_rl.types import HelpRequested, RobotRLError
 
 FIND_S = 5.0
 ANSWER_S = 3.0

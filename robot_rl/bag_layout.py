@@ -27,7 +27,10 @@ from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between
 from hardware.ros.stream_reader import StreamReader
 from hardware.sync import align
-from robot_rl.types import AnyArray, FloatArray, Judgement, Observation, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import StaleSensor
+from robot_rl.core.specs import AnyArray, FloatArray
+from robot_rl.types import Judgement
 
 ARM_NODE = "arm_node"
 FLOATS = "std_msgs/msg/Float64MultiArray"

@@ -18,8 +18,9 @@ import torch
 
 from policies.diffusion import DiffusionPolicy
 from policies.history import draw_noise, stack_history
+from robot_rl.core.episode import ActionChunk, Observation
+from robot_rl.core.errors import RobotRLError
 from robot_rl.critic import IqlCritic
-from robot_rl.types import ActionChunk, Observation, RobotRLError
 
 
 class BestOfN:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from robot_rl.intervals import wilson_interval
-from robot_rl.own_rollouts import OwnRollouts, chance_of_so_few
+from robot_rl.intervals import OwnRollouts, chance_of_so_few, wilson_interval
 
 
 class BestSoFar:

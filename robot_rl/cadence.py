@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.types import Observation
+from robot_rl.core.episode import Observation
 
 NS_PER_MS = 1_000_000
 

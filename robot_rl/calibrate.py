@@ -21,16 +21,19 @@ from rich.console import Console
 
 from data.atomic_file import write_whole
 from hardware.cameras.filmed_clock import shown_time
-from hardware.cameras.frame_source import HostClock
 from hardware.command_filter import FilteredCommands
 from hardware.latency import CommandLatency, NoLatency, camera_latency, command_latency, wiggle
 from hardware.limits import CommandLimits, dimension_index
+from robot_rl.clock import HostClock
 from robot_rl.clock_page import ClockPage
 from robot_rl.config_files import find_option, search_directories
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import HelpRequested, RobotRLError
+from robot_rl.core.specs import NS_PER_S
 from robot_rl.latency_trial import Seen, Wiggle, movable, plan_wiggle, run_wiggle, watch_pictures
 from robot_rl.session import RobotFile, build_robot
 from robot_rl.settings import load
-from robot_rl.types import NS_PER_S, Clock, HelpRequested, Observation, Robot, RobotRLError, stands_still
+from robot_rl.types import Clock, Robot, stands_still
 from robot_rl.yaml_values import with_value
 
 REST_S = 0.8

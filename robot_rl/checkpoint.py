@@ -22,9 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from data.atomic_directory import atomic_directory
+from data.atomic_file import atomic_directory
 from policies.diffusion import DiffusionPolicy
-from robot_rl.types import RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
 
 FORMAT = "robot-rl checkpoint"
 VERSION = 1

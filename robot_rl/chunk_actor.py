@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from policies.diffusion import DiffusionPolicy
 from policies.history import stack_history
 from policies.value import Standardizer
+from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.imitation import step_generator
-from robot_rl.types import ActionChunk, Observation
 
 ChunkFunction = Callable[[Tensor, torch.Generator], Tensor]
 """From conditions (B, C) to chunks (B, n, A), normalised, within [-1, 1]; the generator is for its noise."""

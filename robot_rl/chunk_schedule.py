@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import ActionChunk, ActionKind, FloatArray, RobotSpec
+from robot_rl.core.episode import ActionChunk
+from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 
 def smooth_weight(fraction: float) -> float:

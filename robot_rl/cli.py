@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robot_rl.types import HelpRequested, RobotRLError
+from robot_rl.core.errors import HelpRequested, RobotRLError
 
 
 class Command(NamedTuple):

@@ -12,10 +12,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from robot_rl.types import NS_PER_S, Clock, RobotRLError
+import numpy as np
+
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
+from robot_rl.types import Clock
 
 SWITCH_INTERVAL_S = 5e-4
 """Python's default of 5 ms lets a busy thread delay a tick by 12-14 ms; this brings it below 1 ms (measured)."""
@@ -177,3 +182,73 @@ def _prctl(option: int, argument: int) -> int:
     if not sys.platform.startswith("linux"):
         return -1
     return int(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(argument), 0, 0, 0))
+
+
+class Timing(NamedTuple):
+    """How a stream kept its deadlines since the last report: ticks, deadlines skipped, lateness [us]."""
+
+    ticks: int
+    missed: int
+    late_p50_us: float
+    late_p99_us: float
+    late_max_us: float
+
+
+class Deadlines:
+    """Ticks at `start + index * period`; one that has passed by a whole period is skipped, never made up for.
+
+    Args:
+        hz: Rate [Hz].
+        start_ns: First deadline, monotonic [ns].
+    """
+
+    def __init__(self, hz: float, start_ns: int) -> None:
+        self._hz, self._start_ns, self._index = hz, start_ns, 0
+        self._late_ns: list[int] = []
+        self._missed = 0
+
+    @property
+    def next_ns(self) -> int:
+        """The next deadline [ns]."""
+        return self._start_ns + round(self._index * NS_PER_S / self._hz)
+
+    def met(self, now_ns: int) -> int:
+        """The deadline that a tick at this moment is for, and steps to the next one [ns]."""
+        while self.next_ns + NS_PER_S / self._hz <= now_ns:
+            behind = int((now_ns - self.next_ns) * self._hz / NS_PER_S)
+            self._index += max(1, behind)
+            self._missed += max(1, behind)
+        deadline_ns = self.next_ns
+        self._late_ns.append(now_ns - deadline_ns)
+        self._index += 1
+        return deadline_ns
+
+    def report(self) -> Timing:
+        """What happened since the last report."""
+        late_ns, self._late_ns = self._late_ns, []
+        missed, self._missed = self._missed, 0
+        if not late_ns:
+            return Timing(0, missed, 0.0, 0.0, 0.0)
+        p50, p99, most = np.percentile(np.array(late_ns) / 1000, [50, 99, 100]).tolist()
+        return Timing(len(late_ns), missed, p50, p99, most)
+
+
+@dataclass(frozen=True)
+class HostClock:
+    """A `Clock` made of any function that tells the time: the monotonic clock, the wall clock, ROS time.
+
+    Attributes:
+        read_ns: Tells the time [ns].
+    """
+
+    read_ns: Callable[[], int] = time.monotonic_ns
+
+    def now_ns(self) -> int:
+        """Current time [ns]."""
+        return self.read_ns()
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        """Sleeps for as long as the deadline is away now, which is wrong only if the clock jumps meanwhile."""
+        remaining_ns = deadline_ns - self.read_ns()
+        if remaining_ns > 0:
+            time.sleep(remaining_ns / NS_PER_S)

@@ -13,7 +13,7 @@ from typing import Self
 
 from hardware.cameras.filmed_clock import EDGE_CELLS
 from hardware.cameras.pattern import BLACK, DATA_COLUMNS, ROWS, WHITE
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 CELLS_SCRIPT = """
 function crc16(bytes) {

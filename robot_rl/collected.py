@@ -11,17 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import (
-    AnyArray,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    RobotRLError,
-    RobotSpec,
-    Source,
-    Step,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Source, Step, Stream
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 
 @dataclass(frozen=True)

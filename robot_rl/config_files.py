@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 VARIABLE = "ROBOT_RL_CONFIGS"

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
+from robot_rl.core.errors import RobotRLError
 from robot_rl.imitation import HeldOut, ImitationConfig, observations_of, step_generator
-from robot_rl.types import RobotRLError
 
 
 @dataclass

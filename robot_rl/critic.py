@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from policies.value import QEnsemble, ValueNetwork
+from robot_rl.core.errors import RobotRLError
 from robot_rl.imitation import step_generator
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 
 LOG_EVERY = 100
 """Steps between two looks at the losses; looking waits for the device."""

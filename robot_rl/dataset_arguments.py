@@ -8,7 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from robot_rl.types import ActionKind, Outcome
+from robot_rl.core.episode import Outcome
+from robot_rl.core.specs import ActionKind
 
 IMPORTS = ("diffusion-policy", "bag")
 EXPORTS = ("diffusion-policy",)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
 from robot_rl.dataset_arguments import build_parser
-from robot_rl.types import Outcome, RobotRLError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,8 +21,9 @@ from data.convert.diffusion_policy import (
 from data.convert.diffusion_policy import episodes_of as archive_episodes
 from data.schema import CompressedStream, EncodedEpisode, encode_episode, full_codecs
 from data.store import DatasetStore
+from robot_rl.core.episode import Outcome
+from robot_rl.core.specs import ActionKind, RobotSpec
 from robot_rl.dataset_commands import UsageError, say, tracked
-from robot_rl.types import ActionKind, Outcome, RobotSpec
 
 if TYPE_CHECKING:
     from data.convert.bag_script import ImportReport

@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from data.codecs import Codec
 from data.schema import CompressedStream, EncodedEpisode
-from robot_rl.types import AnyArray, ArraySpec, RobotRLError, Stream
+from robot_rl.core.episode import Stream
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray, ArraySpec
 
 MOST_CURVES = 128
 """A stream with more elements than this is drawn as a tensor."""

@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from data.store import DatasetStore
-from robot_rl.types import NS_PER_S, ArraySpec, Outcome, RobotRLError, Source
+from robot_rl.core.episode import Outcome, Source
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, ArraySpec
 
 STYLES = {str(Outcome.SUCCESS): "green", str(Outcome.FAILURE): "red", str(Outcome.ABORTED): "yellow"}
 

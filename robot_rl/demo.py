@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from robot_rl import distill, train
-from robot_rl.dataset_facts import dataset_facts
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
 from robot_rl.evaluate import EvalSettings, evaluate
 from robot_rl.export_command import ExportSettings, export
 from robot_rl.finetune import finetune
@@ -31,8 +32,7 @@ from robot_rl.machine_facts import environment_facts
 from robot_rl.operate import CollectSettings, collect_episodes
 from robot_rl.report import write_report
 from robot_rl.settings import load
-from robot_rl.summary import DemoSummary, GateRow, LearningCurve, Role, StageResult
-from robot_rl.types import Outcome, RobotRLError
+from robot_rl.summary import DemoSummary, GateRow, LearningCurve, Role, StageResult, dataset_facts
 
 MARKER = ".robot-rl-demo"
 """Only a directory with this file in it is ever replaced."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 REDUCTIONS = ("sum", "mean")
 LARGEST_LOG_RATIO = 20.0

@@ -22,13 +22,14 @@ from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from robot_rl.checkpoint import load_policy, newest_checkpoint, read_record, repair_last, resolve_checkpoint
 from robot_rl.consistency import ConsistencyLearner, DistillationConfig, TeacherDistance
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError, SpecMismatch
+from robot_rl.core.version import software_version
 from robot_rl.run_decisions import CONFIG_FILE, require_same_decisions
-from robot_rl.session import software_version
 from robot_rl.settings import MISSING, load
 from robot_rl.train import make_accelerator, open_cache
 from robot_rl.training_loop import LogSettings, TrainingRun, train_imitation
 from robot_rl.training_plan import DataSettings, Plan, TrainSettings, make_plan
-from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 
 STUDENT = f"{ConsistencyPolicy.__module__}.{ConsistencyPolicy.__qualname__}"
 

@@ -25,8 +25,10 @@ from hardware.sim.gl import GL_REMEDY
 from robot_rl import machine_checks, ros_checks, software_checks
 from robot_rl.clock import MonotonicClock
 from robot_rl.config_files import options, search_directories
-from robot_rl.findings import SOURCE_ROOT, Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe, write_answer
-from robot_rl.types import HelpRequested, RobotRLError, stands_still
+from robot_rl.core.errors import HelpRequested, RobotRLError
+from robot_rl.core.version import SOURCE_ROOT
+from robot_rl.findings import Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe, write_answer
+from robot_rl.types import stands_still
 
 SIMULATED_ROBOTS = ("metaworld", "pusht")
 ROBOT_TIMEOUT_S = 120.0

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.model_error import DynamicsReport, measure, member_errors
 from robot_rl.transition_model import DynamicsConfig, DynamicsEnsemble, ModelStep, whole
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 
 __all__ = ["DynamicsConfig", "DynamicsEnsemble", "DynamicsReport", "ModelStep", "train_dynamics"]
 

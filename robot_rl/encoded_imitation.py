@@ -14,8 +14,8 @@ from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy, hold_last_valid
 from policies.normalizer import ACTION
+from robot_rl.core.episode import Episode, Source
 from robot_rl.transitions import encode_ticks
-from robot_rl.types import Episode, Source
 
 
 class EncodedWindows(NamedTuple):

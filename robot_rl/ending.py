@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from robot_rl.types import EpisodeResult, Judgement, Outcome
+from robot_rl.core.episode import EpisodeResult, Outcome
+from robot_rl.types import Judgement
 
 
 class Ending(enum.StrEnum):

@@ -11,26 +11,13 @@ import numpy as np
 from robot_rl.cadence import CadenceRecorder
 from robot_rl.chunk_schedule import mix, smooth_weight
 from robot_rl.clock import SimulatedClock, TickGrid
+from robot_rl.core.episode import EpisodeResult, Observation, Source, Step
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import NS_PER_S, FloatArray
 from robot_rl.ending import End, Ending, Verdict
-from robot_rl.inference import PolicyDriver, PolicyFault
-from robot_rl.types import (
-    NS_PER_S,
-    Clock,
-    EpisodeResult,
-    EpisodeSink,
-    FloatArray,
-    Judge,
-    Observation,
-    Operator,
-    OperatorCommand,
-    OperatorEvent,
-    Robot,
-    RobotRLError,
-    Source,
-    StaleSensor,
-    Step,
-    stands_still,
-)
+from robot_rl.inference import PolicyFault
+from robot_rl.runtime.policy_driver import PolicyDriver
+from robot_rl.types import Clock, EpisodeSink, Judge, Operator, OperatorCommand, OperatorEvent, Robot, stands_still
 
 CERTAINTY_S = 5.0
 """How long samples may take to agree on where the robot is."""

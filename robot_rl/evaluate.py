@@ -15,17 +15,15 @@ from typing import Any, NamedTuple, Self
 from rich.console import Console
 from rich.progress import track
 
+from robot_rl.collector import ProcessEpisodes
+from robot_rl.core.episode import ActionChunk, EpisodeResult, Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.version import software_version
 from robot_rl.film import FILM_FPS, FilmSink
-from robot_rl.process_episodes import ProcessEpisodes
-from robot_rl.session import (
-    NoSink,
-    SessionSettings,
-    load_acting_policy,
-    software_version,
-)
+from robot_rl.session import NoSink, SessionSettings, load_acting_policy
 from robot_rl.settings import MISSING, load
 from robot_rl.summary import EvaluationIdentity, evaluation_document, write_json
-from robot_rl.types import ActionChunk, EpisodeResult, Observation, Policy, RobotRLError
+from robot_rl.types import Policy
 from robot_rl.video import Frame, captioned, play_together, write_video
 
 

@@ -29,7 +29,8 @@ from policies.bundle import (
 )
 from policies.diffusion import DiffusionPolicy
 from policies.onnx_policy import open_session
-from robot_rl.types import AnyArray, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import AnyArray
 
 OPSET = 21
 PARITY_CASES = 8

@@ -10,12 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from robot_rl.types import RobotRLError
-
-SOURCE_ROOT = Path(__file__).resolve().parent.parent
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.version import SOURCE_ROOT
 
 
 class Status(enum.StrEnum):

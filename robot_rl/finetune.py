@@ -26,6 +26,10 @@ from policies.diffusion import DiffusionPolicy
 from policies.value import ValueNetwork
 from robot_rl.checkpoint import load_policy, load_training_state, newest_checkpoint, repair_last
 from robot_rl.consistency import distillation_loss
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
+from robot_rl.core.version import software_version
 from robot_rl.critic import train_critic
 from robot_rl.encoded_imitation import EncodedWindows, encoded_windows
 from robot_rl.finetune_batches import Batches, batches_for
@@ -34,12 +38,10 @@ from robot_rl.finetune_report import write_finetune_report
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.online import OnlineLearner
 from robot_rl.run_dataset import copy_demonstrations, demonstrations_of, labelled_episodes, require_same_robot
-from robot_rl.session import software_version
 from robot_rl.settings import load
 from robot_rl.stage_run import StageRun, checkpoint_to_improve
 from robot_rl.summary import write_json
 from robot_rl.transitions import NoSignal, encode_episodes, require_signal
-from robot_rl.types import Outcome, RobotRLError, RobotSpec
 
 DATASET, CRITIC, DEMONSTRATIONS = "dataset", "critic", "demonstrations"
 VALUE_FILE = "value.pt"

@@ -22,11 +22,11 @@ from data.store import DatasetStore
 from policies.exploring_policy import ExploringPolicy
 from robot_rl.collected import CollectedEpisode
 from robot_rl.collector import EpisodeCollector
+from robot_rl.core.specs import RobotSpec
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.kept_chains import KeptChains
 from robot_rl.live_collector import LiveCollector, Scene, labelled, scene_for
 from robot_rl.run_dataset import SIMULTANEOUS_WRITER_S, rollout_uuid
-from robot_rl.types import RobotSpec
 
 CHAINS = "chains"
 

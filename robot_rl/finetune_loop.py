@@ -21,16 +21,15 @@ from robot_rl.advantages import NoDecisions, segments_of
 from robot_rl.best_so_far import BestSoFar
 from robot_rl.checkpoint import save_checkpoint
 from robot_rl.collected import CollectedEpisode, takeovers
+from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.encoded_imitation import EncodedWindows
 from robot_rl.ending import Ending
 from robot_rl.finetune_batches import Batch, Batches
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.imitation import step_generator
-from robot_rl.intervals import wilson_interval
+from robot_rl.intervals import OwnRollouts, wilson_interval
 from robot_rl.metrics import MetricsLog, read_metrics
 from robot_rl.online import OnlineLearner
-from robot_rl.own_rollouts import OwnRollouts
-from robot_rl.types import EpisodeResult, Outcome
 
 PROBES = 256
 """States at which the policy is asked before and after every update."""

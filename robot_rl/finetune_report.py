@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from robot_rl.dataset_facts import dataset_facts
 from robot_rl.finetune_settings import FinetuneSettings
 from robot_rl.machine_facts import environment_facts
 from robot_rl.metrics import METRICS_FILE, read_metrics
 from robot_rl.report import write_report
 from robot_rl.stage_run import Phase
-from robot_rl.summary import DemoSummary, LearningCurve, StageResult
+from robot_rl.summary import DemoSummary, LearningCurve, StageResult, dataset_facts
 
 ROWS = 6
 """Groups of iterations in the table."""

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data.store import DatasetStore
+from robot_rl.core.errors import RobotRLError
 from robot_rl.critic import CriticConfig
 from robot_rl.online import OnlineConfig
 from robot_rl.session import SessionSettings
 from robot_rl.settings import MISSING
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import RobotRLError
 
 VALUES = ("iql", "scratch")
 

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from policies.diffusion import DiffusionPolicy
+from robot_rl.core.errors import RobotRLError
 from robot_rl.gate_decision import GateDecision, append_decision, read_decisions
+from robot_rl.intervals import paired_gain
 from robot_rl.model_rollouts import Critic, Rollouts, TransitionModel, roll_out
-from robot_rl.paired_gain import paired_gain
-from robot_rl.types import RobotRLError
 
 __all__ = ["Gate", "GateConfig", "GateDecision", "append_decision", "read_decisions"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 GATE_FILE = "gate.jsonl"
 

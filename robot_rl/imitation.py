@@ -23,7 +23,7 @@ from torch import Tensor
 from data.statistics import Statistics
 from data.windows import WindowDataset
 from policies.diffusion import OBSERVATION_PREFIX, DiffusionPolicy
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 Measure = Callable[[Mapping[str, Tensor], torch.Generator], Tensor]
 PRECISIONS = ("no", "bf16", "fp16")

@@ -13,16 +13,15 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from robot_rl.dataset_facts import dataset_facts
+from robot_rl.core.episode import Outcome
 from robot_rl.gate_decision import GateDecision
 from robot_rl.improve_round import REIMITATION, ROUND, RoundRecord
 from robot_rl.improve_settings import ImproveSettings
 from robot_rl.machine_facts import environment_facts
+from robot_rl.off_policy_evaluation import SECOND_GAIN
 from robot_rl.report import write_report
-from robot_rl.second_opinion import SECOND_GAIN
 from robot_rl.stage_run import Phase
-from robot_rl.summary import DemoSummary, GateRow, LearningCurve, Role, StageResult
-from robot_rl.types import Outcome
+from robot_rl.summary import DemoSummary, GateRow, LearningCurve, Role, StageResult, dataset_facts
 
 
 class Judged(NamedTuple):

@@ -24,10 +24,10 @@ from robot_rl.dynamics import ModelDiverged, NoTransitions, train_dynamics
 from robot_rl.gate import Gate
 from robot_rl.gate_decision import GATE_FILE, GateDecision, append_decision
 from robot_rl.improve_steps import Arm, Steps
+from robot_rl.intervals import OwnRollouts, chance_of_so_few
+from robot_rl.off_policy_evaluation import SecondOpinion
 from robot_rl.offline import improve_offline
-from robot_rl.own_rollouts import OwnRollouts, chance_of_so_few
 from robot_rl.run_dataset import LABELLED, labelled_episodes, outcomes_of
-from robot_rl.second_opinion import SecondOpinion
 from robot_rl.transition_model import DynamicsEnsemble
 from robot_rl.transitions import NoSignal, Transitions, encode_episodes, require_signal
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data.store import DatasetStore
+from robot_rl.core.errors import RobotRLError
 from robot_rl.critic import CriticConfig
 from robot_rl.gate import GateConfig
 from robot_rl.imitation import ImitationConfig
@@ -18,7 +19,6 @@ from robot_rl.training_loop import LogSettings
 from robot_rl.training_plan import DataSettings
 from robot_rl.transition_model import DynamicsConfig
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import RobotRLError
 
 CONTROL_ARMS = ("own", "grown", "none")
 AUTO = "auto"

@@ -1,8 +1,15 @@
-"""The phases that rounds of offline RL and of their control arm are made of: rollouts, and imitation again."""
+"""The phases that rounds of offline RL and of their control arm are made of: rollouts, and imitation again.
+
+Rollouts of `robot-rl improve` in real time: what is missing of a phase is asked of whoever is beside the robot.
+
+A phase's episodes are those that its dataset has gained since the phase began. So a session that was stopped or killed
+goes on with the next episode, under the next seed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,19 +19,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from data.store import DatasetStore
 from policies.diffusion import DiffusionPolicy
 from policies.exploring_policy import ExploringPolicy
 from robot_rl.checkpoint import load_policy, read_record, save_checkpoint
+from robot_rl.collected import CollectedEpisode
 from robot_rl.collector import EpisodeCollector
+from robot_rl.core.episode import Episode, Outcome
+from robot_rl.core.version import software_version
 from robot_rl.improve_settings import ImproveSettings
-from robot_rl.live_rollouts import live_rollouts
-from robot_rl.own_rollouts import OwnRollouts
+from robot_rl.intervals import OwnRollouts
+from robot_rl.live_collector import LiveCollector, labelled, scene_for
 from robot_rl.run_dataset import append_rollouts, outcomes_of
-from robot_rl.session import software_version
 from robot_rl.stage_run import Phase, StageRun
 from robot_rl.train import train
 from robot_rl.training_plan import TrainSettings
-from robot_rl.types import Episode, Outcome
 
 
 @dataclass(frozen=True)
@@ -133,3 +142,56 @@ class Steps:
         if self._collector is None:
             self._collector = self._entered.enter_context(EpisodeCollector(self.settings, self.settings.workers))
         return [collected.episode for collected in self._collector.collect(explorer, seeds)]
+
+
+def live_rollouts(
+    settings: ImproveSettings, dataset: Path, since: str, policy: ExploringPolicy, wanted: int, console: Console
+) -> dict[str, Any]:
+    """Completes a phase's rollouts.
+
+    Args:
+        settings: Of the command.
+        dataset: Where episodes go, each as it ends.
+        since: Its snapshot when the phase began.
+        policy: Drives, exploring.
+        wanted: Labelled episodes of the phase.
+        console: For the person waiting.
+
+    Returns:
+        `snapshot`, labelled `episodes`, `ticks` of all that ran, and the number of each of the labelled ones'
+        `outcomes`; one that was stopped says nothing.
+
+    Raises:
+        KeyboardInterrupt: The operator stopped the session; what it brought is kept.
+        RobotRLError: A fault ended an episode.
+    """
+    known = _gained(dataset, since)
+    if len(labelled(known)) < wanted:
+        scene = scene_for(settings, settings.realtime, settings.workers)
+        console.print(f"  {scene.robot.spec.name} is about to move: {wanted - len(labelled(known))} episodes to run")
+        with LiveCollector(settings, scene, dataset, settings.recover, {}, console) as live:
+            stopped = live.collect(policy, settings.rollout_seed, wanted, known).stopped
+        known = _gained(dataset, since)
+        if stopped:
+            console.print(
+                f"  stopped with {len(labelled(known))} of {wanted} episodes, which are in {dataset}; the same command "
+                "goes on with the next"
+            )
+            raise KeyboardInterrupt
+    results = [each.episode.result for each in known]
+    with DatasetStore.open(str(dataset)) as store:
+        return {
+            "snapshot": store.snapshot,
+            "episodes": len(labelled(known)),
+            "ticks": sum(result.ticks for result in results),
+            "outcomes": dict(Counter(str(each.episode.result.outcome) for each in labelled(known))),
+        }
+
+
+def _gained(dataset: Path, since: str) -> list[CollectedEpisode]:
+    """The episodes that came after a snapshot, without their streams."""
+    with DatasetStore.open(str(dataset), snapshot=since) as store:
+        newest = int(store.newest_id)
+    with DatasetStore.open(str(dataset)) as store:
+        new = [each for each in store.episode_ids() if int(each) > newest]
+        return [CollectedEpisode(store.read(each, ()), ()) for each in new]

@@ -1,18 +1,37 @@
 """How sure a success rate or a mean over seeds is: Wilson's score interval and the bootstrap.
 
 Every rate that robot-rl prints carries one of these, since 9 of 10 and 90 of 100 are not the same claim.
+
+The gain of one policy over another from paired scores, and how sure it is.
+
+Legend: `S` episode starts, `R` repeats of a start with other noise, `E` models.
+
+A policy's own rollouts against those of the policy before it: the robot's veto on what the gate accepted.
+
+The gate's transition model can be wrong where its data are thin: on peg-insert-side, learned from 100 demonstrations,
+it put a policy that succeeded in 26 of 100 episodes above one that succeeded in 88. The rollouts that follow an update
+are collected anyway, so they are read too. They can only take an update back, never prefer one: what the gate accepted
+stays unless its rollouts succeed significantly less often.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
+
+Floats = npt.NDArray[np.float64]
+ANGLES = 20_001
+"""Points at which Student's distribution is integrated: its quantiles are right to four digits."""
+MOST_FREEDOM = 10_000.0
+"""Degrees of freedom beyond which the normal distribution is as good."""
 
 
 class Interval(NamedTuple):
@@ -94,3 +113,105 @@ def _checked(confidence: float) -> float:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; write 0.95 for 95 %")
     return confidence
+
+
+class PairedGain(NamedTuple):
+    """A mean difference and its uncertainty."""
+
+    mean: float
+    """Over starts."""
+    standard_error: float
+    """Of the mean, starts and models together."""
+    lower_bound: float
+    """One-sided."""
+    degrees_of_freedom: float
+    """Of Student's distribution behind the bound; 0 where nothing varied."""
+    between_models: float
+    """Standard deviation of the gain from model to model, beyond what their few starts explain."""
+
+
+def paired_gain(difference: Floats, model: npt.NDArray[np.int64], confidence: float) -> PairedGain:
+    """Mean paired difference with its one-sided lower confidence bound.
+
+    Two things make it uncertain. Starts: another sample of them would give another mean; repeats of one start count
+    as one. Models: all starts rolled out in one model share its errors, which no number of starts averages away. The
+    variance between models is the one-way random-effects estimate, and both add up to one bound with Welch's and
+    Satterthwaite's degrees of freedom.
+
+    Args:
+        difference: Candidate minus reference. Shape (S, R).
+        model: Which model scored each. Shape (S, R).
+        confidence: Of the bound, 0.5 to 1.
+    """
+    starts = difference.shape[0]
+    mean = float(difference.mean())
+    by_start = difference.mean(axis=1)
+    of_starts = float(by_start.var(ddof=1)) / starts if starts > 1 else math.inf
+    groups = [difference[model == each] for each in np.unique(model)]
+    groups = [group for group in groups if len(group) > 1]
+    spread = _between(groups)
+    of_models = spread / max(1, len(groups))
+    variance = of_starts + of_models
+    if variance == 0.0:
+        return PairedGain(mean, 0.0, mean, 0.0, 0.0)
+    if not math.isfinite(variance):
+        return PairedGain(mean, math.inf, -math.inf, 0.0, math.sqrt(spread))
+    freedom = variance**2 / (of_starts**2 / (starts - 1) + of_models**2 / max(1, len(groups) - 1))
+    error = math.sqrt(variance)
+    return PairedGain(mean, error, mean - student_quantile(confidence, freedom) * error, freedom, math.sqrt(spread))
+
+
+def student_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """Quantile of Student's t for a probability from 0.5 to 1.
+
+    With t = sqrt(v) tan(angle) the density is cos(angle)^(v - 1) up to a constant, which a grid integrates.
+    """
+    freedom = min(degrees_of_freedom, MOST_FREEDOM)
+    angle = np.linspace(0.0, math.pi / 2, ANGLES)
+    density = np.cos(angle) ** (freedom - 1.0)
+    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    mass *= 0.5 / mass[-1]
+    return math.sqrt(freedom) * math.tan(float(np.interp(probability - 0.5, mass, angle)))
+
+
+def _between(groups: list[Floats]) -> float:
+    """Variance of the models' mean gains beyond what sampling explains, at least 0."""
+    if len(groups) < 2:
+        return 0.0
+    means = np.array([group.mean() for group in groups])
+    sampling = np.mean([group.var(ddof=1) / len(group) for group in groups])
+    return max(0.0, float(means.var(ddof=1) - sampling))
+
+
+class OwnRollouts(NamedTuple):
+    """What became of a policy's labelled rollouts."""
+
+    successes: int
+    episodes: int
+
+    @classmethod
+    def of(cls, outcomes: Mapping[str, int]) -> OwnRollouts:
+        """From the number of episodes of each outcome; aborted ones say nothing."""
+        successes, failures = outcomes.get(str(Outcome.SUCCESS), 0), outcomes.get(str(Outcome.FAILURE), 0)
+        return cls(successes, successes + failures)
+
+    def __str__(self) -> str:
+        return f"{self.successes} of {self.episodes}"
+
+
+def chance_of_so_few(before: OwnRollouts, after: OwnRollouts) -> float:
+    """Fisher's exact test, one-sided: the chance of as few successes after, or fewer, if nothing had changed.
+
+    Returns:
+        A p-value; 1 where either has no episodes.
+    """
+    if not before.episodes or not after.episodes:
+        return 1.0
+    successes, episodes = before.successes + after.successes, before.episodes + after.episodes
+    ways = math.comb(episodes, after.episodes)
+    fewest = max(0, successes - before.episodes)
+    chosen = sum(
+        math.comb(successes, each) * math.comb(episodes - successes, after.episodes - each)
+        for each in range(fewest, after.successes + 1)
+    )
+    return chosen / ways

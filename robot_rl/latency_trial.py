@@ -16,17 +16,10 @@ from hardware.command_filter import FilteredCommands
 from hardware.latency import Stamps
 from hardware.limits import CommandLimits, MeasuredAxis, dimension_name
 from robot_rl.clock import TickGrid, prompt_thread
-from robot_rl.types import (
-    NS_PER_S,
-    ActionKind,
-    AnyArray,
-    Clock,
-    FloatArray,
-    Observation,
-    Robot,
-    RobotRLError,
-    StaleSensor,
-)
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
+from robot_rl.types import Clock, Robot
 
 POLL_NS = 8_000_000
 """Distance of two looks between ticks: about that of the samples of joints that are published 100 times a second."""

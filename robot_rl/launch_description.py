@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hardware.ros.network import join
+from robot_rl.core.errors import RobotRLError
 from robot_rl.node_plan import ARM_NODE, CAMERA_NODE, NodePlan, plan_nodes, read_document
-from robot_rl.types import RobotRLError
 
 RESPAWN_DELAY_S = 2.0
 STOP_S = "5"

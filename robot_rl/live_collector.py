@@ -21,7 +21,9 @@ from policies.exploring_policy import ExploringPolicy
 from robot_rl.clock import MonotonicClock
 from robot_rl.collected import CollectedEpisode, MemorySink, takeovers
 from robot_rl.collector import collected
-from robot_rl.operate import Session, correcting, offer_recovery
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Step
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
 from robot_rl.rollout import Ending, ending_of
 from robot_rl.session import (
     SessionSettings,
@@ -32,7 +34,8 @@ from robot_rl.session import (
     options_for,
     runs_in_real_time,
 )
-from robot_rl.types import EpisodeHeader, EpisodeResult, Operator, Outcome, Robot, RobotRLError, RobotSpec, Step
+from robot_rl.sessions.session import Session, correcting, offer_recovery
+from robot_rl.types import Operator, Robot
 
 NOBODY = "none"
 """Name of the operator who never acts."""

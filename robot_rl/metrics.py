@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from data.atomic_file import write_whole
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 METRICS_FILE = "metrics.jsonl"
 TRACKERS = ("tensorboard", "wandb", "none")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 ARM_NODE = "arm_node"
 CAMERA_NODE = "camera_node"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from policies.value import QEnsemble
+from robot_rl.core.errors import RobotRLError
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 
 
 class OffPolicyDiverged(RobotRLError):

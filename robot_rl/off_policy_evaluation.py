@@ -11,13 +11,20 @@ equation 10) corrects such a Q by the importance-weighted errors it makes along 
 
 Legend: `M` transitions, `S` episode starts, `B` batch, `D` sampled next chunks per transition, `C` encoding size, `n`
 executed rows, `A` action dimension.
+
+Fitted Q evaluation beside the gate: it decides nothing, and a disagreement is worth a look.
+
+Every policy of a round is fitted from the same first network for the same number of steps, so that what separates two
+estimates is what the policies do and not how long somebody trained.
+
+Legend: `M` transitions, `n` executed rows.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,15 +34,18 @@ from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy
 from policies.value import QNetwork
+from robot_rl.core.errors import RobotRLError
 from robot_rl.imitation import step_generator
-from robot_rl.paired_gain import PairedGain, paired_gain
+from robot_rl.intervals import PairedGain, paired_gain
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 
 SEED_APART = 7919
 """Added to the seed, so that the same seed in two configs never makes this network the critic's twin."""
 SAMPLING_BATCH = 4096
 CHECK_EVERY = 100
+
+SECOND_GAIN = "second_gain"
+"""Name of the second estimator's gain among a decision's evidence."""
 
 
 class EvaluationDiverged(RobotRLError):
@@ -287,3 +297,38 @@ def _fit(
                 )
             if progress is not None:
                 progress(step + 1, config.steps, value_now)
+
+
+class SecondOpinion:
+    """Estimates of policies on one round's data.
+
+    Args:
+        transitions: Of the round, at every tick.
+        config: See `FittedQConfig`.
+    """
+
+    def __init__(self, transitions: Transitions, config: FittedQConfig) -> None:
+        # As the policy decides, every n ticks: the windows in between say the same again, and cost as much each.
+        self._transitions = transitions.select(transitions.tick % transitions.chunk.shape[1] == 0)
+        self._config = config
+        self._known: dict[str, FittedQ] = {}
+
+    def of(self, reference: DiffusionPolicy, candidate: DiffusionPolicy) -> Mapping[str, float]:
+        """Estimated returns of both, the gain and its one-sided lower bound over starts; NaN where it diverged."""
+        try:
+            old, new = self._fitted(reference), self._fitted(candidate)
+        except EvaluationDiverged:
+            return {SECOND_GAIN: math.nan}
+        gain = fitted_q_gain(old, new)
+        return {
+            "second_reference": old.estimate,
+            "second_candidate": new.estimate,
+            SECOND_GAIN: gain.mean,
+            "second_lower_bound": gain.lower_bound,
+        }
+
+    def _fitted(self, policy: DiffusionPolicy) -> FittedQ:
+        key = policy.fingerprint()
+        if key not in self._known:
+            self._known[key] = fitted_q_evaluation(policy, self._transitions, self._config)
+        return self._known[key]

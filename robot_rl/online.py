@@ -29,14 +29,14 @@ from torch import Tensor
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from policies.value import ValueNetwork
-from robot_rl.advantages import NoDecisions, Segments, Stretches, gae, segments_of
+from robot_rl.advantages import NoDecisions, Segments, Stretches, gae, operator_stretches, segments_of
 from robot_rl.collected import CollectedEpisode, takeovers
+from robot_rl.core.episode import Episode, Outcome, Source
+from robot_rl.core.errors import RobotRLError
 from robot_rl.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, surrogate
 from robot_rl.encoded_imitation import EncodedWindows, denoising_loss, encoded_windows
 from robot_rl.imitation import step_generator
-from robot_rl.operator_stretches import operator_stretches
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import Episode, Outcome, RobotRLError, Source
 from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from robot_rl.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.specs import NS_PER_S
 from robot_rl.findings import write_answer
-from robot_rl.types import NS_PER_S, Clock
+from robot_rl.types import Clock
 
 TIMING_HZ = 100.0
 

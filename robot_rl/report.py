@@ -1,6 +1,8 @@
 """`report.html`: one file that opens anywhere without a network, and `summary.json` beside it.
 
 Everything in it is escaped; charts are inline SVG; pictures and videos are embedded.
+
+The gate's decisions in a report: what was judged, by how much it was better, and why it was taken or not.
 """
 
 from __future__ import annotations
@@ -19,10 +21,7 @@ import numpy as np
 from data.atomic_file import write_whole
 from robot_rl import charts
 from robot_rl.machine_facts import PACKAGES_TOLD
-from robot_rl.report_gate import gate_section
 from robot_rl.report_style import STYLE
-from robot_rl.report_text import sentence as _sentence
-from robot_rl.report_text import text as _text
 from robot_rl.summary import (
     DatasetFacts,
     DemoSummary,
@@ -33,6 +32,7 @@ from robot_rl.summary import (
     StageResult,
     evaluation_document,
     latency_facts,
+    public_text,
     summary_document,
     write_json,
 )
@@ -54,6 +54,22 @@ __all__ = [
 EMBEDDED_VIDEO_BYTES = 12_000_000
 """A larger video is linked instead, since base64 in a page of 16 MB and more slows browsers down."""
 POSTER_SHARE = 0.6
+
+HEAD = (
+    ("Update", ""),
+    ("Decision", ""),
+    ("J before", "number"),
+    ("J candidate", "number"),
+    ("Gain", "number"),
+    ("Lower bound", "number"),
+    ("Required", "number"),
+    ("Gain, second estimator", "number"),
+)
+LEGEND = (
+    "Dots are gains of the model rollouts' score with a line down to the lower confidence bound, green where the "
+    "update was accepted and orange where it was not; rings are the gain by fitted Q evaluation, which decides nothing."
+    " Scores come from recorded data and a model of it: no episode of the robot was asked."
+)
 
 
 def write_report(run_dir: Path, summary: DemoSummary) -> Path:
@@ -86,7 +102,7 @@ def render(run_dir: Path, summary: DemoSummary) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(summary.title)}</title><style>{STYLE}</style></head>\n<body><main>"
+        f"<title>{text(summary.title)}</title><style>{STYLE}</style></head>\n<body><main>"
         + "\n".join(sections)
         + "</main></body></html>\n"
     )
@@ -125,8 +141,8 @@ def size(size_bytes: float) -> str:
 def _header(summary: DemoSummary) -> str:
     when = summary.created_at.replace("T", " ").removesuffix("+00:00").removesuffix("Z").split(".")[0]
     facts = [f"{summary.task} on {summary.robot}", f"{summary.size} size" if summary.size else "", f"{when} UTC"]
-    meta = " &middot; ".join(_text(fact) for fact in facts if fact)
-    return f'<header><h1>{_text(summary.title)}</h1><p class="meta">{meta}</p></header>'
+    meta = " &middot; ".join(text(fact) for fact in facts if fact)
+    return f'<header><h1>{text(summary.title)}</h1><p class="meta">{meta}</p></header>'
 
 
 def _tiles(summary: DemoSummary) -> str:
@@ -138,7 +154,7 @@ def _tiles(summary: DemoSummary) -> str:
             low, high = stage.interval
             note = f"{stage.successes} of {stage.episodes} episodes succeed, 95 % interval "
             note += f"{percent(low)[:-2]} to {percent(high)}"
-            tiles.append((_sentence(stage.name), percent(stage.rate), note))
+            tiles.append((sentence(stage.name), percent(stage.rate), note))
     if not tiles:
         tiles.append(("Success", "not known", "no episode was judged"))
     for name, values in list(summary.latency_ms.items())[:1]:
@@ -148,8 +164,8 @@ def _tiles(summary: DemoSummary) -> str:
     total = sum(stage.seconds for stage in summary.stages)
     tiles.append(("Time", duration(total), f"{len(summary.stages)} stages"))
     cards = [
-        f'<div class="card tile{" first" if place == 0 else ""}"><p class="label">{_text(label)}</p>'
-        f"<b>{_text(value)}</b><p>{_text(note)}</p></div>"
+        f'<div class="card tile{" first" if place == 0 else ""}"><p class="label">{text(label)}</p>'
+        f"<b>{text(value)}</b><p>{text(note)}</p></div>"
         for place, (label, value, note) in enumerate(tiles)
     ]
     return f'<section class="tiles">{"".join(cards)}</section>'
@@ -175,9 +191,9 @@ def _stages(stages: Sequence[StageResult]) -> str:
 def _stage_row(stage: StageResult, has_steps: bool) -> str:
     checkpoint = f"checkpoint: {stage.checkpoint}" if stage.checkpoint else ""
     baseline = "baseline, for comparison" if stage.role is Role.BASELINE else ""
-    notes = "".join(f"<small>{_text(note)}</small>" for note in (baseline, stage.what, checkpoint) if note)
+    notes = "".join(f"<small>{text(note)}</small>" for note in (baseline, stage.what, checkpoint) if note)
     key = stage.role if stage.episodes else "none"
-    cells = [f'<td class="stage key-{key}">{_text(_sentence(stage.name))}{notes}</td>']
+    cells = [f'<td class="stage key-{key}">{text(sentence(stage.name))}{notes}</td>']
     if stage.rate is None:
         cells.append('<td class="number">&ndash;</td><td class="rate-cell"></td><td class="number">not judged</td>')
     else:
@@ -201,10 +217,10 @@ def _curves(curves: Sequence[LearningCurve]) -> str:
 def _curve(curve: LearningCurve) -> str:
     heading = f"Learning, {curve.name}"
     if not curve.metrics.exists():
-        return _card(heading, f'<p class="empty">No learning curve: {_text(curve.metrics.name)} was not found.</p>')
+        return _card(heading, f'<p class="empty">No learning curve: {text(curve.metrics.name)} was not found.</p>')
     series, skipped = read_series(curve)
     if not series:
-        return _card(heading, f'<p class="empty">No learning curve: {_text(curve.metrics.name)} holds no figures.</p>')
+        return _card(heading, f'<p class="empty">No learning curve: {text(curve.metrics.name)} holds no figures.</p>')
     ends = ", ".join(f"{each.name} {each.y[-1]:.3g}" for each in series)
     note = f"Last values: {ends}."
     if any(len(each.x) > charts.DRAWN_POINTS for each in series):
@@ -212,7 +228,7 @@ def _curve(curve: LearningCurve) -> str:
     if skipped:
         note += f" {skipped} values that are no finite numbers were left out."
     chart = charts.line_chart(series, "step", "loss")
-    return _card(heading, f"<figure>{chart}<figcaption>{_text(note)}</figcaption></figure>")
+    return _card(heading, f"<figure>{chart}<figcaption>{text(note)}</figcaption></figure>")
 
 
 def read_series(curve: LearningCurve) -> tuple[list[charts.Series], int]:
@@ -262,7 +278,7 @@ def _latency(summary: DemoSummary) -> str:
         marks = {name: float(facts[name] or 0.0) for name in ("p50", "p99")}
         chart = charts.histogram(values, marks, "ms", "chunks")
         note = f"{facts['count']:,} chunks, {name}; the longest took {facts['max']:.3g} ms."
-        cards.append(_card("Latency", f"<figure>{chart}<figcaption>{_text(note)}</figcaption></figure>"))
+        cards.append(_card("Latency", f"<figure>{chart}<figcaption>{text(note)}</figcaption></figure>"))
     return "".join(cards) or _card("Latency", '<p class="empty">No chunk was timed in this run.</p>')
 
 
@@ -271,14 +287,14 @@ def _pictures(run_dir: Path, summary: DemoSummary) -> str:
         return _video(run_dir, summary.video)
     missing = f"The video {summary.video.name} was not found." if summary.video else "No video was recorded."
     if not summary.frames:
-        return f'<section class="card"><h2>Video</h2><p class="empty">{_text(missing)}</p></section>'
+        return f'<section class="card"><h2>Video</h2><p class="empty">{text(missing)}</p></section>'
     images = "".join(
         f'<img alt="frame {place + 1}" src="{_jpeg(frame)}">' for place, frame in enumerate(summary.frames)
     )
     note = f"Frames in the order in which they were taken. {missing}"
     return (
         f'<section class="card"><h2>Frames</h2><figure><div class="frames">{images}</div>'
-        f"<figcaption>{_text(note)}</figcaption></figure></section>"
+        f"<figcaption>{text(note)}</figcaption></figure></section>"
     )
 
 
@@ -286,7 +302,7 @@ def _video(run_dir: Path, path: Path) -> str:
     try:
         poster = f' poster="{_jpeg(read_frame(path, POSTER_SHARE))}"'
     except VideoError as error:
-        return f'<section class="card"><h2>Video</h2><p class="empty">{_text(error)}</p></section>'
+        return f'<section class="card"><h2>Video</h2><p class="empty">{text(error)}</p></section>'
     relative = Path(os.path.relpath(path, run_dir)).as_posix()
     legend = "Borders turn green for success and orange for failure."
     if path.stat().st_size > EMBEDDED_VIDEO_BYTES:
@@ -296,7 +312,7 @@ def _video(run_dir: Path, path: Path) -> str:
     return (
         '<section class="card"><h2>Video</h2><figure>'
         f'<video controls loop muted playsinline preload="metadata"{poster} src="{source}"></video>'
-        f"<figcaption>{_text(note)} {legend}</figcaption></figure></section>"
+        f"<figcaption>{text(note)} {legend}</figcaption></figure></section>"
     )
 
 
@@ -334,18 +350,18 @@ def _environment(summary: DemoSummary) -> str:
 def _diagnostics(summary: DemoSummary) -> str:
     if not summary.diagnostics:
         return ""
-    cards = [_card(_sentence(name), _definitions(dict(rows))) for name, rows in summary.diagnostics.items()]
+    cards = [_card(sentence(name), _definitions(dict(rows))) for name, rows in summary.diagnostics.items()]
     return f'<section class="grid-2">{"".join(cards)}</section>'
 
 
 def _definitions(rows: dict[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in rows.items()) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in rows.items()) + "</dl>"
 
 
 def _next(commands: Sequence[tuple[str, str]]) -> str:
     if not commands:
         return ""
-    items = "".join(f"<li>{_text(_sentence(what))}<code>{_text(command)}</code></li>" for command, what in commands)
+    items = "".join(f"<li>{text(sentence(what))}<code>{text(command)}</code></li>" for command, what in commands)
     return f'<section class="card"><h2>Go on</h2><ul class="commands">{items}</ul></section>'
 
 
@@ -354,8 +370,49 @@ def _footer(notes: Sequence[str]) -> str:
         "Whiskers and brackets are 95 % Wilson score intervals: of twenty such intervals, about nineteen hold the "
     )
     intervals += "true rate. Success is what the task's judge said; an aborted episode is no success."
-    return f"<footer>{''.join(f'<p>{_text(note)}</p>' for note in (*notes, intervals))}</footer>"
+    return f"<footer>{''.join(f'<p>{text(note)}</p>' for note in (*notes, intervals))}</footer>"
 
 
 def _card(heading: str, body: str) -> str:
-    return f'<div class="card"><h2>{_text(heading)}</h2>{body}</div>'
+    return f'<div class="card"><h2>{text(heading)}</h2>{body}</div>'
+
+
+def text(value: object) -> str:
+    """Escaped for HTML and without private paths."""
+    return html.escape(public_text(str(value)))
+
+
+def sentence(words: str) -> str:
+    """The words with a capital at the beginning."""
+    return words[:1].upper() + words[1:]
+
+
+def gate_section(rows: Sequence[GateRow]) -> str:
+    """A chart and a table; empty without decisions."""
+    if not rows:
+        return ""
+    accepted = sum(row.accepted for row in rows)
+    heading = f"Gate: {accepted} of {len(rows)} updates accepted"
+    gains = [charts.Gain(row.gain, row.lower_bound, row.second_gain, row.accepted) for row in rows]
+    chart = ""
+    if any(math.isfinite(gain.gain) for gain in gains):
+        drawn = charts.gain_chart(gains, "decision", "gain in J")
+        chart = f"<figure>{drawn}<figcaption>{text(LEGEND)}</figcaption></figure>"
+    head = "".join(f'<th class="{kind}">{text(name)}</th>' for name, kind in HEAD)
+    body = "".join(_row(row) for row in rows)
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<section class="card"><h2>{text(heading)}</h2>{chart}{table}</section>'
+
+
+def _row(row: GateRow) -> str:
+    kind, word = ("yes", "accepted") if row.accepted else ("no", "rejected")
+    figures = (row.reference, row.candidate, row.gain, row.lower_bound, row.required_gain, row.second_gain)
+    numbers = "".join(f'<td class="number">{_figure(value)}</td>' for value in figures)
+    return (
+        f"<tr><td>{text(sentence(row.stage))}<small>{text(row.reason)}</small></td>"
+        f'<td class="verdict {kind}">{word}</td>{numbers}</tr>'
+    )
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "&ndash;"

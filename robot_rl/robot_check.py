@@ -14,24 +14,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hardware.arm.messages import ArmMode, Row
 from hardware.cameras.calibration import read_calibration
-from hardware.cameras.frame_source import HostClock
 from hardware.limits import CommandLimits, dimension_name
 from hardware.ros import node_config
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Outlet
 from hardware.ros.arm_session import spec_problems
 from hardware.ros.arm_settings import ArmSettings
-from hardware.ros.arm_topics import ArmMode, Row, action_names
+from hardware.ros.arm_topics import action_names
 from hardware.ros.camera_settings import read_camera
 from hardware.ros.node_config import read_section
 from hardware.ros.robot import RosRobot
-from hardware.ros.streams import topic_name
+from hardware.ros.yaml_section import topic_name
+from robot_rl.clock import HostClock
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ActionKind, RobotSpec
 from robot_rl.node_plan import plan_nodes
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import TaskSettings, build_filter, build_robot
 from robot_rl.settings import ConfigError, require_parameters, to_dataclass
-from robot_rl.types import ActionKind, Judgement, Observation, Robot, RobotRLError, RobotSpec
+from robot_rl.types import Judgement, Robot
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
 LONGEST_BLIND_S = 60.0

@@ -16,23 +16,14 @@ from collections.abc import Callable
 from robot_rl.cadence import CadenceRecorder
 from robot_rl.chunk_schedule import ChunkSchedule
 from robot_rl.clock import SimulatedClock, prompt_thread
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, RobotSpec
 from robot_rl.ending import End, Ending, ending_of
 from robot_rl.episode_loop import CommandFilter, EpisodeLoop, RolloutOptions
-from robot_rl.inference import InlineInference, PolicyDriver, ThreadedInference
-from robot_rl.types import (
-    NS_PER_S,
-    Clock,
-    EpisodeHeader,
-    EpisodeResult,
-    EpisodeSink,
-    Judge,
-    Operator,
-    Policy,
-    Robot,
-    RobotRLError,
-    RobotSpec,
-    stands_still,
-)
+from robot_rl.inference import InlineInference, ThreadedInference
+from robot_rl.runtime.policy_driver import PolicyDriver
+from robot_rl.types import Clock, EpisodeSink, Judge, Operator, Policy, Robot, stands_still
 
 __all__ = ["CommandFilter", "Ending", "RolloutOptions", "ending_of", "run_episode"]
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from data.schema import EpisodeInfo, encode_episode, spec_differences
 from data.store import DatasetStore
-from robot_rl.types import Episode, Outcome, RobotRLError, RobotSpec, SpecMismatch
+from robot_rl.core.episode import Episode, Outcome
+from robot_rl.core.errors import RobotRLError, SpecMismatch
+from robot_rl.core.specs import RobotSpec
 
 NAMESPACE = uuid.UUID("8a5c5f53-6d0f-4d5f-9f3e-3f3c8d5d1a52")
 LABELLED = (Outcome.SUCCESS, Outcome.FAILURE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.checkpoint import newest_checkpoint
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 CONFIG_FILE = "config.json"
 """In the run directory: all that decides what the run makes."""

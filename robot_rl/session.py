@@ -9,29 +9,19 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from hardware.command_filter import ClosedLoopCommands, FilteredCommands
 from hardware.limits import CommandLimits, KeepsWithin
 from robot_rl.config_files import find_option, search_directories
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
+from robot_rl.core.version import software_version
 from robot_rl.rollout import RolloutOptions
 from robot_rl.settings import MISSING, build, compose, to_dataclass
-from robot_rl.types import (
-    EpisodeHeader,
-    EpisodeResult,
-    Judge,
-    Operator,
-    Policy,
-    Robot,
-    RobotRLError,
-    RobotSpec,
-    Step,
-    is_person,
-    is_watched,
-    stands_still,
-)
+from robot_rl.types import Judge, Operator, Policy, Robot, is_person, is_watched, stands_still
 
 BUNDLE_MODEL = "model.onnx"
 
@@ -249,8 +239,3 @@ def header_for(task: TaskSettings, operator: Operator, policy: Policy | None, se
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         software_version=software_version(),
     )
-
-
-def software_version() -> str:
-    """This installation's version."""
-    return metadata.version("robot_rl")

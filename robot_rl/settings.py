@@ -28,7 +28,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from robot_rl.config_files import CONFIG_DIRECTORY, ConfigError, find_option, options, search_directories
-from robot_rl.types import HelpRequested, RobotRLError
+from robot_rl.core.errors import HelpRequested, RobotRLError
 from robot_rl.yaml_bounds import require_bounded, require_readable
 
 __all__ = ["MISSING", "ConfigError", "build", "compose", "load", "to_dataclass"]

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from robot_rl.findings import SOURCE_ROOT, Finding, ProbeFailed, Status, run_probe
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.version import SOURCE_ROOT
+from robot_rl.findings import Finding, ProbeFailed, Status, run_probe
 from robot_rl.machine_facts import installed_version
-from robot_rl.types import RobotRLError
 
 OLDEST_PYTHON = (3, 11)
 TORCH_TIMEOUT_S = 120.0

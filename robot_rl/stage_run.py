@@ -20,12 +20,11 @@ from typing import Any
 
 from rich.console import Console
 
-from data.atomic_directory import atomic_directory
-from data.atomic_file import write_whole
+from data.atomic_file import atomic_directory, write_whole
 from robot_rl.checkpoint import resolve_checkpoint
+from robot_rl.core.errors import RobotRLError
 from robot_rl.run_decisions import CONFIG_FILE, refuse_other_decisions
 from robot_rl.session import BUNDLE_MODEL
-from robot_rl.types import RobotRLError
 
 PHASE_FILE = "phase.json"
 Work = Callable[[Path], Mapping[str, Any]]

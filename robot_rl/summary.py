@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data.atomic_file import write_whole
+from data.store import DatasetStore
+from robot_rl.core.episode import EpisodeResult, Outcome
+from robot_rl.core.errors import RobotRLError
 from robot_rl.intervals import Interval, wilson_interval
-from robot_rl.types import EpisodeResult, Outcome, RobotRLError
 
 FORMAT = 1
 
@@ -340,3 +342,17 @@ def public_text(text: str) -> str:
         if private != Path(private.anchor):
             text = text.replace(f"{private}{os.sep}", shown)
     return text
+
+
+def dataset_facts(url: str) -> DatasetFacts:
+    """A dataset's newest state in figures."""
+    with DatasetStore.open(url) as store:
+        infos = [store.info(each) for each in store.episode_ids()]
+        return DatasetFacts(
+            url=url,
+            snapshot=store.snapshot,
+            outcomes=dict(Counter(str(info.result.outcome) for info in infos)),
+            ticks=sum(info.result.ticks for info in infos),
+            size_bytes=sum(info.bytes for info in infos),
+            streams={name: f"{spec.shape} {spec.dtype}" for name, spec in store.spec.observations.items()},
+        )

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from robot_rl.findings import SOURCE_ROOT
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.version import SOURCE_ROOT
 
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.1

@@ -25,13 +25,13 @@ from data.window_cache import WindowCache
 from data.windows import EpisodeSplit, WindowDataset, split_episodes
 from policies.diffusion import DiffusionPolicy
 from robot_rl.checkpoint import newest_checkpoint, policy_class, repair_last
+from robot_rl.core.errors import RobotRLError
 from robot_rl.imitation import HeldOut, ImitationLearner
 from robot_rl.metrics import Screen
 from robot_rl.run_decisions import CONFIG_FILE, require_same_decisions
 from robot_rl.settings import load
 from robot_rl.training_loop import TrainingRun, train_imitation
 from robot_rl.training_plan import Plan, TrainSettings, make_plan
-from robot_rl.types import RobotRLError
 
 WAIT_FOR_CACHE = timedelta(hours=4)
 

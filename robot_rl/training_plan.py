@@ -15,11 +15,13 @@ from data.store import DatasetStore
 from data.window_cache import ActionSource, CacheContent, Selection, select_episodes
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
 from robot_rl.checkpoint import load_policy, policy_class, policy_config_class, read_record, resolve_checkpoint
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
+from robot_rl.core.version import software_version
 from robot_rl.imitation import ImitationConfig
-from robot_rl.session import software_version
 from robot_rl.settings import MISSING, to_dataclass
 from robot_rl.training_loop import LogSettings
-from robot_rl.types import Outcome, RobotRLError, RobotSpec
 
 SMALL_IMAGE_PX = 128
 """Cameras up to this size are cached as they are, so that one cache serves policies of any image size."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from policies.ensemble import EnsembleMlp
+from robot_rl.core.errors import RobotRLError
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 
 CONSTANT = 1e-6
 """A feature that spreads less than this does not move: its change is predicted as exactly 0."""

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy
 from policies.normalizer import ACTION
-from robot_rl.types import Episode, FloatArray, Outcome, RobotRLError, Source
+from robot_rl.core.episode import Episode, Outcome, Source
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import FloatArray
 
 Integers = npt.NDArray[np.int64]
 REWARD_SOURCES = ("outcome", "recorded", "progress")

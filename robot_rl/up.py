@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data.atomic_file import write_whole
+from hardware.arm.messages import ArmMode
 from hardware.ros.arm_remote import ArmRemote, Diagnostic
-from hardware.ros.arm_topics import MODE, ArmMode, absolute
+from hardware.ros.arm_topics import MODE, absolute
 from hardware.ros.network import describe, join
+from robot_rl.core.errors import RobotRLError
 from robot_rl.node_plan import NodePlan, plan_nodes
 from robot_rl.robot_check import check_document
 from robot_rl.session import RobotFile
 from robot_rl.settings import ConfigError, load
 from robot_rl.supervisor import NodeCommand, Patience, Supervisor, python_module
-from robot_rl.types import RobotRLError
 
 WATCH_S = 0.05
 LONGEST_NAME = 100

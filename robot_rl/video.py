@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from av.container import OutputContainer
 
-from robot_rl.types import Outcome, RobotRLError
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
 
 Frame = npt.NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 MAX_BYTES = 128 * 1024
 """Twenty times the longest of ours."""

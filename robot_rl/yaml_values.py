@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 DECIMALS = 4
 

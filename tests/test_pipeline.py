@@ -11,7 +11,7 @@ import pytest
 from data.store import DatasetStore
 from data.verify import verify_dataset
 from robot_rl import cli
-from robot_rl.types import Outcome
+from robot_rl.core.episode import Outcome
 
 EPISODES = 4
 

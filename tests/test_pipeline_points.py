@@ -15,8 +15,9 @@ from data.verify import verify_dataset
 from hardware.sim import gl
 from policies.onnx_policy import OnnxPolicy
 from robot_rl import cli
+from robot_rl.core.episode import Episode, Observation, Stream
+from robot_rl.core.specs import ArraySpec
 from robot_rl.dataset_show import show
-from robot_rl.types import ArraySpec, Episode, Observation, Stream
 from tests.robot_rl.toy_dataset import SPEC, toy_episode
 
 SMALL = (

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Self
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 STORAGE = (".mcap", ".db3")
 METADATA = "metadata.yaml"

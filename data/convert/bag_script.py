@@ -15,16 +15,10 @@ import numpy as np
 
 from data.convert.bag_file import Arrival, BagError, BagFile, BagTopic
 from data.convert.diffusion_policy import UNKNOWN_SEED
-from robot_rl.types import (
-    NS_PER_S,
-    ActionKind,
-    AnyArray,
-    FloatArray,
-    Judgement,
-    Observation,
-    RobotRLError,
-    RobotSpec,
-)
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotSpec
+from robot_rl.types import Judgement
 
 Content = TypeVar("Content")
 

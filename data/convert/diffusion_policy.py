@@ -20,20 +20,9 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import ZipStore
 
-from robot_rl.types import (
-    NS_PER_S,
-    ActionKind,
-    AnyArray,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotRLError,
-    RobotSpec,
-    Source,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Source, Stream
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, ArraySpec, RobotSpec
 
 UNKNOWN_SEED = -1
 COMPRESSOR: Mapping[str, str | int] = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 2, "blocksize": 0}

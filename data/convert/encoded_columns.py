@@ -8,7 +8,8 @@ import numpy as np
 
 from data.codecs import Codec
 from data.schema import CompressedStream, EncodedEpisode, offsets_of
-from robot_rl.types import AnyArray, ArraySpec, EpisodeHeader, EpisodeResult, RobotSpec, Step, Stream
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step, Stream
+from robot_rl.core.specs import AnyArray, ArraySpec, RobotSpec
 
 
 class EncodedColumns:

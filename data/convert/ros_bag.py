@@ -25,16 +25,9 @@ from data.convert.bag_script import BagLayout, ImportReport, ScriptedEpisode, Sc
 from data.convert.diffusion_policy import Facts
 from data.convert.encoded_columns import EncodedColumns
 from data.schema import EncodedEpisode
-from robot_rl.types import (
-    NS_PER_S,
-    EpisodeHeader,
-    EpisodeResult,
-    Observation,
-    Outcome,
-    Source,
-    StaleSensor,
-    Step,
-)
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
+from robot_rl.core.errors import StaleSensor
+from robot_rl.core.specs import NS_PER_S
 
 ORIGIN = "ros 2 bag"
 OTHER_CLOCK_S = 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 SIZES = {"camera_matrix": 9, "rectification_matrix": 9, "projection_matrix": 12}
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hardware.cameras.frame_source import Picture
 from hardware.cameras.pattern import COLUMNS, ROWS, STRIP, NoStamp, decode_stamp
-from robot_rl.types import AnyArray
+from robot_rl.core.specs import AnyArray
 
 EDGE_CELLS = 2
 """Frame and margin on each side."""

@@ -6,8 +6,7 @@ unplugged comes back (`reopening.py`). They need no ROS: a driver in process rea
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 Picture = npt.NDArray[np.uint8]
 """Shape (height, width, 3), RGB."""
@@ -104,27 +103,6 @@ class FrameSource(Protocol):
 
     def describe(self) -> Mapping[str, str]:
         """Facts for people: which camera, which format, whose stamps, which settings."""
-
-
-@dataclass(frozen=True)
-class HostClock:
-    """A `Clock` made of any function that tells the time: the monotonic clock, the wall clock, ROS time.
-
-    Attributes:
-        read_ns: Tells the time [ns].
-    """
-
-    read_ns: Callable[[], int] = time.monotonic_ns
-
-    def now_ns(self) -> int:
-        """Current time [ns]."""
-        return self.read_ns()
-
-    def sleep_until_ns(self, deadline_ns: int) -> None:
-        """Sleeps for as long as the deadline is away now, which is wrong only if the clock jumps meanwhile."""
-        remaining_ns = deadline_ns - self.read_ns()
-        if remaining_ns > 0:
-            time.sleep(remaining_ns / NS_PER_S)
 
 
 def decode_jpeg(jpeg: bytes) -> Picture:

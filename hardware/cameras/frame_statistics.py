@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hardware.cameras.frame_source import Frame
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 CHECKED_ROWS = 8
 """Of an uncompressed picture every so many-th row is compared: all of them would cost as much as publishing it."""

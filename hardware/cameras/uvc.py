@@ -20,7 +20,9 @@ import numpy as np
 from hardware.cameras.frame_source import BadFrame, CameraLost, ControlRefused, Frame, NoFrame
 from hardware.cameras.mjpeg import whole_jpeg
 from hardware.cameras.v4l2_devices import explain_missing
-from robot_rl.types import NS_PER_S, Clock, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
+from robot_rl.types import Clock
 
 OLDEST_STAMP_NS = NS_PER_S
 """A driver's stamp that is further back than this is on another clock than the monotonic one."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from hardware.cameras.frame_source import CameraLost, ControlRefused, Frame, NoFrame
 from hardware.cameras.pacing import FramePacer
-from robot_rl.types import Clock, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.types import Clock
 
 
 class VideoFileCamera:

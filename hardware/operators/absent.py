@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from robot_rl.types import Observation, OperatorCommand
+from robot_rl.core.episode import Observation
+from robot_rl.types import OperatorCommand
 
 
 class AbsentOperator:

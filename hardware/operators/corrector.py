@@ -20,7 +20,10 @@ import numpy.typing as npt
 
 from hardware.operators.pusht_pusher import PushTPusher, distance_from_goal_px
 from hardware.operators.scripted import ScriptedOperator
-from robot_rl.types import Observation, Operator, OperatorCommand, RobotRLError, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
+from robot_rl.types import Operator, OperatorCommand
 
 CM_PER_M = 100.0
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 READ_BYTES = 4096
 RESCAN_S = 0.5

@@ -15,7 +15,9 @@ from hardware.operators.drive import Drive
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError, is_finite
 from hardware.operators.meanings import SHORT_LEGEND, Meaning, while_lost
-from robot_rl.types import FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
+from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.specs import FloatArray, RobotSpec
+from robot_rl.types import OperatorCommand, OperatorEvent
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from hardware.operators.layout import Layout, Moving, dimension_index
-from robot_rl.types import ActionKind, FloatArray, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 
 class Drive:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hardware.operators.device_events import READ_BYTES, Connection, DeviceMissing, EventStream
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 HOW_TO_RECORD = "python -m hardware.operators.record_events gamepad FILE"
 

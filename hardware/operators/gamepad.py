@@ -44,7 +44,8 @@ from hardware.operators.layout import Layout, LayoutError
 from hardware.operators.pad_map import ALL_BUTTONS, AT_END, STICKS, PadMap, place_of
 from hardware.operators.terminal import RawTerminal
 from hardware.operators.written_map import WrittenMap
-from robot_rl.types import RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
 
 PERMISSION_REMEDY = "sudo usermod -aG input $USER, then log in again"
 NOTHING_WRITTEN = WrittenMap()

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 
 from hardware.operators.drive import Drive
 from hardware.operators.layout import Layout, LayoutError
-from robot_rl.types import NS_PER_S, FloatArray, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 
 
 @dataclass(frozen=True)

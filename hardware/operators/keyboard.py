@@ -17,7 +17,9 @@ from hardware.operators.layout import Layout, LayoutError
 from hardware.operators.meanings import KEYS, SHORT_LEGEND, TAKE_OVER_KEY, Meaning
 from hardware.operators.terminal import KeyDecoder, KeyTerminal, RawTerminal
 from hardware.operators.terminal_view import TerminalView
-from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, Outcome, RobotSpec
+from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
+from robot_rl.types import OperatorCommand, OperatorEvent
 
 SHOW_PERIOD_NS = 100_000_000
 SLIP_GUARD_NS = 300_000_000

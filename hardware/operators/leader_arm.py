@@ -18,7 +18,9 @@ from hardware.operators.key_events import KeyEvents
 from hardware.operators.leader_following import Gap, LeaderFollowing
 from hardware.operators.leader_watch import LeaderWatch
 from hardware.operators.meanings import SHORT_LEGEND, TAKE_OVER_KEY, Meaning, while_lost
-from robot_rl.types import NS_PER_S, FloatArray, Observation, OperatorCommand, OperatorEvent, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
+from robot_rl.types import OperatorCommand, OperatorEvent
 
 TELL_PERIOD_NS = NS_PER_S // 2
 TURN_MARGIN_RAD = 0.5

@@ -18,7 +18,8 @@ from hardware.operators.layout import (
     require_numbers,
     section_for,
 )
-from robot_rl.types import NS_PER_S, ActionKind, FloatArray, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, FloatArray, RobotSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hardware.operators.layout import LayoutError
+from robot_rl.core.errors import SpecMismatch
 from robot_rl.core.plausibility import SEVERAL, Plausibility
-from robot_rl.types import ArraySpec, FloatArray, SpecMismatch
+from robot_rl.core.specs import ArraySpec, FloatArray
 
 Bound = float | Sequence[float] | None
 

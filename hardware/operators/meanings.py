@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from robot_rl.types import OperatorEvent, Outcome
+from robot_rl.core.episode import Outcome
+from robot_rl.types import OperatorEvent
 
 
 class Meaning(NamedTuple):

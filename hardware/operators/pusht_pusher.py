@@ -14,7 +14,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import Observation, OperatorCommand, RobotRLError
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.types import OperatorCommand
 
 Points = npt.NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from hardware.operators.device_events import Connection
 from hardware.operators.event_recording import EventRecording, record
 from hardware.operators.gamepad import about_gamepad, connect_gamepad
 from hardware.operators.spacemouse import connect_spacemouse
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 class Recordable(NamedTuple):

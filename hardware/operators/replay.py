@@ -8,7 +8,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import Observation, OperatorCommand, OperatorEvent, Outcome, RobotRLError
+from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.types import OperatorCommand, OperatorEvent
 
 
 class ReplayOperator:

@@ -13,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hardware.sim.metaworld import require_task
-from robot_rl.types import Observation, Operator, OperatorCommand, RobotRLError, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
+from robot_rl.types import Operator, OperatorCommand
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from hardware.operators.event_recording import EventRecording, Playback, device_
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout
 from hardware.operators.terminal import RawTerminal
-from robot_rl.types import RobotSpec
+from robot_rl.core.specs import RobotSpec
 
 TRANSLATION, ROTATION, BUTTONS = 1, 2, 3
 """Report numbers."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 ESCAPE_TIMEOUT_NS = 100_000_000
 """An escape that nothing follows for this long was the key itself. Arrow keys arrive as escape sequences, which a slow

@@ -10,17 +10,10 @@ import numpy as np
 
 from hardware.limits import CommandLimits
 from hardware.ros.arm_settings import unit_scales
-from robot_rl.types import (
-    ActionKind,
-    FloatArray,
-    Judge,
-    Judgement,
-    KeepsTarget,
-    Observation,
-    Robot,
-    RobotRLError,
-    StaleSensor,
-)
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import ActionKind, FloatArray
+from robot_rl.types import Judge, Judgement, KeepsTarget, Robot
 
 
 class DriverFailed(RobotRLError):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hardware.arm.messages import ArmMode, Row, limits_hash
 from hardware.arm_state import (
     LATCHED,
     ArmState,
@@ -41,10 +42,12 @@ from hardware.ros.arm_mail import ArmCounters, BadMail, Mail, Outlet, ResetMail,
 from hardware.ros.arm_reset import Beginning
 from hardware.ros.arm_settings import ArmSettings, at_rate
 from hardware.ros.arm_sight import Sight
-from hardware.ros.arm_topics import ArmMode, Row, limits_hash
 from hardware.ros.node_config import BadConfig
 from hardware.safety import FilterReason, OperatorState, reason_names
-from robot_rl.types import NS_PER_S, FloatArray, Observation, Robot, RobotRLError, stands_still
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, FloatArray
+from robot_rl.types import Robot, stands_still
 
 OLDEST_COMMAND_S = 0.5
 EARLIEST_COMMAND_S = 0.2

@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from hardware.arm.messages import ArmMode, Row
 from hardware.arm_state import Event, Heartbeat
-from hardware.ros.arm_topics import ArmMode, Row
-from robot_rl.types import NS_PER_S, FloatArray, Judgement, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, FloatArray
+from robot_rl.types import Judgement
 
 CAPACITY = 256
 """Rows and heartbeats that may wait; a flood loses its oldest. Nothing that stops an arm is ever lost."""

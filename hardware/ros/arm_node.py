@@ -18,17 +18,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hardware.arm.messages import ArmMode, Row
 from hardware.arm_state import LATCHED, Clear, Enable, Heartbeat, Mode, Stop
 from hardware.ros import arm_topics
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Arrival, BadMail, Mail, Mailbox, ResetMail, RowMail
 from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.arm_stream import ArmStream
-from hardware.ros.arm_topics import ArmMode, BadMessage, Row, Topic, absolute, decode_header
+from hardware.ros.arm_topics import BadMessage, Topic, absolute, decode_header
 from hardware.ros.client import Node, SignalHandlerOptions, SingleThreadedExecutor, message, rclpy, require_ros
 from hardware.ros.node_config import BadConfig, build, read_config, read_section
 from hardware.ros.spinning_thread import SpinningThread
-from robot_rl.types import Judgement, Observation, Robot, RobotRLError
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.types import Judgement, Robot
 
 DIAGNOSTICS_S = 1.0
 IDLE_HZ = 20.0

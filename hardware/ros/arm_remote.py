@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from hardware.ros.arm_topics import CLEAR, DIAGNOSTICS, MODE, STOP, ArmMode, BadMessage, absolute
+from hardware.arm.messages import ArmMode
+from hardware.ros.arm_topics import CLEAR, DIAGNOSTICS, MODE, STOP, BadMessage, absolute
 
 SPIN_S = 0.05
 LEVELS = ("OK", "WARN", "ERROR", "STALE")

@@ -6,7 +6,7 @@ import threading
 
 from hardware.ros.arm_driver import DriverFailed, GuardedDriver
 from hardware.ros.arm_sight import Sight
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 QUICK_S = 0.005
 """Most drivers have nothing to do in a reset, which is then over at once."""

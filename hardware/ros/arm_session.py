@@ -17,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from hardware.arm.messages import ArmMode, Row
 from hardware.arm_state import LATCHED, Mode
 from hardware.ros import arm_topics
-from hardware.ros.arm_topics import ArmMode, BadMessage, Topic, absolute
+from hardware.ros.arm_topics import BadMessage, Topic, absolute
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError, flag, number, refuse_unknown
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
-from robot_rl.types import NS_PER_S, ArraySpec, FloatArray, Judgement, RobotRLError, RobotSpec, StaleSensor
+from hardware.ros.yaml_section import RobotYamlError, flag, number, refuse_unknown
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import NS_PER_S, ArraySpec, FloatArray, RobotSpec
+from robot_rl.types import Judgement
 
 HEARTBEAT_S = 0.05
 LOCKSTEP_S = 2.0
@@ -109,7 +112,7 @@ class ArmSession:
 
     def _forget(self) -> None:
         self._mode: ArmMode | None = None
-        self._applied: arm_topics.Row | None = None
+        self._applied: Row | None = None
         self._judged_ns = 0
         self._enabled = False
         self._last_row: FloatArray | None = None

@@ -11,7 +11,7 @@ import numpy as np
 
 from hardware.arm_state import ArmRules
 from hardware.ros.node_config import BadConfig
-from robot_rl.types import ActionKind, FloatArray, RobotSpec
+from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 FEWEST_ROWS_IN_WATCHDOG = 1.5
 POSITIVE = {"stream_hz": 2000.0, "watchdog_s": 10.0, "deadman_timeout_s": 10.0, "idle_s": 600.0, "clock_jump_s": 10.0}

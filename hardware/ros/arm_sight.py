@@ -9,7 +9,9 @@ from hardware.arm_state import Event, Failure, Observed, Passed, Unseen
 from hardware.limits import CommandLimits
 from hardware.plausible_view import PlausibleView
 from hardware.ros.arm_driver import GuardedDriver
-from robot_rl.types import NS_PER_S, FloatArray, Observation, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import StaleSensor
+from robot_rl.core.specs import NS_PER_S, FloatArray
 
 
 class Look(NamedTuple):

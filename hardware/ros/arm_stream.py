@@ -9,14 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
-
-import numpy as np
 
 from hardware.arm_state import Enable, Failure
 from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_mail import Mailbox
-from robot_rl.types import NS_PER_S, Robot
+from robot_rl.clock import Deadlines
+from robot_rl.core.specs import NS_PER_S
+from robot_rl.types import Robot
 
 LAST_STOP_S = 3.0
 """Longest ramped stop when the node ends."""
@@ -24,55 +23,6 @@ JOIN_S = 10.0
 PR_SET_TIMERSLACK = 29
 TIMER_SLACK_NS = 1
 """Linux may wake a thread 50 us late to save power unless told otherwise."""
-
-
-class Timing(NamedTuple):
-    """How a stream kept its deadlines since the last report: ticks, deadlines skipped, lateness [us]."""
-
-    ticks: int
-    missed: int
-    late_p50_us: float
-    late_p99_us: float
-    late_max_us: float
-
-
-class Deadlines:
-    """Ticks at `start + index * period`; one that has passed by a whole period is skipped, never made up for.
-
-    Args:
-        hz: Rate [Hz].
-        start_ns: First deadline, monotonic [ns].
-    """
-
-    def __init__(self, hz: float, start_ns: int) -> None:
-        self._hz, self._start_ns, self._index = hz, start_ns, 0
-        self._late_ns: list[int] = []
-        self._missed = 0
-
-    @property
-    def next_ns(self) -> int:
-        """The next deadline [ns]."""
-        return self._start_ns + round(self._index * NS_PER_S / self._hz)
-
-    def met(self, now_ns: int) -> int:
-        """The deadline that a tick at this moment is for, and steps to the next one [ns]."""
-        while self.next_ns + NS_PER_S / self._hz <= now_ns:
-            behind = int((now_ns - self.next_ns) * self._hz / NS_PER_S)
-            self._index += max(1, behind)
-            self._missed += max(1, behind)
-        deadline_ns = self.next_ns
-        self._late_ns.append(now_ns - deadline_ns)
-        self._index += 1
-        return deadline_ns
-
-    def report(self) -> Timing:
-        """What happened since the last report."""
-        late_ns, self._late_ns = self._late_ns, []
-        missed, self._missed = self._missed, 0
-        if not late_ns:
-            return Timing(0, missed, 0.0, 0.0, 0.0)
-        p50, p99, most = np.percentile(np.array(late_ns) / 1000, [50, 99, 100]).tolist()
-        return Timing(len(late_ns), missed, p50, p99, most)
 
 
 class ArmStream:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hardware.cameras.calibration import Calibration, read_calibration
-from hardware.cameras.frame_source import ControlRefused, Frame, HostClock, Picture
+from hardware.cameras.frame_source import ControlRefused, Frame, Picture
 from hardware.cameras.reader import CameraReader, CameraState
 from hardware.cameras.reopening import ReopeningSource
 from hardware.ros.arm_topics import DIAGNOSTICS, absolute, encode_header
@@ -37,7 +37,8 @@ from hardware.ros.client import (
     require_ros,
 )
 from hardware.ros.node_config import read_config
-from robot_rl.types import RobotRLError
+from robot_rl.clock import HostClock
+from robot_rl.core.errors import RobotRLError
 
 DIAGNOSTICS_S = 1.0
 WAKE_S = 0.2

@@ -13,7 +13,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 CHOICE = os.environ.get("ROBOT_RL_ROS", "")
 WHEEL_MODULES = ("cyclonedds", "rosbags")

@@ -18,8 +18,9 @@ from hardware.limits import CommandLimits, LimitError
 from hardware.ros.decode import quoted, seconds_and_nanoseconds
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between, turned
-from hardware.ros.streams import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
-from robot_rl.types import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotRLError
+from hardware.ros.yaml_section import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
 
 Row = npt.NDArray[np.float64]
 Messages = Callable[[str], Any]

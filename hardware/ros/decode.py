@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from robot_rl.core.errors import BadMessage
 from robot_rl.core.plausibility import QUATERNION_TOLERANCE
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 FloatRow = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
@@ -39,10 +40,6 @@ HEADER_BYTES = 1 << 20
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the segment with a JPEG's size."""
 _FIELDS = ("position", "velocity", "effort")
-
-
-class BadMessage(RobotRLError):
-    """A message that does not hold what the stream needs."""
 
 
 class OtherJoints(BadMessage):

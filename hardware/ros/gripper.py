@@ -20,8 +20,8 @@ import numpy as np
 
 from hardware.ros.command_adapters import Messages, Outlet, trajectory_of_one_point
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError, number, refuse_unknown, text, topic_name
-from robot_rl.types import RobotRLError
+from hardware.ros.yaml_section import RobotYamlError, number, refuse_unknown, text, topic_name
+from robot_rl.core.errors import RobotRLError
 
 _TOPIC_TYPES = {
     "float64": "std_msgs/msg/Float64",

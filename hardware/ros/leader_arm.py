@@ -19,7 +19,8 @@ from hardware.ros.background_node import BackgroundNode
 from hardware.ros.stream_reader import StreamReader
 from hardware.ros.streams import StreamConfig
 from hardware.ros.topic_checks import Wanted, missing_publishers
-from robot_rl.types import RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
 
 WAIT_S = 0.02
 SETTING = "operator.topic"

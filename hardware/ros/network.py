@@ -17,7 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from hardware.ros.pip_client.profile import ANY, INTERFACE, LOOPBACK, URI, profile_text, rmem_max_bytes
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 FAST_PROFILE = Path(__file__).with_name("fastdds.xml")
 FAST_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")

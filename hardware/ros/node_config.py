@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 TARGET = "_target_"
 

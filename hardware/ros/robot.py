@@ -22,7 +22,10 @@ from hardware.ros.tick_clock import TickClock
 from hardware.ros.topic_checks import Wanted, missing_publishers, why_silent
 from hardware.ros.vendor_commands import VendorCommands
 from hardware.sync import align
-from robot_rl.types import AnyArray, FloatArray, Judgement, Observation, RobotRLError, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import AnyArray, FloatArray
+from robot_rl.types import Judgement
 
 POLL_S = 0.02
 LOCKSTEP_S = 2.0

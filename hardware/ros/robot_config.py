@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware.ros.status_condition import StatusCondition
-from hardware.ros.streams import (
+from hardware.ros.streams import StreamConfig
+from hardware.ros.yaml_section import (
     RobotYamlError,
-    StreamConfig,
     number,
     plain,
     refuse_twice,
@@ -24,7 +24,7 @@ from hardware.ros.streams import (
     text,
     topic_name,
 )
-from robot_rl.types import ActionKind, ArraySpec, RobotSpec
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 ADAPTERS = ("arm_node", "joint_forward", "joint_trajectory", "cartesian_pose", "servo_twist")
 LONGEST_NAME = 100

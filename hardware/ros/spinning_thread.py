@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 JOIN_S = 5.0
 """Longest wait for a callback that runs when the thread is to end."""

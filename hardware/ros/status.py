@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status_condition import StatusCondition
-from hardware.ros.streams import RobotYamlError
-from robot_rl.types import NS_PER_S, RobotRLError
+from hardware.ros.yaml_section import RobotYamlError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 
 class MotionRefused(RobotRLError):

@@ -7,15 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hardware.ros.streams import (
-    RobotYamlError,
-    flag,
-    number,
-    refuse_unknown,
-    require_mapping,
-    text,
-    topic_name,
-)
+from hardware.ros.yaml_section import RobotYamlError, flag, number, refuse_unknown, require_mapping, text, topic_name
 
 _KEYS = {"topic", "type", "field", "one_of", "at_least", "at_most", "remedy", "latched", "max_age_s", "fields", "also"}
 

@@ -7,7 +7,7 @@ anew, and a fault ends by itself only when the arm has long been stopped by it.
 from __future__ import annotations
 
 from robot_rl.core.plausibility import PlausibleStream
-from robot_rl.types import NS_PER_S, AnyArray, ArraySpec
+from robot_rl.core.specs import NS_PER_S, AnyArray, ArraySpec
 
 SILENCE_S = 1.0
 """After a pause between stamps as long as this, or of twice the stream's age limit, a stream begins anew: its driver

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from hardware.ros.decode import BadMessage, OtherJoints, SomeJoints, quoted, stamp_ns
+from hardware.ros.decode import OtherJoints, SomeJoints, quoted, stamp_ns
 from hardware.ros.stream_gate import StreamGate
 from hardware.ros.streams import StreamConfig
 from hardware.sync import BadStamp, Pushed, StampedRing
-from robot_rl.types import NS_PER_S, AnyArray
+from robot_rl.core.errors import BadMessage
+from robot_rl.core.specs import NS_PER_S, AnyArray
 
 STATE_CAPACITY = 64
 IMAGE_CAPACITY = 8

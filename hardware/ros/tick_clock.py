@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 JUMP_NS = NS_PER_S // 5
 """A change of the offset that no drift explains."""

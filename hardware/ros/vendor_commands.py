@@ -15,7 +15,7 @@ from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status import StatusMonitor, status_message
 from hardware.ros.status_condition import StatusCondition
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
-from robot_rl.types import AnyArray, FloatArray
+from robot_rl.core.specs import AnyArray, FloatArray
 
 ACTION_SERVER_S = 5.0
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from types import ModuleType
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 GL_BACKENDS = ("egl", "osmesa")
 """In order of preference: EGL uses a GPU where there is one, OSMesa always draws in software."""

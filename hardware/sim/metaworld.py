@@ -17,17 +17,10 @@ import numpy.typing as npt
 from hardware.point_cloud import PinholeCamera, Workspace, points_from_depth, sample_cloud
 from hardware.sim.drawing import SceneDrawer
 from hardware.sim.gl import gl_backend, import_physics, require_gl
-from robot_rl.types import (
-    ActionKind,
-    AnyArray,
-    ArraySpec,
-    FloatArray,
-    Judgement,
-    Observation,
-    RobotRLError,
-    RobotSpec,
-    StaleSensor,
-)
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import ActionKind, AnyArray, ArraySpec, FloatArray, RobotSpec
+from robot_rl.types import Judgement
 
 CONTROL_HZ = 80.0
 STEPS_LIMIT = 500

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 Array = npt.NDArray[np.float64]
 STILL = 1e-3

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 
 class Since(enum.StrEnum):

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from robot_rl.types import NS_PER_S, AnyArray, ArraySpec
+from robot_rl.core.specs import NS_PER_S, AnyArray, ArraySpec
 
 Row = npt.NDArray[np.float64]
 

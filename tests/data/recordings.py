@@ -10,19 +10,8 @@ import numpy as np
 
 from data.codecs import Codec
 from data.episode_log import LogHead, LogWriter, frame_record, tick_dtype, tick_record
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Observation,
-    Outcome,
-    RobotSpec,
-    Source,
-    Step,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step, Stream
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 TICK_NS = 10_000_000
 FRAME_NS = 33_333_333

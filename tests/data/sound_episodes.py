@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    Source,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Source, Stream
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 TICK_NS = 50_000_000
 SPEC = RobotSpec(

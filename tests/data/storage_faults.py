@@ -22,7 +22,7 @@ from data.recording import RecordingFailed
 from data.recovery import recover, recoverable
 from data.schema import DatasetError
 from data.store import DatasetStore
-from robot_rl.types import Outcome
+from robot_rl.core.episode import Outcome
 from tests.data.recordings import LOSSLESS, SPEC, difference, episode, header, prefix, result, steps
 
 OPTIONS = RecorderOptions(sync_s=0.05, min_free_bytes=0, niceness=0)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from data.codecs import Codec, CodecError
-from robot_rl.types import ArraySpec
+from robot_rl.core.specs import ArraySpec
 
 FRAMES = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda size: stn.arrays(np.uint8, (*size, 3)))
 

@@ -21,7 +21,8 @@ from data.convert.diffusion_policy import (
     write_archive,
 )
 from data.verify import check_episode
-from robot_rl.types import ActionKind, Outcome
+from robot_rl.core.episode import Outcome
+from robot_rl.core.specs import ActionKind
 from tests.data.foreign_datasets import EPISODE_ENDS, arrays_of, assert_byte_equal, pusht_arrays, write_source
 
 

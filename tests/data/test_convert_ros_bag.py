@@ -16,7 +16,8 @@ from hardware.ros.robot_config import RobotConfig
 from hardware.ros.stream_reader import StreamReader
 from hardware.sync import align
 from robot_rl.bag_layout import bag_layout
-from robot_rl.types import Outcome, RobotRLError, Source, StaleSensor
+from robot_rl.core.episode import Outcome, Source
+from robot_rl.core.errors import RobotRLError, StaleSensor
 from tests.data.bags import (
     JOINTS,
     MS,

@@ -9,7 +9,7 @@ import pytest
 from data.lock import WriterLock
 from data.recovery import recover, recoverable
 from data.store import DatasetStore
-from robot_rl.types import Outcome
+from robot_rl.core.episode import Outcome
 from tests.data.crashing_recorder import length, record
 from tests.data.recordings import difference, episode, prefix, result
 

@@ -18,7 +18,9 @@ from data.recording import RecordingFailed
 from data.recovery import recover, recoverable
 from data.schema import DatasetError
 from data.store import DatasetStore
-from robot_rl.types import ArraySpec, Outcome, SpecMismatch
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.specs import ArraySpec
 from tests.data.recordings import LOSSLESS, SPEC, difference, episode, header, result, steps, write_log
 
 FAST = RecorderOptions(sync_s=None, durable=False, min_free_bytes=0, lock_wait_s=30.0, niceness=0)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 import data.statistics as statistics_module
 from data.statistics import cache_statistics
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 class Columns:

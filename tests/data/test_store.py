@@ -14,17 +14,9 @@ from hypothesis.extra import numpy as stn
 from data.lock import DatasetLocked, WriterLock
 from data.schema import DatasetError, encode_episode
 from data.store import DatasetMissing, DatasetStore
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    SpecMismatch,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from tests.data.recordings import LOSSLESS, SPEC, difference, episode
 
 

@@ -14,7 +14,7 @@ from data.digest import digest_of
 from data.schema import EncodedEpisode, encode_episode
 from data.store import DatasetStore
 from data.verify import Finding, check_episode, verify_dataset
-from robot_rl.types import Episode, Outcome, Stream
+from robot_rl.core.episode import Episode, Outcome, Stream
 from tests.data.sound_episodes import SPEC, TICK_NS, make_episode
 
 

@@ -12,7 +12,8 @@ from data.store import DatasetStore
 from data.verify import check_episode, verify_dataset
 from data.verify_motion import WAITED
 from hardware.filter_state import FilterReason
-from robot_rl.types import POSE_UNIT, ActionKind, ArraySpec, Episode, RobotSpec, Stream
+from robot_rl.core.episode import Episode, Stream
+from robot_rl.core.specs import POSE_UNIT, ActionKind, ArraySpec, RobotSpec
 from tests.data.sound_episodes import TICK_NS, make_episode
 
 JOINTS = ("pan", "lift")

@@ -17,17 +17,9 @@ from data.resize import shrink
 from data.window_cache import CacheContent, WindowCache, select_episodes
 from data.windows import BatchOrder, WindowDataset, WindowIndex, split_episodes
 from policies.images import ImageScaling
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotRLError,
-    RobotSpec,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 SPEC = RobotSpec(
     name="toy",

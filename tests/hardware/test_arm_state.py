@@ -23,7 +23,7 @@ from hardware.arm_state import (
     Unseen,
     advance,
 )
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 RULES = ArmRules(deadman=True, deadman_timeout_s=0.2, watchdog_s=0.1)
 

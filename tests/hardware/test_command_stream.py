@@ -8,7 +8,8 @@ from benchmarks.stream_fuzz import fuzz_round
 from hardware.command_stream import CommandStream, limits_at_rate
 from hardware.limits import CommandLimits, LimitError
 from hardware.safety import FilterReason, OperatorState
-from robot_rl.types import NS_PER_S, ActionKind, ArraySpec, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 
 MS = 1_000_000
 ROW_HZ, STREAM_HZ = 20.0, 100.0

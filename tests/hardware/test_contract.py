@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from hardware.contract import check_robot
-from robot_rl.types import ActionKind, ArraySpec, Judgement, Observation, RobotRLError, RobotSpec, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
+from robot_rl.types import Judgement
 
 MS = 1_000_000
 REACH_M = 0.5

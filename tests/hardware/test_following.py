@@ -5,7 +5,8 @@ import pytest
 
 from hardware.command_stream import CommandStream
 from hardware.limits import CommandLimits
-from robot_rl.types import NS_PER_S, ActionKind, ArraySpec, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 
 ROW_HZ, STREAM_HZ, SPEED = 20.0, 100.0, 0.2
 SPEC = RobotSpec(

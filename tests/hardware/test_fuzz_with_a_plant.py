@@ -7,7 +7,7 @@ from benchmarks.filter_fuzz import FuzzCount, LimitCheck, Tool, random_limits
 from benchmarks.fuzz_plant import Plant, with_following
 from benchmarks.stream_fuzz import fuzz_round
 from hardware.following import Follower
-from robot_rl.types import ActionKind
+from robot_rl.core.specs import ActionKind
 
 
 def caught(rounds=12):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.latency import LatencySearch, NoLatency, camera_latency, command_latency, wiggle
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 MS = 1_000_000
 START_NS = 1_700_000_000 * NS_PER_S

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from hardware.limits import CommandLimits, LimitError, MeasuredAxis
-from robot_rl.types import ActionKind, ArraySpec, Observation, RobotSpec, SpecMismatch
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 SPEC = RobotSpec(
     name="arm",

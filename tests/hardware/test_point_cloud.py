@@ -12,7 +12,8 @@ from hardware.point_cloud import (
     points_from_depth,
     sample_cloud,
 )
-from robot_rl.types import ArraySpec, RobotRLError, StaleSensor
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import ArraySpec
 
 CAMERA = PinholeCamera(focal_x_px=2.0, focal_y_px=4.0, centre_x_px=1.0, centre_y_px=0.0)
 SPACE = Workspace((-10.0, -10.0, -10.0), (10.0, 10.0, 10.0))

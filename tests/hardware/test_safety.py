@@ -19,7 +19,9 @@ from hardware.safety import (
     filter_command,
     reason_names,
 )
-from robot_rl.types import ActionKind, ArraySpec, Observation, RobotSpec, SpecMismatch
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 MS = 1_000_000
 HZ = 100.0

@@ -17,7 +17,7 @@ from hardware.sync import (
     sample_at,
     slerp,
 )
-from robot_rl.types import StaleSensor
+from robot_rl.core.errors import StaleSensor
 
 MS = 1_000_000
 NEWEST = StreamTiming(max_age_ns=100 * MS)

@@ -5,7 +5,7 @@ import torch
 
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
 from policies.diffusion_config import AuxiliaryConfig, PointConfig
-from robot_rl.types import ActionKind, ArraySpec, RobotSpec
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from tests.policies.tiny_policies import tiny_config
 
 SPEC = RobotSpec(

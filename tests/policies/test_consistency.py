@@ -10,8 +10,8 @@ from policies.onnx_policy import OnnxPolicy
 from policies.torch_policy import TorchPolicy
 from robot_rl.checkpoint import load_policy, save_checkpoint
 from robot_rl.consistency import teacher_chain
+from robot_rl.core.errors import RobotRLError
 from robot_rl.export import export_bundle
-from robot_rl.types import RobotRLError
 from tests.policies.tiny_policies import (
     LOW_DIMENSIONAL,
     SPEC,

@@ -6,7 +6,7 @@ import torch
 from policies.diffusion import DiffusionPolicy, hold_last_valid
 from policies.diffusion_config import InvalidPolicyConfig
 from policies.normalizer import MissingStatistics
-from robot_rl.types import RobotRLError, SpecMismatch
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from tests.policies.tiny_policies import (
     EVERYTHING,
     LOW_DIMENSIONAL,

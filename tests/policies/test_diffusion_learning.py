@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig, UnetConfig
-from robot_rl.types import ActionKind, ArraySpec, RobotSpec
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from tests.policies.tiny_policies import EVERYTHING, random_batch, tiny_policy
 
 

@@ -4,7 +4,7 @@ import torch
 
 from policies.diffusion import CameraConfig
 from policies.encoders import CameraEncoder, ObservationEncoder, SpatialSoftmax
-from robot_rl.types import ArraySpec
+from robot_rl.core.specs import ArraySpec
 from tests.policies.tiny_policies import EVERYTHING, LOW_DIMENSIONAL, SPEC, random_batch, tiny_config, tiny_policy
 
 

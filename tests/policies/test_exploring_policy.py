@@ -11,7 +11,7 @@ import torch
 from policies.exploring_policy import DeterministicKernel, ExploringPolicy
 from policies.history import draw_noise, stack_history
 from policies.torch_policy import TorchPolicy
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 from tests.policies.tiny_policies import SPEC, random_observation, tiny_policy
 
 STEPS = 5

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from policies.history import draw_noise, stack_history
-from robot_rl.types import Observation, RobotRLError
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
 from tests.policies.tiny_policies import SPEC, random_observation
 
 STATE = SPEC.select(("state",))

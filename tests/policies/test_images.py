@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.images import ImageScaling, centre_crop, random_crop, resampling_matrix
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 def picture(height, width, seed=0):

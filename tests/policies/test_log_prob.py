@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Normal
 
 from policies.diffusion_config import InvalidPolicyConfig
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 from tests.policies.tiny_policies import random_streams, tiny_policy
 
 KINDS = [

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from policies.diffusion import CameraConfig, DiffusionPolicy, DiffusionPolicyConfig, MlpConfig, UnetConfig
-from robot_rl.types import ActionKind, ArraySpec, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 SPEC = RobotSpec(
     name="tiny",

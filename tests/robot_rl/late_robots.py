@@ -9,7 +9,8 @@ import numpy as np
 from hardware.cameras.pattern import PatternCamera
 from hardware.sim.joint_arm import JointArm
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import ArraySpec, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ArraySpec
 
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000

@@ -13,17 +13,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    FloatArray,
-    Observation,
-    OperatorCommand,
-    OperatorEvent,
-    Outcome,
-    RobotRLError,
-    RobotSpec,
-)
+from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ActionKind, ArraySpec, FloatArray, RobotSpec
+from robot_rl.types import OperatorCommand, OperatorEvent
 
 
 class Told(NamedTuple):

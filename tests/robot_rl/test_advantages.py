@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from robot_rl.advantages import Segments, gae, segments_of, spans_of
 from robot_rl.collected import CollectedEpisode, Decision, MemorySink
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Source, Step
+from robot_rl.core.errors import RobotRLError
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import EpisodeHeader, EpisodeResult, Outcome, RobotRLError, Source, Step
 from tests.policies.tiny_policies import SPEC, random_observation, tiny_policy
 
 GAMMA = 0.9

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from data.store import DatasetStore
+from robot_rl.core.episode import Outcome
 from robot_rl.dataset_commands import main
-from robot_rl.types import Outcome
 from tests.data.bags import (
     JOINTS,
     START_NS,

@@ -7,8 +7,8 @@ import torch
 from policies.history import draw_noise, stack_history
 from policies.torch_policy import TorchPolicy
 from robot_rl.best_of_n import BestOfN
+from robot_rl.core.errors import RobotRLError
 from robot_rl.critic import CriticConfig, IqlCritic
-from robot_rl.types import RobotRLError
 from tests.policies.tiny_policies import SPEC, random_observation, tiny_policy
 
 HISTORY = [random_observation(SPEC, seed=1), random_observation(SPEC, seed=2, stamp_ns=5)]

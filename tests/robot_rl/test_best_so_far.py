@@ -1,5 +1,5 @@
 from robot_rl.best_so_far import BestSoFar
-from robot_rl.own_rollouts import OwnRollouts
+from robot_rl.intervals import OwnRollouts
 
 GOOD, NOISY, BAD = OwnRollouts(49, 50), OwnRollouts(46, 50), OwnRollouts(31, 50)
 

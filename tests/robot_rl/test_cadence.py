@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from robot_rl.cadence import CadenceRecorder, render
-from robot_rl.types import Observation
+from robot_rl.core.episode import Observation
 
 MS = 1_000_000
 

@@ -17,10 +17,10 @@ from robot_rl import calibrate
 from robot_rl.calibrate import CalibrateSettings, CalibrationRefused, Person, conclude, measure
 from robot_rl.cli import main
 from robot_rl.clock import SimulatedClock
+from robot_rl.core.episode import Observation
 from robot_rl.latency_trial import CannotWiggle, plan_wiggle, run_wiggle
 from robot_rl.session import load_robot
 from robot_rl.settings import load
-from robot_rl.types import Observation
 from tests.robot_rl.late_robots import CLOCK, LAG_S, LATE_S, START_NS, LateArm
 
 ROBOTS = Path(__file__).resolve().parents[2] / "configs" / "robot" / "ros"

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_rl.chunk_schedule import ChunkSchedule, mix, smooth_weight
-from robot_rl.types import ActionChunk, ActionKind, ArraySpec, RobotSpec
+from robot_rl.core.episode import ActionChunk
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 TICK_NS = 10
 SPEC = RobotSpec(

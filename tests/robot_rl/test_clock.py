@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_rl.clock import MonotonicClock, SimulatedClock, TickGrid, prompt_thread
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 TICK_NS = 10
 

@@ -10,7 +10,7 @@ import pytest
 
 from hardware.cameras.pattern import COLUMNS, ROWS, STRIP, write_stamp
 from robot_rl.clock_page import CELLS_SCRIPT, ClockPage, layout_script
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 STAMPS = [0, 1, 1_700_000_123_456_789_012, 2**63 - 1, 2**64 - 1, 255 << 56]
 

@@ -9,7 +9,8 @@ import pytest
 
 from data.schema import encode_episode, problems_of
 from robot_rl.collected import MemorySink, StepsMissing, decisions_of, takeovers
-from robot_rl.types import OperatorCommand, OperatorEvent, Source
+from robot_rl.core.episode import Source
+from robot_rl.types import OperatorCommand, OperatorEvent
 from tests.robot_rl.rollout_fakes import ListSink, SeekingPolicy, Slider, TimelineOperator, run
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from policies.exploring_policy import ExploringPolicy
 from robot_rl.collector import CollectingFailed, EpisodeCollector, _Failure, _Worker
+from robot_rl.core.episode import Episode, Source
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import SessionSettings, TaskSettings
-from robot_rl.types import Episode, RobotRLError, Source, SpecMismatch
 from tests.robot_rl.toy_reach import LIMITS, StraightPolicy, reach_policy
 
 SEEDS = [11, 5, 8, 3, 20]

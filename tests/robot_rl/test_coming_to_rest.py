@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
 from robot_rl.rollout import Ending, ending_of
 from robot_rl.session import build_filter
-from robot_rl.types import Judgement, OperatorCommand, OperatorEvent, Outcome, RobotRLError
+from robot_rl.types import Judgement, OperatorCommand, OperatorEvent
 from tests.robot_rl.rollout_fakes import BrakingFilter, ListSink, SeekingPolicy, TimelineOperator, run
 from tests.robot_rl.test_faults_runtime import LIMITS
 from tests.robot_rl.watched_arm import TICK_S, WATCHDOG_S, SharedTime, WatchedArm

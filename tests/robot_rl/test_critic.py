@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from robot_rl import critic as critic_module
+from robot_rl.core.errors import RobotRLError
 from robot_rl.critic import (
     BadTransitions,
     CriticConfig,
@@ -21,7 +22,6 @@ from robot_rl.critic import (
     train_critic,
 )
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 
 GAMMA = 0.9
 ROWS = 2

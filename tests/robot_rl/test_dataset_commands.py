@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data.store import DatasetStore
+from robot_rl.core.episode import Outcome, Source
 from robot_rl.dataset_commands import UsageError, main, select_episodes
 from robot_rl.dataset_table import Row, driven_by, size_words, table, time_words
-from robot_rl.types import Outcome, Source
 from tests.data.foreign_datasets import EPISODE_ENDS, assert_byte_equal, pusht_arrays, write_source
 from tests.data.sound_episodes import SPEC, make_episode
 

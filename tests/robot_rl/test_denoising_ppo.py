@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.denoising_ppo import (
     DenoisingPpo,
     PpoBatch,
@@ -13,7 +14,6 @@ from robot_rl.denoising_ppo import (
     step_weights,
     surrogate,
 )
-from robot_rl.types import RobotRLError
 from tests.policies.tiny_policies import random_streams, tiny_policy
 
 

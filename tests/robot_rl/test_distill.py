@@ -15,9 +15,10 @@ from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.checkpoint import load_policy, load_training_state, read_record, save_checkpoint
 from robot_rl.consistency import DistillationConfig, distillation_loss, draw_steps, teacher_chain
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.distill import main
 from robot_rl.metrics import read_metrics
-from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.test_train import assert_same_tensors
 from tests.robot_rl.toy_dataset import SPEC, write_toy_dataset
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from robot_rl import doctor, machine_checks, probes, software_checks
 from robot_rl.clock import SimulatedClock
+from robot_rl.core.errors import HelpRequested, RobotRLError
 from robot_rl.findings import Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe
-from robot_rl.types import HelpRequested, RobotRLError
 
 MS = 1_000_000
 ROOT = Path(__file__).resolve().parents[2]

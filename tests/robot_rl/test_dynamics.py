@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.dynamics import DynamicsConfig, DynamicsEnsemble, ModelDiverged, NoTransitions, train_dynamics
 from robot_rl.model_error import auc, error_by_horizon
-from robot_rl.types import RobotRLError
 from tests.robot_rl.point_task import DISCOUNT, ROWS, follow, point_transitions
 
 SMALL = DynamicsConfig(members=3, elites=2, width=40, blocks=1, steps=600, batch_size=64, learning_rate=6e-3)

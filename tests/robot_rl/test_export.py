@@ -11,8 +11,8 @@ from policies.images import ImageScaling
 from policies.normalizer import MissingStatistics
 from policies.onnx_policy import OnnxPolicy, open_session
 from robot_rl import export
+from robot_rl.core.errors import RobotRLError
 from robot_rl.export import ExportFailed, check_graph, export_bundle, parity_cases, parity_tolerance, write_graph
-from robot_rl.types import RobotRLError
 from tests.policies.tiny_policies import EVERYTHING, SPEC, STATISTICS, tiny_config, tiny_policy
 
 KINDS = [

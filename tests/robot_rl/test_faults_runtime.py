@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_rl.clock import MonotonicClock, SimulatedClock
+from robot_rl.core.episode import ActionChunk, Outcome
 from robot_rl.rollout import Ending, ending_of
 from robot_rl.session import build_filter
-from robot_rl.types import ActionChunk, Judgement, OperatorCommand, Outcome
+from robot_rl.types import Judgement, OperatorCommand
 from tests.robot_rl.rollout_fakes import (
     MS,
     BrakingFilter,

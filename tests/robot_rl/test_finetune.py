@@ -19,6 +19,8 @@ from robot_rl import finetune_loop
 from robot_rl.checkpoint import load_policy, load_training_state, newest_checkpoint, read_record, save_checkpoint
 from robot_rl.clock import SimulatedClock
 from robot_rl.collector import EpisodeCollector
+from robot_rl.core.episode import Outcome, Source
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.critic import CriticConfig
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.finetune import finetune
@@ -28,7 +30,7 @@ from robot_rl.metrics import read_metrics
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.session import TaskSettings
 from robot_rl.transitions import NoSignal
-from robot_rl.types import OperatorCommand, OperatorEvent, Outcome, RobotRLError, Source, SpecMismatch
+from robot_rl.types import OperatorCommand, OperatorEvent
 from robot_rl.value_learner import ValueConfig
 from tests.robot_rl.rollout_fakes import TimelineOperator
 from tests.robot_rl.toy_reach import LIMITS, ReachRobot, StraightPolicy, reach_policy

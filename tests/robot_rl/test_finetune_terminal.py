@@ -19,7 +19,7 @@ import pytest
 
 from hardware.operators.terminal import SHOW_CURSOR
 from robot_rl.checkpoint import newest_checkpoint
-from robot_rl.types import Outcome, Source
+from robot_rl.core.episode import Outcome, Source
 from tests.hardware.operators.test_terminal import become_a_terminals_program
 from tests.robot_rl.test_finetune import save_start, stored
 

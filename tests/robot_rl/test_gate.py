@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.gate import Gate, GateConfig, GateDecision, append_decision, read_decisions
 from robot_rl.gate_decision import DamagedDecisions
+from robot_rl.intervals import paired_gain, student_quantile
 from robot_rl.model_rollouts import roll_out
-from robot_rl.paired_gain import paired_gain, student_quantile
-from robot_rl.types import RobotRLError
 from tests.robot_rl.point_task import DISCOUNT, PointCritic, PointModel, PointPolicy, point_starts
 
 UNIT = (0.0, 1.0)

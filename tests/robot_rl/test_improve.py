@@ -20,12 +20,13 @@ from rich.console import Console
 from data.store import DatasetMissing, DatasetStore
 from robot_rl import cli, improve_round, improve_steps
 from robot_rl.checkpoint import CheckpointError, load_policy, read_record
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.gate_decision import GateDecision, read_decisions
 from robot_rl.improve import improve
 from robot_rl.improve_round import REFUSED, REIMITATION, ROUND
 from robot_rl.offline import OfflineResult
 from robot_rl.run_dataset import NoDemonstrations, append_rollouts, copy_demonstrations
-from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_improve import demonstrations, imitation_run, improve_settings
 from tests.robot_rl.toy_reach import SPEC
 

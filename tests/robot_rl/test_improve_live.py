@@ -12,8 +12,9 @@ from rich.console import Console
 
 from data.store import DatasetStore
 from robot_rl.clock import SimulatedClock
+from robot_rl.core.episode import Outcome, Source
+from robot_rl.core.errors import RobotRLError
 from robot_rl.improve import improve
-from robot_rl.types import Outcome, RobotRLError, Source
 from tests.robot_rl.test_finetune import Person, Tireless
 from tests.robot_rl.toy_improve import demonstrations, imitation_run, improve_settings
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from robot_rl.cadence import CadenceRecorder
 from robot_rl.chunk_schedule import ChunkSchedule
-from robot_rl.inference import Answer, InlineInference, PolicyDriver, PolicyFault, ThreadedInference, check_chunk
-from robot_rl.types import ActionChunk, Observation
+from robot_rl.core.episode import ActionChunk, Observation
+from robot_rl.inference import Answer, InlineInference, PolicyFault, ThreadedInference, check_chunk
+from robot_rl.runtime.policy_driver import PolicyDriver
 from tests.robot_rl.rollout_fakes import SPEC, TICK_NS, SeekingPolicy
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.node_plan import plan_nodes
-from robot_rl.types import RobotRLError
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))

@@ -22,10 +22,10 @@ from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.checkpoint import save_checkpoint
 from robot_rl.cli import main
 from robot_rl.collector import CollectingFailed, EpisodeCollector
+from robot_rl.core.errors import RobotRLError
 from robot_rl.live_collector import scene_for
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import load
-from robot_rl.types import RobotRLError
 
 SOURCE = Path(__file__).with_name("newcomers_arm.py")
 HZ, SPEED, LAG_S = 20.0, 1.0, 0.05

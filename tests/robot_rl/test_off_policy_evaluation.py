@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.off_policy_evaluation import (
     BadPropensities,
     EvaluationDiverged,
@@ -14,7 +15,6 @@ from robot_rl.off_policy_evaluation import (
     sample_chunks,
 )
 from robot_rl.transitions import Transitions
-from robot_rl.types import RobotRLError
 from tests.robot_rl.point_task import ROWS, PointPolicy, point_transitions
 
 GAMMA, TARGET = 0.9, 0.7

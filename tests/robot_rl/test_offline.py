@@ -4,10 +4,10 @@ import pickle
 import pytest
 import torch
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.gate_decision import GateDecision
 from robot_rl.offline import OfflineConfig, OfflineImprover, executed_rows, improve_offline
-from robot_rl.types import RobotRLError
 from tests.policies.tiny_policies import random_streams, tiny_policy
 
 TARGET = torch.tensor([0.5, -0.5, 0.0])

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from policies.consistency import ConsistencyPolicy
-from robot_rl.advantages import segments_of
+from robot_rl.advantages import operator_stretches, segments_of
 from robot_rl.collected import CollectedEpisode, Decision, MemorySink
 from robot_rl.consistency import distillation_loss
+from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Source, Step
+from robot_rl.core.errors import RobotRLError
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.encoded_imitation import denoising_loss, encoded_windows
 from robot_rl.online import OnlineConfig, OnlineLearner
-from robot_rl.operator_stretches import operator_stretches
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import EpisodeHeader, EpisodeResult, Outcome, RobotRLError, Source, Step
 from robot_rl.value_learner import ValueConfig, ValueLearner, explained_variance, value_loss
 from tests.policies.tiny_policies import SPEC, random_observation, tiny_policy
 from tests.robot_rl.test_offline import same

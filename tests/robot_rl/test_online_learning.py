@@ -5,11 +5,11 @@ import torch
 
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.advantages import Segments
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from robot_rl.denoising_ppo import PpoConfig
 from robot_rl.encoded_imitation import EncodedWindows, denoising_loss
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import ActionKind, ArraySpec, RobotSpec
 from robot_rl.value_learner import ValueConfig
 
 SPEC = RobotSpec(

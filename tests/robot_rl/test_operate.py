@@ -14,10 +14,13 @@ from rich.console import Console
 from data.recovery import recoverable
 from data.store import DatasetStore
 from robot_rl.clock import SimulatedClock
-from robot_rl.operate import Session, collect, offer_recovery
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.operate import collect
 from robot_rl.rollout import RolloutOptions
 from robot_rl.session import TaskSettings
-from robot_rl.types import OperatorCommand, OperatorEvent, Outcome, RobotRLError
+from robot_rl.sessions.session import Session, offer_recovery
+from robot_rl.types import OperatorCommand, OperatorEvent
 from tests.robot_rl.rollout_fakes import BrakingFilter, ListSink, SeekingPolicy, Slider, TimelineOperator
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_rl.advantages import gae
-from robot_rl.operator_stretches import operator_bounds, operator_stretches
+from robot_rl.advantages import gae, operator_bounds, operator_stretches
+from robot_rl.core.episode import Outcome, Source
+from robot_rl.core.errors import RobotRLError
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import Outcome, RobotRLError, Source
 from tests.robot_rl.test_advantages import GAMMA, collected_of, drivers, episode_of, exploring, recorded
 
 ROWS, LAM = 2, 0.5

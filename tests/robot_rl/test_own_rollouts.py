@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from robot_rl.own_rollouts import OwnRollouts, chance_of_so_few
+from robot_rl.intervals import OwnRollouts, chance_of_so_few
 
 
 def test_fishers_test_on_a_table_worked_by_hand():

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from robot_rl.collector import ProcessEpisodes
+from robot_rl.core.episode import ActionChunk
+from robot_rl.core.errors import RobotRLError
 from robot_rl.evaluate import EvalSettings, evaluate
 from robot_rl.operate import CollectSettings
-from robot_rl.process_episodes import ProcessEpisodes
 from robot_rl.session import SessionSettings
 from robot_rl.settings import load
-from robot_rl.types import ActionChunk, RobotRLError
 from tests.robot_rl.rollout_fakes import ListSink
 
 

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_rl import charts
+from robot_rl.core.episode import EpisodeResult, Outcome
+from robot_rl.core.errors import RobotRLError
 from robot_rl.intervals import wilson_interval
 from robot_rl.machine_facts import environment_facts
 from robot_rl.report import (
@@ -28,7 +30,6 @@ from robot_rl.report import (
     write_json,
     write_report,
 )
-from robot_rl.types import EpisodeResult, Outcome, RobotRLError
 from robot_rl.video import write_video
 
 VOID = {"meta", "img", "br", "input", "hr", "link"}

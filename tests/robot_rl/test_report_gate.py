@@ -6,8 +6,7 @@ import math
 import pytest
 
 from robot_rl import charts
-from robot_rl.report import DemoSummary, GateRow, render, write_report
-from robot_rl.report_gate import gate_section
+from robot_rl.report import DemoSummary, GateRow, gate_section, render, write_report
 
 ACCEPTED = GateRow("round 1, after 50 batches", True, "the bound exceeds 0", 0.5, 0.6, 0.1, 0.04, 0.0, 0.08)
 REJECTED = GateRow("round 1, imitated again", False, "the bound <does not>", 0.6, 0.5, -0.1, -0.2, 0.0, math.nan)

@@ -8,6 +8,9 @@ import torch
 
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.chunk_actor import ActorPolicy, GaussianActor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from robot_rl.off_policy_critic import (
     CriticLearner,
     EnsembleConfig,
@@ -17,7 +20,6 @@ from robot_rl.off_policy_critic import (
 from robot_rl.residual import ResidualConfig, ResidualLearner
 from robot_rl.rlpd import RlpdConfig, RlpdLearner
 from robot_rl.transitions import Transitions
-from robot_rl.types import ActionKind, ArraySpec, Observation, RobotRLError, RobotSpec
 
 ROWS, ACTION = 2, 1
 SPEC = RobotSpec(

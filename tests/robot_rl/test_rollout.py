@@ -10,18 +10,11 @@ from hypothesis import strategies as st
 
 from robot_rl.chunk_schedule import smooth_weight
 from robot_rl.clock import MonotonicClock
+from robot_rl.core.episode import ActionChunk, Outcome, Source
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.ending import End, Verdict
 from robot_rl.rollout import Ending, RolloutOptions, blend_duration_s, ending_of
-from robot_rl.types import (
-    ActionChunk,
-    Judgement,
-    OperatorCommand,
-    OperatorEvent,
-    Outcome,
-    RobotRLError,
-    Source,
-    SpecMismatch,
-)
+from robot_rl.types import Judgement, OperatorCommand, OperatorEvent
 from tests.robot_rl.rollout_fakes import (
     SPEC,
     TICK_NS,

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from data.store import DatasetStore
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import SpecMismatch
 from robot_rl.run_dataset import copy_demonstrations, require_same_robot
-from robot_rl.types import Outcome, SpecMismatch
 from tests.robot_rl.toy_dataset import SPEC, write_toy_dataset
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.run_decisions import CONFIG_FILE, refuse_other_decisions, require_same_decisions
-from robot_rl.types import RobotRLError
 
 BEGUN = {"policy": {"width": 16, "parts": [1, 2]}, "seed": 3}
 DEFAULTS = {"policy": {"width": 64, "dropout": 0.0, "noise": {"sigma": 0.1}}}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from robot_rl.core.errors import HelpRequested, RobotRLError
 from robot_rl.evaluate import EvalSettings
 from robot_rl.export_command import ExportSettings
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import ConfigError, build, load
-from robot_rl.types import HelpRequested, RobotRLError
 
 
 def collect(*overrides: str) -> CollectSettings:

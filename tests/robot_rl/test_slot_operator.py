@@ -22,9 +22,10 @@ from benchmarks.slot_insert_2d import (
 )
 from benchmarks.slot_operator import SKILLS, Attention, SlotCorrector, steer
 from robot_rl.advantages import segments_of
+from robot_rl.core.episode import Source
+from robot_rl.core.errors import RobotRLError
 from robot_rl.imitation import ImitationConfig
 from robot_rl.transitions import RewardConfig
-from robot_rl.types import RobotRLError, Source
 
 TASK, ROWS, GAMMA = SlotTask(), 4, 0.9
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from robot_rl.core.errors import RobotRLError
 from robot_rl.stage_run import StageRun
-from robot_rl.types import RobotRLError
 
 DECISIONS = {"seed": 3, "critic": {"steps": 10}}
 QUIET = Console(quiet=True)

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from robot_rl.track_film import COLOURS, HEADER_PX, track_frames
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.film import COLOURS, HEADER_PX, track_frames
 
 LOW, HIGH = (-0.5, 0.0, 0.0), (0.5, 1.0, 0.5)
 

@@ -18,14 +18,15 @@ from data.store import DatasetStore
 from data.window_cache import WindowCache
 from data.windows import BatchOrder, WindowDataset
 from policies.diffusion import DiffusionPolicy
-from robot_rl.batches import BatchReader
 from robot_rl.checkpoint import load_policy, load_training_state, read_record
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError, SpecMismatch
+from robot_rl.core.specs import ArraySpec
 from robot_rl.imitation import ImitationConfig, ImitationLearner, TrainingDiverged
 from robot_rl.metrics import read_metrics
 from robot_rl.train import cache_root, main
-from robot_rl.training_loop import LogSettings, TrainingRun, resume, train_imitation
+from robot_rl.training_loop import BatchReader, LogSettings, TrainingRun, resume, train_imitation
 from robot_rl.training_plan import TrainSettings, make_plan, policy_settings
-from robot_rl.types import ArraySpec, Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_dataset import SPEC, toy_episode, write_toy_dataset
 
 ROOT = Path(__file__).parents[2]

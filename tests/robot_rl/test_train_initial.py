@@ -10,11 +10,12 @@ import torch
 from data.store import DatasetStore
 from data.window_cache import select_episodes
 from robot_rl.checkpoint import CheckpointError, load_policy, read_record
+from robot_rl.core.episode import Outcome
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.imitation import ImitationConfig
 from robot_rl.train import main, train
 from robot_rl.training_loop import LogSettings
 from robot_rl.training_plan import DataSettings, TrainSettings, keep_shortest
-from robot_rl.types import Outcome, RobotRLError, SpecMismatch
 from tests.robot_rl.toy_dataset import toy_episode, write_toy_dataset
 
 POLICY = {

@@ -7,16 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.history import stack_history
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.transitions import NoSignal, RewardConfig, Transitions, encode_episodes, require_signal
-from robot_rl.types import (
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotRLError,
-    SpecMismatch,
-    Stream,
-)
 from tests.policies.tiny_policies import EVERYTHING, SPEC, tiny_policy
 
 POLICY = tiny_policy()

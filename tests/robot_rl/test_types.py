@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from robot_rl.types import POSE_UNIT, ActionKind, ArraySpec, RobotSpec, SpecMismatch
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.specs import POSE_UNIT, ActionKind, ArraySpec, RobotSpec
 
 BOUNDED = ArraySpec((2,), "float32", "rad", names=("a", "b"), max_speed=(3.0, 1.0), margin=0.01)
 

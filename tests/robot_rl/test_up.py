@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from hardware.arm.messages import ArmMode
 from hardware.arm_state import Mode
 from hardware.ros.arm_remote import Diagnostic
-from hardware.ros.arm_topics import ArmMode
 from robot_rl import arm_commands, up
+from robot_rl.core.errors import HelpRequested, RobotRLError
 from robot_rl.node_plan import plan_nodes, read_document
 from robot_rl.settings import load
 from robot_rl.supervisor import MotionNodeDied, NodeCommand, Patience, Supervisor
-from robot_rl.types import HelpRequested, RobotRLError
 
 DEADLINE_S = 20.0
 YAML = """# @package _global_

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_rl.types import Outcome
+from robot_rl.core.episode import Outcome
 from robot_rl.video import (
     OUTCOME_COLOURS,
     VideoError,

@@ -5,16 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from data.store import DatasetStore
-from robot_rl.types import (
-    ActionKind,
-    ArraySpec,
-    Episode,
-    EpisodeHeader,
-    EpisodeResult,
-    Outcome,
-    RobotSpec,
-    Stream,
-)
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 SPEC = RobotSpec(
     name="toy",

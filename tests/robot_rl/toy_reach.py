@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from robot_rl.types import (
-    ActionChunk,
-    ActionKind,
-    ArraySpec,
-    Judgement,
-    Observation,
-    OperatorCommand,
-    RobotRLError,
-    RobotSpec,
-)
+from robot_rl.core.episode import ActionChunk, Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
+from robot_rl.types import Judgement, OperatorCommand
 
 if TYPE_CHECKING:
     from policies.diffusion import DiffusionPolicy

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from hardware.arm_state import ArmRules, ArmState, Command, Enable, Event, Heartbeat, Observed, Passed, Reset, advance
-from robot_rl.types import NS_PER_S, Observation, RobotRLError
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 from tests.robot_rl.rollout_fakes import Slider, spec_at
 
 HZ = 20.0

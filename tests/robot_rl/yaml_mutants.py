@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from robot_rl import up
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 ROBOTS = Path(__file__).resolve().parents[2] / "configs/robot"
 SHIPPED = sorted(path.relative_to(ROBOTS).with_suffix("").as_posix() for path in ROBOTS.rglob("*.yaml"))
@@ -51,7 +51,7 @@ VALUES: list[Any] = [
     *(float("nan"), float("inf"), float("-inf"), "", " ", "x", "no", "nan", ".inf", "1.0", "a" * 10_000),
     *("../../etc/passwd", "/", "//", "a/b", "a b", "\x00", "\ud800", "ä", "None", "${robot}", "${nothing}"),
     *("${limits.low}", "${oc.env:HOME}", "${oc.env:NO_SUCH}", "${", "${}", "${.}", "${a:}", "???", "%s{}"),
-    *("os.system", "hardware.ros.robot.RosRobot", "robot_rl.types.RobotRLError", "hardware.sim", ".", "math.inf"),
+    *("os.system", "hardware.ros.robot.RosRobot", "robot_rl.core.errors.RobotRLError", "hardware.sim", ".", "math.inf"),
     *([], {}, [[]], [{}], [None], [1, "a", None], {"a": 1}, {"_target_": "os.system"}, {1: 2}, {None: 1}, {True: 1}),
     *(list(range(3000)), [0.0], ["a", "a"], [float("nan")], {"_target_": "builtins.print"}, {"_partial_": True}),
 ]

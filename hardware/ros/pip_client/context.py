@@ -18,7 +18,7 @@ from hardware.ros.pip_client.exceptions import NotInitializedException
 from hardware.ros.pip_client.graph import Graph
 from hardware.ros.pip_client.logging import LoggingSeverity, set_logger_level
 from hardware.ros.pip_client.transport import Participant
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 if TYPE_CHECKING:
     from hardware.ros.pip_client.executors import Executor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 class NotInitializedException(Exception):

@@ -24,7 +24,7 @@ from rosbags.typesys.store import Typestore
 
 from hardware.ros.pip_client.definitions import DEFAULTS, HUMBLE_GID_BYTES, MESSAGES, SERVICES
 from hardware.ros.pip_client.fields import Field, make_field
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 HEADER_BYTES = 4
 

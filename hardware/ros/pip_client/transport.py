@@ -23,7 +23,7 @@ from cyclonedds.topic import Topic
 
 from hardware.ros.pip_client.idl_types import idl_type
 from hardware.ros.pip_client.profile import URI, configuration, security_problem
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 ANY_STATE = 127
 UNREAD = 2 | 12 | 112

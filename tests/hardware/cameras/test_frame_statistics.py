@@ -5,7 +5,7 @@ import pytest
 
 from hardware.cameras.frame_source import Frame
 from hardware.cameras.frame_statistics import FrameStatistics
-from robot_rl.types import NS_PER_S
+from robot_rl.core.specs import NS_PER_S
 
 FPS = 50.0
 PERIOD_NS = 20_000_000

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hardware.cameras.frame_source import ControlRefused, NoFrame, decode_jpeg, encode_jpeg
 from hardware.cameras.pattern import NoStamp, PatternCamera, decode_stamp, write_stamp
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 START_NS = 1_790_000_000_123_456_789
 SIZES = [(640, 480), (1280, 720), (320, 240), (96, 96)]

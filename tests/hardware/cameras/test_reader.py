@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from hardware.cameras.frame_source import BadFrame, CameraLost, ControlRefused, Frame, HostClock
+from hardware.cameras.frame_source import BadFrame, CameraLost, ControlRefused, Frame
 from hardware.cameras.pattern import PatternCamera, decode_stamp
 from hardware.cameras.reader import CameraReader, into_ring
 from hardware.cameras.reopening import ReopeningSource
 from hardware.sync import StampedRing, StreamTiming, align
-from robot_rl.types import NS_PER_S
+from robot_rl.clock import HostClock
+from robot_rl.core.specs import NS_PER_S
 from tests.hardware.cameras.fake_source import FakeSource
 
 GIVE_UP_S = 20.0

@@ -9,7 +9,8 @@ import pytest
 from hardware.cameras.frame_source import CameraLost, ControlRefused, NoFrame, decode_jpeg, encode_jpeg
 from hardware.cameras.uvc import UvcCamera
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 MS = 1_000_000
 MJPG, YUYV = cv2.VideoWriter.fourcc(*"MJPG"), cv2.VideoWriter.fourcc(*"YUYV")

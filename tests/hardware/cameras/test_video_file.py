@@ -7,7 +7,8 @@ import pytest
 from hardware.cameras.frame_source import CameraLost, ControlRefused, NoFrame
 from hardware.cameras.video_file import VideoFileCamera
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 FPS, FRAMES = 25.0, 10
 START_NS = 1_000 * NS_PER_S

@@ -7,7 +7,8 @@ import socket
 import numpy as np
 
 from hardware.operators.device_events import Connection, DeviceMissing, Reading
-from robot_rl.types import ActionKind, ArraySpec, Observation, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 METAWORLD = RobotSpec(
     name="metaworld",

@@ -14,7 +14,8 @@ from hardware.operators.keyboard import KeyboardOperator
 from hardware.operators.layout import Layout
 from hardware.operators.spacemouse import spacemouse_operator
 from hardware.ros.robot_config import RobotConfig
-from robot_rl.types import ActionKind, Observation
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 ROBOTS = ("sim", "sim_joint", "ur5e", "fr3", "xarm7", "so101", "servo_arm")

@@ -9,7 +9,8 @@ from hardware.operators.corrector import METAWORLD, Attention, Corrector, Expert
 from hardware.operators.scripted import ScriptedOperator
 from hardware.sim.metaworld import MetaWorldRobot
 from hardware.sim.pusht import PushTRobot
-from robot_rl.types import RobotRLError, RobotSpec
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import RobotSpec
 
 TASK = "peg-insert-side-v3"
 ARM = MetaWorldRobot(TASK)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hardware.operators.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.key_events import KeyEvents
 from hardware.operators.layout import Layout, LayoutError
-from robot_rl.types import OperatorEvent, Outcome
+from robot_rl.core.episode import Outcome
+from robot_rl.types import OperatorEvent
 from tests.hardware.operators.device_fakes import ARM, METAWORLD, Holder
 
 NONE, PAUSE = OperatorEvent.NONE, OperatorEvent.PAUSE

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from hardware.operators.drive import Drive
 from hardware.operators.layout import Layout
-from robot_rl.types import Observation
+from robot_rl.core.episode import Observation
 from tests.hardware.operators.device_fakes import ARM, METAWORLD
 
 MOVING = [

@@ -7,7 +7,7 @@ from hardware.operators.device_events import Connection, DeviceMissing, DeviceRe
 from hardware.operators.event_recording import EventRecording, RecordedEvents, device_source, record
 from hardware.operators.record_events import KINDS, Recordable, main
 from hardware.operators.spacemouse import SpaceMouseDecoder, connect_spacemouse, play_spacemouse
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 from tests.hardware.operators.device_fakes import PluggedStream
 from tests.hardware.operators.test_device_events import wait_for
 

@@ -15,7 +15,8 @@ from hardware.operators.evdev import AxisRange
 from hardware.operators.event_recording import EventRecording
 from hardware.operators.gamepad import GamepadDecoder, about_gamepad, connect_gamepad, gamepad_operator
 from hardware.operators.layout import Layout, LayoutError
-from robot_rl.types import OperatorEvent, Outcome
+from robot_rl.core.episode import Outcome
+from robot_rl.types import OperatorEvent
 from tests.hardware.operators.device_fakes import METAWORLD, Holder, Socket, play
 from tests.hardware.operators.test_evdev import KEYBOARD_KEYS, XBOX_AXES, XBOX_KEYS, Kernel, device
 

@@ -8,7 +8,9 @@ import yaml
 from hardware.operators.key_motion import HeldKeys, HoldTiming
 from hardware.operators.keyboard import KeyboardOperator
 from hardware.operators.layout import LayoutError
-from robot_rl.types import ActionKind, ArraySpec, Observation, OperatorEvent, Outcome, RobotSpec
+from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
+from robot_rl.types import OperatorEvent
 
 MS = 1_000_000
 CONFIG = Path(__file__).parents[3] / "configs" / "operator" / "keyboard.yaml"

@@ -8,7 +8,8 @@ from hardware.operators.layout import LayoutError
 from hardware.operators.leader_arm import LeaderArmOperator, LeaderReading
 from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
 from hardware.operators.leader_watch import LeaderWatch
-from robot_rl.types import Observation, OperatorEvent
+from robot_rl.core.episode import Observation
+from robot_rl.types import OperatorEvent
 from tests.hardware.operators.device_fakes import ARM
 from tests.hardware.operators.test_leader_following import LAYOUTS, leader
 

@@ -20,7 +20,8 @@ from hardware.operators.gamepad import about_gamepad, connect_gamepad, gamepad_o
 from hardware.operators.layout import Layout, LayoutError
 from hardware.operators.pad_map import BUTTONS
 from hardware.operators.written_map import WrittenMap
-from robot_rl.types import OperatorEvent, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.types import OperatorEvent
 from tests.hardware.operators.device_fakes import METAWORLD, Holder
 from tests.hardware.operators.kernel_fakes import InputKernel
 

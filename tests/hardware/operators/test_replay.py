@@ -4,7 +4,9 @@ import pytest
 from hardware.operators.replay import ReplayOperator
 from hardware.operators.scripted import ScriptedOperator
 from hardware.sim.metaworld import MetaWorldRobot
-from robot_rl.types import Observation, OperatorEvent, Outcome, RobotRLError
+from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.errors import RobotRLError
+from robot_rl.types import OperatorEvent
 
 NOTHING = Observation(0, {}, {})
 

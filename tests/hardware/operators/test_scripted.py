@@ -9,7 +9,8 @@ from hardware.operators.pusht_pusher import PushTPusher
 from hardware.operators.scripted import SKILLS, ImperfectSkill, ScriptedOperator, scripted_operator
 from hardware.sim.metaworld import MetaWorldRobot
 from hardware.sim.pusht import PushTRobot
-from robot_rl.types import Observation, RobotRLError
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError
 
 HAND = np.array([0.0, 0.6, 0.2, 1.0], np.float32)
 SCENE = np.zeros(35, np.float32)

@@ -11,7 +11,8 @@ from hardware.ros.arm_mail import ResetMail, RowMail
 from hardware.ros.arm_settings import ArmSettings
 from hardware.sim.joint_arm import JOINTS, JointArm
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import NS_PER_S, StaleSensor
+from robot_rl.core.errors import StaleSensor
+from robot_rl.core.specs import NS_PER_S
 
 MS = 1_000_000
 EPOCH_NS = 1_700_000_000 * NS_PER_S

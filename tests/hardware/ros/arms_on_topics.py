@@ -23,7 +23,7 @@ from hardware.ros.rotation import turned
 from hardware.ros.spinning_thread import SpinningThread
 from hardware.ros.status import status_message
 from hardware.ros.status_condition import StatusCondition
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 FLOATS = "std_msgs/msg/Float64MultiArray"
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"

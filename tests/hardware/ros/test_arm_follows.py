@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hardware.arm_state import Clear, Enable, Heartbeat, Mode, Stop
 from hardware.ros.arm_mail import ResetMail
 from hardware.safety import FilterReason
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 from tests.hardware.ros.arm_bench import LIMITS, SEEN_TICKS, Bench, WatchedArm
 
 SPEED = 1.0

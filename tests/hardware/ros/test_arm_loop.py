@@ -11,7 +11,10 @@ from hardware.ros.arm_mail import BadMail, ResetMail, RowMail
 from hardware.ros.arm_settings import ArmSettings
 from hardware.ros.node_config import BadConfig
 from hardware.safety import FilterReason
-from robot_rl.types import NS_PER_S, ActionKind, ArraySpec, Judgement, Observation, RobotRLError, RobotSpec, StaleSensor
+from robot_rl.core.episode import Observation
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
+from robot_rl.types import Judgement
 from tests.hardware.ros.arm_bench import LIMITS, MS, SEEN_TICKS, Bench, WatchedArm
 
 

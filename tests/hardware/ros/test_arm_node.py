@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware.arm.messages import ArmMode
 from hardware.arm_state import Mode
 from hardware.ros import arm_topics
-from hardware.ros.arm_topics import ArmMode, absolute, decode_applied, encode_header, encode_reset, encode_row
+from hardware.ros.arm_topics import absolute, decode_applied, encode_header, encode_reset, encode_row
 from hardware.ros.decode import pose
 from hardware.ros.spinning_thread import SpinningThread
 from hardware.safety import FilterReason
 from hardware.sim.joint_arm import JOINTS, NAMES
-from robot_rl.types import NS_PER_S, RobotRLError
+from robot_rl.core.errors import RobotRLError
+from robot_rl.core.specs import NS_PER_S
 
 pytestmark = pytest.mark.ros
 

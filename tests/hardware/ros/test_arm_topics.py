@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardware.arm.messages import ArmMode, Row, limits_hash
 from hardware.arm_state import Mode
 from hardware.ros import arm_topics
-from hardware.ros.arm_topics import ArmMode, BadMessage, Row, absolute, by_name, limits_hash, stream_topic
+from hardware.ros.arm_topics import BadMessage, absolute, by_name, stream_topic
 from hardware.ros.client import BACKEND
 from hardware.sim.joint_arm import JointArm
-from robot_rl.types import ArraySpec
+from robot_rl.core.specs import ArraySpec
 
 NAMES = ("shoulder", "elbow", "gripper")
 needs_messages = pytest.mark.skipif(BACKEND is None, reason="neither rclpy nor cyclonedds and rosbags are installed")

@@ -10,9 +10,9 @@ from hardware.limits import CommandLimits
 from hardware.ros.arm_settings import at_rate
 from hardware.ros.command_adapters import make_adapter
 from hardware.ros.node_config import build
+from robot_rl.core.episode import Observation
 from robot_rl.operate import CollectSettings
 from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import Observation
 
 pytest.importorskip("rosbags")
 client = pytest.importorskip("hardware.ros.client")

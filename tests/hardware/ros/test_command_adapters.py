@@ -10,8 +10,8 @@ from hardware.ros.command_adapters import make_adapter
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import from_vector, rotation_between, turned
-from hardware.ros.streams import RobotYamlError
-from robot_rl.types import RobotRLError
+from hardware.ros.yaml_section import RobotYamlError
+from robot_rl.core.errors import RobotRLError
 
 pytest.importorskip("rosbags")
 client = pytest.importorskip("hardware.ros.client")

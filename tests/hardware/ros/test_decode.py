@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hardware.ros import decode
+from robot_rl.core.errors import BadMessage
 
 JOINTS = ("pan", "lift", "elbow")
 
@@ -23,14 +24,14 @@ def test_joints_are_found_by_name_whatever_their_order_and_container(container):
 
 
 def test_a_joint_that_the_message_lacks_is_named_with_those_it_has():
-    with pytest.raises(decode.BadMessage, match=r"no joint 'elbow'.*has 'pan', 'lift'"):
+    with pytest.raises(BadMessage, match=r"no joint 'elbow'.*has 'pan', 'lift'"):
         decode.joint_values(joint_state(["pan", "lift"], [1.0, 2.0]), JOINTS)
 
 
 def test_a_message_of_other_joints_altogether_is_told_apart_from_a_broken_one():
     with pytest.raises(decode.OtherJoints):
         decode.joint_values(joint_state(["finger"], [1.0]), JOINTS)
-    with pytest.raises(decode.BadMessage) as caught:
+    with pytest.raises(BadMessage) as caught:
         decode.joint_values(joint_state(["pan"], [1.0]), JOINTS)
     assert not isinstance(caught.value, decode.OtherJoints)
 
@@ -45,18 +46,18 @@ def test_a_message_of_other_joints_altogether_is_told_apart_from_a_broken_one():
     ],
 )
 def test_a_joint_state_that_makes_no_sense_is_refused_with_its_fault(name, position, fault):
-    with pytest.raises(decode.BadMessage, match=fault):
+    with pytest.raises(BadMessage, match=fault):
         decode.joint_values(joint_state(name, position), JOINTS)
 
 
 def test_an_unfilled_velocity_is_an_error_and_never_zero():
-    with pytest.raises(decode.BadMessage, match="choose a field that the driver fills"):
+    with pytest.raises(BadMessage, match="choose a field that the driver fills"):
         decode.joint_values(joint_state(JOINTS, [1.0, 2.0, 3.0]), JOINTS, "velocity")
 
 
 def test_numbers_without_names_must_be_as_many_as_the_yaml_says():
     assert decode.numbers(joint_state([], [1.0, 2.0]), (), 2).tolist() == [1.0, 2.0]
-    with pytest.raises(decode.BadMessage, match="3 numbers in the message, wanted 2"):
+    with pytest.raises(BadMessage, match="3 numbers in the message, wanted 2"):
         decode.numbers(joint_state([], [1.0, 2.0, 3.0]), (), 2)
 
 
@@ -73,7 +74,7 @@ def test_a_pose_is_position_and_a_unit_quaternion_with_w_last():
 
 @pytest.mark.parametrize("quaternion", [(0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, float("nan"))])
 def test_a_quaternion_that_is_no_rotation_is_refused(quaternion):
-    with pytest.raises(decode.BadMessage):
+    with pytest.raises(BadMessage):
         decode.pose(pose_message(quaternion))
 
 
@@ -117,7 +118,7 @@ def test_a_picture_owns_its_pixels():
 def test_an_unknown_encoding_is_named_with_those_we_read():
     message = image_message("rgb8")
     message.encoding = "bayer_rggb8"
-    with pytest.raises(decode.BadMessage, match=r"'bayer_rggb8'.*rgb8, bgr8, mono8"):
+    with pytest.raises(BadMessage, match=r"'bayer_rggb8'.*rgb8, bgr8, mono8"):
         decode.image(message, (4, 6))
 
 
@@ -136,7 +137,7 @@ def test_an_unknown_encoding_is_named_with_those_we_read():
 def test_an_image_whose_header_lies_about_its_data_is_refused(field, value):
     message = image_message("rgb8")
     setattr(message, field, value)
-    with pytest.raises(decode.BadMessage):
+    with pytest.raises(BadMessage):
         decode.image(message, (4, 6))
 
 
@@ -150,7 +151,7 @@ def test_a_large_image_is_made_smaller_by_averaging():
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_a_compressed_image_too_large_to_decode_in_time_is_refused_by_its_header(suffix):
     data = cv2.imencode(f".{suffix}", np.zeros((4000, 4000, 3), np.uint8))[1]
-    with pytest.raises(decode.BadMessage, match="4000x4000 px, wanted at most"):
+    with pytest.raises(BadMessage, match="4000x4000 px, wanted at most"):
         decode.compressed_image(Message(format=suffix, data=data.tobytes()[:2000]), (8, 8))
 
 
@@ -166,7 +167,7 @@ def test_compressed_images_come_out_as_rgb_of_the_wanted_size(suffix):
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff" + bytes(50)])
 def test_bytes_that_are_no_picture_are_refused(data):
-    with pytest.raises(decode.BadMessage, match="no readable JPEG or PNG"):
+    with pytest.raises(BadMessage, match="no readable JPEG or PNG"):
         decode.compressed_image(Message(format="jpeg", data=data), (8, 8))
 
 

@@ -13,10 +13,11 @@ pytest.importorskip("hardware.ros.client")
 from hardware.arm_state import Mode
 from hardware.ros.node_config import build
 from robot_rl.clock import MonotonicClock
+from robot_rl.core.episode import Outcome
 from robot_rl.ending import Ending
 from robot_rl.rollout import ending_of
 from robot_rl.session import build_filter
-from robot_rl.types import OperatorCommand, OperatorEvent, Outcome
+from robot_rl.types import OperatorCommand, OperatorEvent
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics
 from tests.hardware.ros.test_ros_robot_arm_node import config_of
 from tests.robot_rl.rollout_fakes import TimelineOperator, run

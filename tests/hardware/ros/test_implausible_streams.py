@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("hardware.ros.client")
 
 from hardware.ros.robot import RosRobot
-from robot_rl.types import StaleSensor
+from robot_rl.core.errors import StaleSensor
 from tests.hardware.ros.arms_on_topics import FakeArm
 from tests.hardware.ros.test_ros_connecting import changed, fake_arm
 

@@ -11,7 +11,9 @@ from hardware.operators.leader_arm import LeaderArmOperator
 from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
 from hardware.operators.leader_watch import LeaderWatch
 from hardware.ros.leader_arm import LeaderTopic
-from robot_rl.types import ActionKind, ArraySpec, Observation, OperatorEvent, RobotSpec
+from robot_rl.core.episode import Observation
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
+from robot_rl.types import OperatorEvent
 from tests.hardware.operators.test_leader_arm import SPACE, TAB, Typed
 from tests.hardware.ros.test_leader_arm import GIVE_UP_S, TOPIC, driver  # noqa: F401
 

@@ -10,7 +10,7 @@ import pytest
 from hardware.ros import network
 from hardware.ros.network import FAST_PROFILE, FAST_VARIABLES, address_of, describe, fast_profile, join
 from hardware.ros.pip_client.profile import ANY, LOOPBACK, address_of_environment, configuration
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 CYCLONE = {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
 HERE = {"lo": LOOPBACK, "eth0": "10.1.2.3", "eth1": "192.168.56.10", "wlan0": "10.1.9.9"}

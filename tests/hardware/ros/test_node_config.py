@@ -5,7 +5,7 @@ import pytest
 from hardware.ros.arm_settings import ArmSettings, at_rate, unit_scales
 from hardware.ros.node_config import BadConfig, build, read_config, read_section
 from hardware.sim.joint_arm import JointArm
-from robot_rl.types import ActionKind, ArraySpec, RobotSpec
+from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 ARM = {"_target_": "hardware.sim.joint_arm.JointArm"}
 

@@ -6,8 +6,8 @@ import pytest
 
 from hardware.ros.robot import RosRobot
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.streams import RobotYamlError
-from robot_rl.types import ActionKind
+from hardware.ros.yaml_section import RobotYamlError
+from robot_rl.core.specs import ActionKind
 
 JOINTS = ["pan", "lift"]
 

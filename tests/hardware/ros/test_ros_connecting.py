@@ -8,7 +8,7 @@ pytest.importorskip("hardware.ros.client")
 
 from hardware.ros.client import Context, DurabilityPolicy, HistoryPolicy, QoSProfile, message, rclpy
 from hardware.ros.robot import CannotConnect, RosRobot
-from robot_rl.types import StaleSensor
+from robot_rl.core.errors import StaleSensor
 from tests.hardware.ros.arms_on_topics import FLOATS, SENSOR, FakeArm, Latched, until_refused
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]

@@ -16,10 +16,10 @@ from hardware.ros.arm_loop import ArmLoop
 from hardware.ros.arm_settings import ArmSettings, at_rate
 from hardware.ros.node_config import build, read_section
 from hardware.ros.robot import RosRobot
+from robot_rl.core.specs import ActionKind
 from robot_rl.operate import CollectSettings
 from robot_rl.session import build_filter, build_robot
 from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import ActionKind
 
 NAMES = sorted(path.stem for path in Path("configs/robot/ros").glob("*.yaml"))
 VENDORS = {

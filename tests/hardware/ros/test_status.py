@@ -10,7 +10,7 @@ import pytest
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status import MotionRefused, StatusMonitor, status_message
 from hardware.ros.status_condition import StatusCondition
-from hardware.ros.streams import RobotYamlError
+from hardware.ros.yaml_section import RobotYamlError
 
 S = 1_000_000_000
 TOPIC = {"topic": "/status", "type": "vendor_msgs/msg/Status", "field": "mode", "remedy": "look at the arm"}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hardware.ros.stream_gate import RECOVERY_S, SILENCE_S
 from hardware.ros.stream_reader import StreamReader
 from hardware.ros.streams import StreamConfig
-from robot_rl.types import NS_PER_S, StaleSensor
+from robot_rl.core.errors import StaleSensor
+from robot_rl.core.specs import NS_PER_S
 
 MS = 1_000_000
 START_NS = 1_700_000_000 * NS_PER_S

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from hardware.sim import gl
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hardware.operators.scripted import ScriptedOperator
 from hardware.point_cloud import PinholeCamera, points_from_depth
 from hardware.sim import gl
 from hardware.sim.metaworld import CAMERAS, STEPS_LIMIT, WORKSPACE, MetaWorldRobot, task_names
-from robot_rl.types import RobotRLError, StaleSensor
+from robot_rl.core.errors import RobotRLError, StaleSensor
 
 STILL = np.zeros(4, np.float32)
 

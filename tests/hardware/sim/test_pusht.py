@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hardware.contract import check_robot
 from hardware.sim.pusht import KEYPOINTS_IN_BLOCK, PushTRobot, block_keypoints, initial_state
-from robot_rl.types import RobotRLError, StaleSensor
+from robot_rl.core.errors import RobotRLError, StaleSensor
 
 ON_THE_OUTLINE = [50.0, 50.0, 256.0, 256.0, np.pi / 4]
 FAR_AWAY = np.array([50.0, 50.0], np.float32)

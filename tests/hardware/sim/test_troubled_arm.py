@@ -23,7 +23,8 @@ from hardware.sim.troubles import (
     trouble_from,
 )
 from robot_rl.clock import SimulatedClock
-from robot_rl.types import NS_PER_S, RobotRLError, StaleSensor
+from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.specs import NS_PER_S
 
 MS = 1_000_000
 

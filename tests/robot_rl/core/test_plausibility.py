@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_rl.core.plausibility import MOST_OF_WINDOW, SEVERAL, WINDOW, Plausibility, PlausibleStream
-from robot_rl.types import NS_PER_S, POSE_UNIT, ArraySpec
+from robot_rl.core.specs import NS_PER_S, POSE_UNIT, ArraySpec
 
 MS = 1_000_000
 JOINTS = ArraySpec(

@@ -19,7 +19,7 @@ from hardware.ros import arm_topics
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.client import message
 from hardware.ros.node_config import build
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 TICKS = 30
 STEP_RAD = 0.02

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rosbags")
 
 from hardware.ros.pip_client.arguments import Arguments, fits, parse
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hardware.ros.pip_client.profile import (
     security_problem,
     uri_problems,
 )
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 
 SMALL, LARGE = 212_992, 4 * 1024 * 1024
 NAMESPACE = "{https://cdds.io/config}"

@@ -1,0 +1,75 @@
+"""`robot-rl deploy`: a policy drives the robot, an operator watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from robot_rl.clock import MonotonicClock
+from robot_rl.session import (
+    NoSink,
+    SessionSettings,
+    build_filter,
+    build_operator,
+    build_robot,
+    load_acting_policy,
+    options_for,
+)
+from robot_rl.sessions.session import Session, _show_cadence, _writer, correcting, offer_recovery
+from robot_rl.settings import MISSING, load
+from robot_rl.types import EpisodeSink
+
+
+@dataclass
+class DeploySettings(SessionSettings):
+    """Settings of `robot-rl deploy`.
+
+    Attributes:
+        policy: Bundle or run directory.
+        dataset: Where to record, with the operator's corrections; None records nothing.
+        episodes: How many to run; None is until stopped.
+        seed: Seed of the first episode.
+        recover: See `CollectSettings`.
+        codecs: See `CollectSettings`.
+        device: Where a checkpoint runs; a bundle always runs on the CPU.
+    """
+
+    policy: str = MISSING
+    dataset: str | None = None
+    episodes: int | None = None
+    seed: int = 200_000
+    recover: str = "ask"
+    codecs: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+def deploy(overrides: Sequence[str]) -> int:
+    """Runs `robot-rl deploy`."""
+    settings = load(DeploySettings, "deploy", overrides)
+    console = Console()
+    robot = build_robot(settings.robot)
+    command_filter = build_filter(robot.spec, settings.limits, robot)
+    policy = load_acting_policy(settings.policy, settings.device)
+    policy.spec.require(robot.spec, f"policy {settings.policy}")
+    operator = build_operator(correcting(settings.operator), robot.spec)
+    if settings.dataset:
+        offer_recovery(settings.dataset, settings.recover, console)
+    with ExitStack() as stack:
+        stack.enter_context(robot)
+        stack.enter_context(operator)
+        sink: EpisodeSink = NoSink()
+        if settings.dataset:
+            sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
+        options = options_for(policy, settings.task, settings.rollout)
+        session = Session(
+            robot, policy, operator, MonotonicClock(), command_filter, sink, options, settings.task, console
+        )
+        console.print(f"{settings.policy} drives {robot.spec.name} at {robot.spec.control_hz:g} Hz; Ctrl-C stops")
+        try:
+            session.run(settings.seed, settings.episodes)
+        finally:
+            _show_cadence(session, console, realtime=True)
+    return 0

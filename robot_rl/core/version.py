@@ -1,0 +1,14 @@
+"""Which version of this software runs, and where its source lies."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+
+def software_version() -> str:
+    """This installation's version."""
+    return metadata.version("robot_rl")
+
+
+SOURCE_ROOT = Path(__file__).resolve().parent.parent
