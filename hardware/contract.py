@@ -17,8 +17,8 @@ import numpy as np
 
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Clock, Judgement, Robot, stands_still
 from robot_rl.core.specs import NS_PER_S, AnyArray, ArraySpec, FloatArray, RobotSpec
-from robot_rl.types import Clock, Judgement, Robot, stands_still
 
 SEED = 7
 OTHER_SEED = 8

@@ -1,6 +1,6 @@
 """A simulated arm behind the same nodes: `ros2 launch robot_rl sim.launch.py`, or `robot:=sim` for Meta-World."""
 
-from robot_rl.launch_description import robot_launch
+from robot_rl.commands.up.launch_description import robot_launch
 
 
 def generate_launch_description():

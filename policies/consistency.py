@@ -111,7 +111,7 @@ class ConsistencyPolicy(DiffusionPolicy):
         raise RobotRLError("a one-step policy does not explore: explore with its teacher and distil again")
 
     def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Refused: a student learns from its teacher (`robot_rl/consistency.py`), not from actions."""
+        """Refused: a student learns from its teacher (`robot_rl/learning/distillation.py`), not from actions."""
         raise RobotRLError("a one-step policy is not trained by imitation: train its teacher, then `robot-rl distill`")
 
 

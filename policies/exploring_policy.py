@@ -37,7 +37,7 @@ class DeterministicKernel(RobotRLError):
 
 
 class ExploringPolicy:
-    """A `robot_rl.types.Policy` whose last denoising step is noisy too, as in training by policy gradients.
+    """A `robot_rl.core.protocols.Policy` whose last denoising step is noisy too, as in training by policy gradients.
 
     It holds a copy of the weights as they are now, can be pickled, and draws everything from the seed of `reset`.
 
@@ -87,7 +87,7 @@ class ExploringPolicy:
         self._chains = []
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """Chunk of all `H` rows; see `robot_rl.types.Policy`."""
+        """Chunk of all `H` rows; see `robot_rl.core.protocols.Policy`."""
         if self._denoise is None:
             raise RobotRLError("the exploring policy has no seed yet: call reset(seed) before each episode")
         arrays = stack_history(history, self.spec, self.observation_count)

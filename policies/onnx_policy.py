@@ -15,7 +15,7 @@ from robot_rl.core.specs import AnyArray
 
 
 class OnnxPolicy:
-    """A `robot_rl.types.Policy`. Loading it runs one parity case, which also warms the graph up.
+    """A `robot_rl.core.protocols.Policy`. Loading it runs one parity case, which also warms the graph up.
 
     Args:
         directory: A bundle, as `robot-rl export` writes it.
@@ -44,7 +44,7 @@ class OnnxPolicy:
         self._generator = np.random.default_rng(seed)
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """Chunk of all `H` rows; see `robot_rl.types.Policy`."""
+        """Chunk of all `H` rows; see `robot_rl.core.protocols.Policy`."""
         arrays = stack_history(history, self.spec, self.observation_count)
         feeds = {INPUT_PREFIX + name: array for name, array in arrays.items()}
         feeds["noise"] = draw_noise(self._generator, self.bundle.noise_shape)

@@ -15,7 +15,7 @@ from robot_rl.core.episode import ActionChunk, Observation
 
 
 class TorchPolicy:
-    """A `robot_rl.types.Policy`.
+    """A `robot_rl.core.protocols.Policy`.
 
     Args:
         policy: Moved to the device and set to evaluation mode.
@@ -44,7 +44,7 @@ class TorchPolicy:
         self._generator = np.random.default_rng(seed)
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """Chunk of all `H` rows; see `robot_rl.types.Policy`."""
+        """Chunk of all `H` rows; see `robot_rl.core.protocols.Policy`."""
         arrays = stack_history(history, self.spec, self.observation_count)
         noise = torch.from_numpy(draw_noise(self._generator, self._policy.noise_shape)).to(self._device)
         observations = {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}

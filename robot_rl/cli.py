@@ -23,23 +23,27 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "collect": Command("robot_rl.operate:collect", "drive the robot and record demonstrations"),
-    "data": Command("robot_rl.dataset_commands:main", "list, show, verify, delete, tag, import, export episodes"),
-    "train": Command("robot_rl.train:main", "train a policy by imitation"),
-    "improve": Command("robot_rl.improve:main", "improve a policy by gated offline RL and its own rollouts"),
-    "finetune": Command(
-        "robot_rl.finetune:main", "improve a policy on the robot by online RL, with an operator beside it"
+    "collect": Command("robot_rl.commands.collect:collect", "drive the robot and record demonstrations"),
+    "data": Command("robot_rl.commands.data.main:main", "list, show, verify, delete, tag, import, export episodes"),
+    "train": Command("robot_rl.commands.train.main:main", "train a policy by imitation"),
+    "improve": Command(
+        "robot_rl.commands.improve.main:main", "improve a policy by gated offline RL and its own rollouts"
     ),
-    "distill": Command("robot_rl.distill:main", "make a one-step policy of a trained one"),
-    "export": Command("robot_rl.export_command:main", "write an ONNX bundle of a trained policy"),
-    "eval": Command("robot_rl.evaluate:main", "run seeded episodes of a policy and report its success"),
-    "deploy": Command("robot_rl.operate:deploy", "run a policy in real time until stopped"),
-    "up": Command("robot_rl.up:main", "start a robot's nodes on this computer, stop them cleanly"),
-    "stop": Command("robot_rl.arm_commands:stop", "latch the software stop of a running arm"),
-    "clear": Command("robot_rl.arm_commands:clear", "end a latched stop or fault of a running arm"),
-    "calibrate": Command("robot_rl.calibrate:main", "measure a robot's latencies and write them into its yaml"),
-    "doctor": Command("robot_rl.doctor:main", "what this machine has and lacks, with remedies"),
-    "demo": Command("robot_rl.demo:main", "all of the above on the simulated arm, with a report"),
+    "finetune": Command(
+        "robot_rl.commands.finetune.main:main", "improve a policy on the robot by online RL, with an operator beside it"
+    ),
+    "distill": Command("robot_rl.commands.distill:main", "make a one-step policy of a trained one"),
+    "export": Command("robot_rl.commands.export:main", "write an ONNX bundle of a trained policy"),
+    "eval": Command("robot_rl.commands.evaluate:main", "run seeded episodes of a policy and report its success"),
+    "deploy": Command("robot_rl.commands.collect:deploy", "run a policy in real time until stopped"),
+    "up": Command("robot_rl.commands.up.main:main", "start a robot's nodes on this computer, stop them cleanly"),
+    "stop": Command("robot_rl.commands.up.stop_and_clear:stop", "latch the software stop of a running arm"),
+    "clear": Command("robot_rl.commands.up.stop_and_clear:clear", "end a latched stop or fault of a running arm"),
+    "calibrate": Command(
+        "robot_rl.commands.calibrate.main:main", "measure a robot's latencies and write them into its yaml"
+    ),
+    "doctor": Command("robot_rl.commands.doctor.main:main", "what this machine has and lacks, with remedies"),
+    "demo": Command("robot_rl.commands.demo:main", "all of the above on the simulated arm, with a report"),
 }
 
 HELP_FLAGS = {"-h", "--help", "help"}

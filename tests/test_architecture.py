@@ -1,159 +1,218 @@
-"""The house rules that a reader relies on, read from the imports themselves."""
+"""The house rules that a reader relies on, read from the imports themselves. `docs/development.md` says them in words."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("robot_rl", "hardware", "policies", "data")
-COMMAND_LAYER = {
-    "robot_rl.cli",
-    "robot_rl.settings",
-    "robot_rl.train",
-    "robot_rl.training_plan",
-    "robot_rl.distill",
-    "robot_rl.stage_run",
-    "robot_rl.improve",
-    "robot_rl.improve_round",
-    "robot_rl.improve_steps",
-    "robot_rl.improve_report",
-    "robot_rl.improve_settings",
-    "robot_rl.operate",
-    "robot_rl.evaluate",
-    "robot_rl.session",
-    "robot_rl.process_episodes",
-    "robot_rl.collector",
-    "robot_rl.live_collector",
-    "robot_rl.live_rollouts",
-    "robot_rl.finetune",
-    "robot_rl.finetune_batches",
-    "robot_rl.finetune_loop",
-    "robot_rl.finetune_report",
-    "robot_rl.finetune_settings",
-    "robot_rl.demo",
-    "robot_rl.doctor",
-    "robot_rl.up",
-    "robot_rl.robot_check",
-    "robot_rl.arm_commands",
-    "robot_rl.launch_description",
-    "robot_rl.ros_checks",
-    "robot_rl.export_command",
-    "robot_rl.dataset_commands",
-    "robot_rl.dataset_show",
-    "robot_rl.dataset_import",
-    "robot_rl.bag_layout",
-    "robot_rl.calibrate",
-    "robot_rl.latency_trial",
-    "robot_rl.clock_page",
+PLAIN = frozenset({*sys.stdlib_module_names, "numpy", "__future__"})
+
+CORE = ("robot_rl.core",)
+BELOW_RUN = (*CORE, "data", "policies", "robot_rl.learning")
+BELOW_SESSIONS = (*CORE, "data", "policies", "hardware", "robot_rl.config", "robot_rl.runtime")
+BELOW_COMMANDS = (*BELOW_SESSIONS, "robot_rl.learning", "robot_rl.run", "robot_rl.sessions", "robot_rl.reports")
+FIRST_COMMANDS = tuple(f"robot_rl.commands.{each}" for each in ("train", "evaluate", "collect", "export"))
+
+ROOMS: Mapping[str, tuple[str, ...]] = {
+    "robot_rl.core": (),
+    "data": CORE,
+    "data.training": (*CORE, "data.archive"),
+    "data.archive": CORE,
+    "data.recorder": (*CORE, "data.archive"),
+    "data.convert": (*CORE, "data.archive"),
+    "policies": CORE,
+    "hardware": CORE,
+    "hardware.safety": CORE,
+    "hardware.arm": (*CORE, "hardware.safety", "hardware.node_config"),
+    "hardware.cameras": (*CORE, "hardware.sync"),
+    "hardware.sim": (*CORE, "hardware.safety", "hardware.point_cloud"),
+    "hardware.operators": CORE,
+    "hardware.operators.terminal": (*CORE, "hardware.operators"),
+    "hardware.operators.devices": (*CORE, "hardware.operators"),
+    "hardware.operators.leader": (*CORE, "hardware.operators"),
+    "hardware.operators.simulated": (*CORE, "hardware.operators", "hardware.sim"),
+    "hardware.ros": (*CORE, "hardware"),
+    "robot_rl.config": CORE,
+    "robot_rl.runtime": CORE,
+    "robot_rl.learning": (*CORE, "policies", "data.training"),
+    "robot_rl.run": BELOW_RUN,
+    "robot_rl.sessions": (*BELOW_SESSIONS, "robot_rl.run.checkpoint", "robot_rl.learning.collected"),
+    "robot_rl.reports": (*CORE, "data"),
+    "robot_rl.commands": BELOW_COMMANDS,
+    "robot_rl.commands.distill": (*BELOW_COMMANDS, *FIRST_COMMANDS),
+    "robot_rl.commands.improve": (*BELOW_COMMANDS, *FIRST_COMMANDS),
+    "robot_rl.commands.demo": (*BELOW_COMMANDS, "robot_rl.commands"),
+    "robot_rl.cli": CORE,
+    "benchmarks": (*BELOW_COMMANDS, "robot_rl.cli", "robot_rl.commands", "tests"),
 }
-DEPLOY_PATH = ("robot_rl.operate", "robot_rl.rollout", "policies.onnx_policy", "hardware.safety", "data.episode_writer")
+"""Room to the rooms it may import, besides itself. The longest name that fits a file is its room."""
+
+APART = (
+    ("robot_rl.learning.offline", "robot_rl.learning.online"),
+    ("robot_rl.learning.online", "robot_rl.learning.offline"),
+    ("robot_rl.learning", "robot_rl.learning.baselines"),
+    ("hardware.operators.devices", "hardware.operators.leader"),
+)
+"""Who never imports whom although the table would let it."""
+
+COMMANDS = "robot_rl.commands"
+NO_TORCH = ("robot_rl.core", "robot_rl.config", "robot_rl.runtime", "hardware", "data")
+DEPLOY_PATH = (
+    "robot_rl.commands.collect",
+    "robot_rl.commands.deploy",
+    "robot_rl.runtime.rollout",
+    "policies.onnx_policy",
+    "hardware.safety.filter",
+    "data.recorder.writer",
+)
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
-
-
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, anywhere in it, lazily or not."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def top(name: str) -> str:
-    return name.split(".")[0]
-
-
-ALL = dict(modules())
-IMPORTS = {name: imports(path) for name, path in ALL.items()}
-
-
-def test_types_imports_nothing_of_ours_and_nothing_heavy():
-    assert {top(name) for name in IMPORTS["robot_rl.types"]} <= {*sys.stdlib_module_names, "numpy", "__future__"}
-
-
-def in_room(name: str, room: str) -> bool:
+def within(name: str, room: str) -> bool:
     return name == room or name.startswith(f"{room}.")
 
 
-def beyond_the_core(name: str, found: set[str]) -> set[str]:
-    """What a module of `robot_rl.core` imports though it may not."""
-    plain = {*sys.stdlib_module_names, "numpy", "__future__"}
-    ours = {"robot_rl.types", "robot_rl.core"}
-    return {
-        other
-        for other in found
-        if top(other) not in plain and other != "robot_rl" and not any(in_room(other, room) for room in ours)
-    }
+def module_files() -> dict[str, Path]:
+    paths = [path for package in (*PACKAGES, "benchmarks") for path in (ROOT / package).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
 
 
-def strangers(name: str, found: set[str]) -> set[str]:
-    """What a module of hardware, policies or data imports though it may not."""
-    allowed = (top(name), "robot_rl.types", "robot_rl.core")
-    return {
-        other
-        for other in found
-        if top(other) in PACKAGES and other != "robot_rl" and not any(in_room(other, room) for room in allowed)
-    }
+FILES = module_files()
 
 
-def test_the_core_imports_only_numpy_the_standard_library_and_the_types():
+def imports(code: str) -> set[str]:
+    """Every module that code imports, anywhere in it, lazily or not; of ours by the file's name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES else node.module for name in names}
+    return found
+
+
+IMPORTS = {name: imports(path.read_text()) for name, path in FILES.items() if path.name != "__init__.py"}
+
+
+def room_of(name: str) -> str:
+    """The room of a file: a command is a room of its own."""
+    fitting = [room for room in ROOMS if within(name, room)]
+    room = max(fitting, key=len, default="")
+    return ".".join(name.split(".")[:3]) if room == COMMANDS else room
+
+
+def allowed(room: str) -> tuple[str, ...]:
+    return (room, *ROOMS.get(room, BELOW_COMMANDS if within(room, COMMANDS) else ()))
+
+
+def upward(name: str, found: Iterable[str]) -> list[str]:
+    """The imports of a file that run against the table, each as a sentence."""
+    room = room_of(name)
+    ours = sorted(other for other in found if other.split(".")[0] in (*PACKAGES, "benchmarks", "tests"))
+    wrong = [other for other in ours if not any(within(other, each) for each in allowed(room))]
+    for here, there in APART:
+        wrong += [other for other in ours if within(name, here) and not within(name, there) and within(other, there)]
+    return [f"{name} imports {other}: {room} may import {', '.join(allowed(room))}" for other in wrong]
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Files that import each other, or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_every_file_has_a_room():
+    homeless = {name for name in IMPORTS if not room_of(name)} - {"robot_rl.cli"}
+    assert not homeless, f"{sorted(homeless)}: put each in a room of ROOMS"
+
+
+def test_every_room_exists_and_may_import_only_what_exists():
+    for room in {*ROOMS, *(each for others in ROOMS.values() for each in others)}:
+        assert room in FILES or (ROOT / room.replace(".", "/")).is_dir(), f"there is no {room}"
+
+
+def test_every_import_goes_down():
+    wrong = [sentence for name, found in IMPORTS.items() for sentence in upward(name, found)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_two_files_import_each_other():
+    assert circle({name: found & set(FILES) for name, found in IMPORTS.items()}) == []
+
+
+def test_the_core_needs_only_numpy_and_the_standard_library():
     for name, found in IMPORTS.items():
-        if in_room(name, "robot_rl.core"):
-            assert not beyond_the_core(name, found), f"{name} imports {beyond_the_core(name, found)}"
+        if within(name, "robot_rl.core"):
+            foreign = {other for other in found if other.split(".")[0] not in PLAIN and not within(other, name[:13])}
+            assert not foreign, f"{name} imports {foreign}"
 
 
-@pytest.mark.parametrize("package", ["hardware", "policies", "data"])
-def test_the_middle_packages_import_only_themselves_the_core_and_types(package):
+ACROSS = {
+    "robot_rl.core.x": "robot_rl.config.settings",
+    "data.archive.x": "data.recorder.writer",
+    "data.training.x": "hardware.sync",
+    "policies.x": "robot_rl.learning.imitation",
+    "hardware.safety.x": "hardware.arm.controller",
+    "hardware.arm.x": "hardware.ros.client",
+    "hardware.cameras.x": "hardware.ros.client",
+    "hardware.sim.x": "hardware.operators.drive",
+    "hardware.operators.x": "hardware.operators.devices.evdev",
+    "hardware.ros.x": "robot_rl.runtime.rollout",
+    "robot_rl.config.x": "robot_rl.runtime.rollout",
+    "robot_rl.runtime.x": "hardware.safety.filter",
+    "robot_rl.learning.x": "data.archive.store",
+    "robot_rl.learning.offline.x": "robot_rl.learning.online.advantages",
+    "robot_rl.learning.online.x": "robot_rl.learning.offline.critic",
+    "robot_rl.learning.imitation": "robot_rl.learning.baselines.rlpd",
+    "robot_rl.run.x": "robot_rl.sessions.setup",
+    "robot_rl.sessions.x": "robot_rl.run.metrics",
+    "robot_rl.reports.x": "robot_rl.learning.offline.decision",
+    "robot_rl.commands.train.x": "robot_rl.commands.evaluate",
+    "robot_rl.commands.finetune.x": "robot_rl.commands.improve.steps",
+    "robot_rl.commands.improve.x": "robot_rl.commands.demo",
+    "robot_rl.cli": "robot_rl.commands.train.main",
+    "robot_rl.commands.demo": "benchmarks.runtime.latency",
+}
+
+
+@pytest.mark.parametrize(("name", "other"), ACROSS.items())
+def test_an_invented_import_against_a_rule_is_caught(name, other):
+    assert upward(name, {other, "numpy", "robot_rl.core.specs"}), f"{name} may import {other}"
+    assert not upward(name, {"numpy", "robot_rl.core.specs", "math"})
+
+
+def test_an_invented_circle_is_caught():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+
+
+def test_hydra_stays_in_one_room():
     for name, found in IMPORTS.items():
-        if top(name) == package:
-            assert not strangers(name, found), f"{name} imports {strangers(name, found)}"
+        hydra = {other for other in found if other.split(".")[0] in {"hydra", "omegaconf"}}
+        assert not hydra or within(name, "robot_rl.config"), f"{name} imports Hydra"
 
 
-def test_the_rules_notice_an_invented_import():
-    assert strangers("data.invented", {"robot_rl.core.plausibility", "robot_rl.core.episode.Episode", "numpy"}) == set()
-    assert strangers("data.invented", {"hardware.sync", "robot_rl.train", "robot_rl.typesetting"}) == {
-        "hardware.sync",
-        "robot_rl.train",
-        "robot_rl.typesetting",
-    }
-    assert beyond_the_core("robot_rl.core.invented", {"math", "numpy.typing", "robot_rl.types"}) == set()
-    assert beyond_the_core("robot_rl.core.invented", {"cv2", "robot_rl.clock", "data.store"}) == {
-        "cv2",
-        "robot_rl.clock",
-        "data.store",
-    }
-
-
-def test_algorithms_do_not_import_hardware_or_commands():
+def test_no_torch_where_a_robot_is_driven_or_recorded():
     for name, found in IMPORTS.items():
-        if top(name) == "robot_rl" and name not in COMMAND_LAYER:
-            wrong = {other for other in found if top(other) == "hardware" or other in COMMAND_LAYER}
-            assert not wrong, f"{name} imports {wrong}"
+        torch = {other for other in found if other.split(".")[0] in {"torch", "diffusers"}}
+        assert not torch or not any(within(name, room) for room in NO_TORCH), f"{name} imports torch"
 
 
-def test_hydra_stays_in_the_command_layer():
+def test_ros_stays_in_one_room():
     for name, found in IMPORTS.items():
-        if name != "robot_rl.settings":
-            assert not {o for o in found if top(o) in {"hydra", "omegaconf"}}, f"{name} imports Hydra"
-
-
-def test_no_torch_in_hardware_or_data():
-    for name, found in IMPORTS.items():
-        if top(name) in {"hardware", "data"}:
-            assert not {o for o in found if top(o) in {"torch", "diffusers"}}, f"{name} imports torch"
+        ros = {other for other in found if other.split(".")[0] in {"rclpy", "cyclonedds", "rosidl_runtime_py"}}
+        assert not ros or within(name, "hardware.ros") or within(name, "benchmarks"), f"{name} imports {ros}"
 
 
 @pytest.mark.parametrize("module", DEPLOY_PATH)

@@ -64,7 +64,8 @@ def test_the_robots_packages_are_enough_for_its_commands():
     forbidden = ["torch", "diffusers", "accelerate", "onnx", "onnxruntime", "zarr", "icechunk", "rerun", "av"]
     forbidden += ["metaworld", "mujoco", "gymnasium", "gym_pusht", "tensorboard"]
     code = f"import sys; sys.modules.update(dict.fromkeys({forbidden!r}))"
-    code += "; import robot_rl.cli, robot_rl.up, robot_rl.arm_commands, robot_rl.launch_description"
+    up = ("main", "stop_and_clear", "launch_description")
+    code += f"; import robot_rl.cli, {', '.join(f'robot_rl.commands.up.{each}' for each in up)}"
     code += ", hardware.ros.arm_node, hardware.ros.camera_node"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.store import DatasetStore
-from data.verify import verify_dataset
+from data.archive.store import DatasetStore
+from data.archive.verify import verify_dataset
 from robot_rl import cli
 from robot_rl.core.episode import Outcome
 
@@ -119,7 +119,7 @@ def test_a_dataset_of_another_robot_is_refused(dataset, capsys):
 
 @pytest.mark.slow
 def test_the_demo_ends_with_a_summary_and_a_report(place, monkeypatch):
-    monkeypatch.setitem(__import__("robot_rl.demo", fromlist=["SIZES"]).SIZES, "quick", tiny())
+    monkeypatch.setitem(__import__("robot_rl.commands.demo", fromlist=["SIZES"]).SIZES, "quick", tiny())
     output = place / "demo"
     robot_rl("demo", f"output={output}", "size=quick")
     summary = json.loads((output / "summary.json").read_text())
@@ -139,7 +139,7 @@ def test_the_demo_ends_with_a_summary_and_a_report(place, monkeypatch):
 
 
 def tiny():
-    from robot_rl.demo import Size
+    from robot_rl.commands.demo import Size
 
     learning = ("critic.steps=20", "dynamics.steps=20", "offline.batches=2", "offline.gate_every=1", "gate.starts=8")
     return Size(

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.archive.store import DatasetStore
+from data.archive.verify import verify_dataset
 from data.convert.diffusion_policy import layout_for, open_archive, write_archive
-from data.store import DatasetStore
-from data.verify import verify_dataset
 from hardware.sim import gl
 from policies.onnx_policy import OnnxPolicy
 from robot_rl import cli
+from robot_rl.commands.data.show import show
 from robot_rl.core.episode import Episode, Observation, Stream
 from robot_rl.core.specs import ArraySpec
-from robot_rl.dataset_show import show
 from tests.robot_rl.toy_dataset import SPEC, toy_episode
 
 SMALL = (

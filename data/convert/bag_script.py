@@ -17,8 +17,8 @@ from data.convert.bag_file import Arrival, BagError, BagFile, BagTopic
 from data.convert.diffusion_policy import UNKNOWN_SEED
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotSpec
-from robot_rl.types import Judgement
 
 Content = TypeVar("Content")
 

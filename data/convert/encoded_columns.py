@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.codecs import Codec
-from data.schema import CompressedStream, EncodedEpisode, offsets_of
+from data.archive.codecs import Codec
+from data.archive.schema import CompressedStream, EncodedEpisode, offsets_of
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step, Stream
 from robot_rl.core.specs import AnyArray, ArraySpec, RobotSpec
 

@@ -20,11 +20,11 @@ from typing import Literal
 
 import numpy as np
 
+from data.archive.schema import EncodedEpisode
 from data.convert.bag_file import Arrival, BagError, BagFile
 from data.convert.bag_script import BagLayout, ImportReport, ScriptedEpisode, ScriptedTick, read_script
 from data.convert.diffusion_policy import Facts
 from data.convert.encoded_columns import EncodedColumns
-from data.schema import EncodedEpisode
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
 from robot_rl.core.errors import StaleSensor
 from robot_rl.core.specs import NS_PER_S

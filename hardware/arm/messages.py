@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hardware.arm_state import Mode
+from hardware.arm.state import Mode
 from robot_rl.core.errors import BadMessage as BadMessage
 from robot_rl.core.specs import FloatArray, RobotSpec
 
@@ -19,7 +19,7 @@ class ArmMode:
     """What an arm node says about itself whenever it changes.
 
     Attributes:
-        mode: See `hardware.arm_state.Mode`.
+        mode: See `hardware.arm.state.Mode`.
         reason: Why, for people; names the next step where there is one.
         session: Who holds the lease; empty for nobody.
         episode: Resets executed since the node started.
@@ -78,7 +78,7 @@ class Row(NamedTuple):
         stamp_ns: The control tick it is for, robot clock [ns].
         session: Who sent it.
         values: Shape (A,), float64, in the spec's order.
-        reasons: Bit set of `hardware.safety.FilterReason`; 0 on the way to the arm.
+        reasons: Bit set of `hardware.safety.filter.FilterReason`; 0 on the way to the arm.
         number: Of the sender's commands, from 1; 0 where they are not counted, and on the way back.
     """
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
-from robot_rl.types import Clock
 
 LONGEST_GAP_S = 2.0
 """A reader who is later than this slept, or its clock was set: the grid moves on instead of skipping frames."""

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from hardware.cameras.frame_source import ControlRefused, Frame, NoFrame, Picture
 from hardware.cameras.pacing import FramePacer
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
-from robot_rl.types import Clock
 
 ROWS, DATA_COLUMNS = 5, 16
 COLUMNS = DATA_COLUMNS + 2

@@ -21,7 +21,7 @@ from hardware.cameras.frame_source import BadFrame, ControlRefused, Frame, NoFra
 from hardware.cameras.frame_statistics import FrameReport, FrameStatistics
 from hardware.cameras.reopening import ReopeningSource
 from hardware.sync import StampedRing
-from robot_rl.types import Clock
+from robot_rl.core.protocols import Clock
 
 READ_TIMEOUT_S = 0.2
 """How long the thread waits for a frame before it looks whether it should end or change a setting [s]."""

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from hardware.cameras.frame_source import CameraLost, ControlRefused, Frame, FrameSource, NoFrame
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
-from robot_rl.types import Clock
 
 
 class ReopeningSource:

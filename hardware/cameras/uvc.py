@@ -21,8 +21,8 @@ from hardware.cameras.frame_source import BadFrame, CameraLost, ControlRefused, 
 from hardware.cameras.mjpeg import whole_jpeg
 from hardware.cameras.v4l2_devices import explain_missing
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
-from robot_rl.types import Clock
 
 OLDEST_STAMP_NS = NS_PER_S
 """A driver's stamp that is further back than this is on another clock than the monotonic one."""

@@ -13,7 +13,7 @@ import numpy as np
 from hardware.cameras.frame_source import CameraLost, ControlRefused, Frame, NoFrame
 from hardware.cameras.pacing import FramePacer
 from robot_rl.core.errors import RobotRLError
-from robot_rl.types import Clock
+from robot_rl.core.protocols import Clock
 
 
 class VideoFileCamera:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robot_rl.core.episode import Outcome
-from robot_rl.types import OperatorEvent
+from robot_rl.core.protocols import OperatorEvent
 
 
 class Meaning(NamedTuple):

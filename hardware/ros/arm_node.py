@@ -3,8 +3,8 @@
     python -m hardware.ros.arm_node --ros-args -p config:=/path/robot.json
 
 Callbacks only fill a mailbox. A thread of its own owns the driver, wakes for every tick and every piece of mail, and
-does what `ArmLoop` says, so that a busy executor cannot delay the stream. SIGINT and SIGTERM brake the arm within its
-limits, send the safe command last, and disconnect the driver.
+does what `ArmController` says, so that a busy executor cannot delay the stream. SIGINT and SIGTERM brake the arm within
+its limits, send the safe command last, and disconnect the driver.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hardware.arm.controller import ArmController
+from hardware.arm.mail import Arrival, BadMail, Mail, Mailbox, ResetMail, RowMail
 from hardware.arm.messages import ArmMode, Row
-from hardware.arm_state import LATCHED, Clear, Enable, Heartbeat, Mode, Stop
+from hardware.arm.settings import ArmSettings
+from hardware.arm.state import LATCHED, Clear, Enable, Heartbeat, Mode, Stop
+from hardware.arm.thread import ArmThread
+from hardware.node_config import BadConfig, build, read_config, read_section
 from hardware.ros import arm_topics
-from hardware.ros.arm_loop import ArmLoop
-from hardware.ros.arm_mail import Arrival, BadMail, Mail, Mailbox, ResetMail, RowMail
-from hardware.ros.arm_settings import ArmSettings
-from hardware.ros.arm_stream import ArmStream
 from hardware.ros.arm_topics import BadMessage, Topic, absolute, decode_header
 from hardware.ros.client import Node, SignalHandlerOptions, SingleThreadedExecutor, message, rclpy, require_ros
-from hardware.ros.node_config import BadConfig, build, read_config, read_section
 from hardware.ros.spinning_thread import SpinningThread
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.types import Judgement, Robot
+from robot_rl.core.protocols import Judgement, Robot
 
 DIAGNOSTICS_S = 1.0
 IDLE_HZ = 20.0
@@ -80,7 +80,7 @@ class ArmNode(Node):
         hz = IDLE_HZ if self.settings.lockstep else self.settings.stream_hz
         self._loop = self._make_loop()
         priority = self.settings.realtime_priority
-        self._stream = ArmStream(self._driver, self._loop, self._mailbox, self._now_ns, hz, priority)
+        self._stream = ArmThread(self._driver, self._loop, self._mailbox, self._now_ns, hz, priority)
 
     def start(self) -> None:
         """Connects the driver, and only then listens.
@@ -109,12 +109,12 @@ class ArmNode(Node):
         if not self._stream.alive:
             raise RobotRLError(f"the arm's thread ended: {self._stream.failure!r}; start the node again")
 
-    def _make_loop(self) -> ArmLoop:
+    def _make_loop(self) -> ArmController:
         limits = self._config.get("limits")
         if not isinstance(limits, dict):
             raise BadConfig("the robot's settings have no 'limits': an arm without limits is not moved")
         row_hz = (self._config.get("robot") or {}).get("control_hz")
-        return ArmLoop(self._driver, self.settings, limits, row_hz, self)
+        return ArmController(self._driver, self.settings, limits, row_hz, self)
 
     # Out
 

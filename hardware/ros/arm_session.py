@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hardware.arm.messages import ArmMode, Row
-from hardware.arm_state import LATCHED, Mode
+from hardware.arm.state import LATCHED, Mode
 from hardware.ros import arm_topics
 from hardware.ros.arm_topics import BadMessage, Topic, absolute
 from hardware.ros.background_node import BackgroundNode
@@ -26,8 +26,8 @@ from hardware.ros.robot_config import RobotConfig
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
 from hardware.ros.yaml_section import RobotYamlError, flag, number, refuse_unknown
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import NS_PER_S, ArraySpec, FloatArray, RobotSpec
-from robot_rl.types import Judgement
 
 HEARTBEAT_S = 0.05
 LOCKSTEP_S = 2.0

@@ -24,6 +24,7 @@ from hardware.cameras.calibration import Calibration, read_calibration
 from hardware.cameras.frame_source import ControlRefused, Frame, Picture
 from hardware.cameras.reader import CameraReader, CameraState
 from hardware.cameras.reopening import ReopeningSource
+from hardware.node_config import read_config
 from hardware.ros.arm_topics import DIAGNOSTICS, absolute, encode_header
 from hardware.ros.camera_settings import COMPRESSED, RAW, read_camera
 from hardware.ros.client import (
@@ -36,8 +37,7 @@ from hardware.ros.client import (
     rclpy,
     require_ros,
 )
-from hardware.ros.node_config import read_config
-from robot_rl.clock import HostClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.errors import RobotRLError
 
 DIAGNOSTICS_S = 1.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware.cameras.frame_source import FrameSource
-from hardware.ros.node_config import BadConfig, build, read_section
-from robot_rl.types import Clock
+from hardware.node_config import BadConfig, build, read_section
+from robot_rl.core.protocols import Clock
 
 RAW, COMPRESSED = "raw", "compressed"
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hardware.limits import CommandLimits, LimitError
 from hardware.ros.decode import quoted, seconds_and_nanoseconds
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between, turned
 from hardware.ros.yaml_section import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
+from hardware.safety.limits import CommandLimits, LimitError
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
 

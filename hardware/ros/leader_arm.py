@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from hardware.operators.key_events import KeyEvents
-from hardware.operators.leader_arm import LeaderArmOperator, LeaderReading
-from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
-from hardware.operators.leader_watch import LeaderWatch
-from hardware.operators.terminal import RawTerminal
+from hardware.operators.leader.following import LeaderFollowing, LeaderLayout
+from hardware.operators.leader.operator import LeaderArmOperator, LeaderReading
+from hardware.operators.leader.watch import LeaderWatch
+from hardware.operators.terminal.key_events import KeyEvents
+from hardware.operators.terminal.raw_terminal import RawTerminal
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.stream_reader import StreamReader
 from hardware.ros.streams import StreamConfig

@@ -12,7 +12,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from hardware.limits import CommandLimits
 from hardware.ros.arm_session import ArmSession, ArmSessionOptions
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.network import join
@@ -21,11 +20,12 @@ from hardware.ros.stream_reader import StreamReader
 from hardware.ros.tick_clock import TickClock
 from hardware.ros.topic_checks import Wanted, missing_publishers, why_silent
 from hardware.ros.vendor_commands import VendorCommands
+from hardware.safety.limits import CommandLimits
 from hardware.sync import align
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import AnyArray, FloatArray
-from robot_rl.types import Judgement
 
 POLL_S = 0.02
 LOCKSTEP_S = 2.0

@@ -1,7 +1,7 @@
 """The `robot` section of a yaml in `configs/robot/ros/`, checked as a whole before anything is connected.
 
 Every mistake is named with its key: a key that means nothing, a joint that no stream shows, a topic used twice, an
-action without a range. Limits of the command filter are the section `limits`, checked by `hardware/limits.py`.
+action without a range. Limits of the command filter are the section `limits`, checked by `hardware/safety/limits.py`.
 """
 
 from __future__ import annotations

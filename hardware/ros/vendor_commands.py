@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from hardware.limits import CommandLimits
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.command_adapters import Messages, make_adapter, picked
 from hardware.ros.gripper import ActionGripper, GripperConfig
@@ -15,6 +14,7 @@ from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status import StatusMonitor, status_message
 from hardware.ros.status_condition import StatusCondition
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.specs import AnyArray, FloatArray
 
 ACTION_SERVER_S = 5.0

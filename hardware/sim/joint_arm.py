@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, FloatArray, RobotSpec
-from robot_rl.types import Clock
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 GRIPPER = "gripper"

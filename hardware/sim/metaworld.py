@@ -19,8 +19,8 @@ from hardware.sim.drawing import SceneDrawer
 from hardware.sim.gl import gl_backend, import_physics, require_gl
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import ActionKind, AnyArray, ArraySpec, FloatArray, RobotSpec
-from robot_rl.types import Judgement
 
 CONTROL_HZ = 80.0
 STEPS_LIMIT = 500

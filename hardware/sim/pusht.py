@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import ActionKind, AnyArray, ArraySpec, FloatArray, RobotSpec
-from robot_rl.types import Judgement
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 from gym_pusht.envs.pusht import PushTEnv

@@ -37,8 +37,8 @@ from hardware.sim.troubles import (
 )
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S, FloatArray
-from robot_rl.types import Clock
 
 STEP_NS = 1_000_000
 RECORD_NS = 10 * STEP_NS

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from robot_rl.clock import MonotonicClock
-from robot_rl.session import (
+from robot_rl.config.settings import MISSING, load
+from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.protocols import EpisodeSink
+from robot_rl.sessions.session import Session, _show_cadence, _writer, correcting, offer_recovery
+from robot_rl.sessions.setup import (
     NoSink,
     SessionSettings,
     build_filter,
@@ -18,9 +21,6 @@ from robot_rl.session import (
     load_acting_policy,
     options_for,
 )
-from robot_rl.sessions.session import Session, _show_cadence, _writer, correcting, offer_recovery
-from robot_rl.settings import MISSING, load
-from robot_rl.types import EpisodeSink
 
 
 @dataclass

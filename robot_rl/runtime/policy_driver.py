@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from robot_rl.cadence import CadenceRecorder
-from robot_rl.chunk_schedule import ChunkSchedule
 from robot_rl.core.episode import Observation
+from robot_rl.core.protocols import Policy
 from robot_rl.core.specs import FloatArray
-from robot_rl.inference import Inference
-from robot_rl.types import Policy
+from robot_rl.runtime.cadence import CadenceRecorder
+from robot_rl.runtime.chunk_schedule import ChunkSchedule
+from robot_rl.runtime.inference import Inference
 
 
 class PolicyDriver:

@@ -8,17 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
-from data.background_commits import CommitProgress
-from data.episode_writer import EpisodeWriter
-from data.recovery import recover, recoverable
-from data.store import DatasetMissing, DatasetStore
-from hardware.command_filter import FilteredCommands
-from robot_rl import cadence
+from data.archive.store import DatasetMissing, DatasetStore
+from data.recorder.background_commits import CommitProgress
+from data.recorder.recovery import recover, recoverable
+from data.recorder.writer import EpisodeWriter
+from hardware.safety.command_filter import FilteredCommands
 from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.core.errors import RobotRLError
-from robot_rl.rollout import Ending, RolloutOptions, ending_of, run_episode
-from robot_rl.session import TaskSettings, header_for, judge_of
-from robot_rl.types import Clock, EpisodeSink, Operator, Policy, Robot
+from robot_rl.core.protocols import Clock, EpisodeSink, Operator, Policy, Robot
+from robot_rl.runtime import cadence
+from robot_rl.runtime.rollout import Ending, RolloutOptions, ending_of, run_episode
+from robot_rl.sessions.setup import TaskSettings, header_for, judge_of
 
 PREVIOUS_RECORDER_S = 10.0
 """How long to wait for a session before this one that is still committing its last episode."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.codecs import Codec
-from data.episode_log import LogHead, LogWriter, frame_record, tick_dtype, tick_record
+from data.archive.codecs import Codec
+from data.recorder.log import LogHead, LogWriter, frame_record, tick_dtype, tick_record
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step, Stream
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 

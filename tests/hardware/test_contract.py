@@ -11,8 +11,8 @@ import pytest
 from hardware.contract import check_robot
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.types import Judgement
 
 MS = 1_000_000
 REACH_M = 0.5

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from policies.bundle import InvalidBundle, read_bundle, read_parity
+from policies.export import export_bundle
 from policies.normalizer import MissingStatistics
 from policies.onnx_policy import OnnxPolicy
 from policies.torch_policy import TorchPolicy
-from robot_rl.export import export_bundle
-from robot_rl.types import Policy
+from robot_rl.core.protocols import Policy
 from tests.policies.tiny_policies import EVERYTHING, SPEC, random_observation, tiny_policy
 
 SEEN = SPEC.select(EVERYTHING)
@@ -76,7 +76,8 @@ def test_a_policy_without_statistics_cannot_act(policy):
 
 def test_running_a_bundle_imports_no_torch(bundle_directory):
     code = (
-        "import sys, numpy as np\nfrom policies.onnx_policy import OnnxPolicy\nfrom robot_rl.types import Observation\n"
+        "import sys, numpy as np\nfrom policies.onnx_policy import OnnxPolicy\n"
+        "from robot_rl.core.episode import Observation\n"
         f"policy = OnnxPolicy({str(bundle_directory)!r})\n"
         "values = {n: np.zeros(s.shape, s.dtype) for n, s in policy.spec.observations.items()}\n"
         "assert policy.act([Observation(0, values, {})]).values.shape == (4, 3)\n"

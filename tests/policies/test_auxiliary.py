@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 from policies.auxiliary import chamfer_distance, divergence_from_prior, draw
 from policies.diffusion import DiffusionPolicy
 from policies.diffusion_config import AuxiliaryConfig, DiffusionPolicyConfig, InvalidPolicyConfig
-from robot_rl.export import export_bundle
+from policies.export import export_bundle
 from tests.policies.cloud_policies import BOTH, EVERYTHING, SPEC, cloud_config, cloud_policy
 from tests.policies.tiny_policies import random_batch
 

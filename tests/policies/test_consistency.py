@@ -5,13 +5,13 @@ import torch
 
 from policies.consistency import ConsistencyPolicy, ConsistencyPolicyConfig
 from policies.diffusion_config import InvalidPolicyConfig
+from policies.export import export_bundle
 from policies.flow import FlowPolicy, FlowPolicyConfig
 from policies.onnx_policy import OnnxPolicy
 from policies.torch_policy import TorchPolicy
-from robot_rl.checkpoint import load_policy, save_checkpoint
-from robot_rl.consistency import teacher_chain
 from robot_rl.core.errors import RobotRLError
-from robot_rl.export import export_bundle
+from robot_rl.learning.distillation import teacher_chain
+from robot_rl.run.checkpoint import load_policy, save_checkpoint
 from tests.policies.tiny_policies import (
     LOW_DIMENSIONAL,
     SPEC,

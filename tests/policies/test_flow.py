@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from policies.diffusion_config import InvalidPolicyConfig
+from policies.export import export_bundle
 from policies.flow import FlowSchedule
 from policies.onnx_policy import OnnxPolicy
-from robot_rl.export import export_bundle
 from tests.policies.test_consistency import tiny_flow
 from tests.policies.tiny_policies import random_batch, random_streams
 

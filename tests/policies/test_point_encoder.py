@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from policies.diffusion_config import DiffusionPolicyConfig, InvalidPolicyConfig, PointConfig
+from policies.export import export_bundle
 from policies.normalizer import MissingStatistics
 from policies.point_encoder import PointEncoder
-from robot_rl.export import export_bundle
 from tests.policies.cloud_policies import SPEC, STATISTICS, cloud_policy
 from tests.policies.tiny_policies import random_batch
 

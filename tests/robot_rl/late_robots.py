@@ -8,7 +8,7 @@ import numpy as np
 
 from hardware.cameras.pattern import PatternCamera
 from hardware.sim.joint_arm import JointArm
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.episode import Observation
 from robot_rl.core.specs import ArraySpec
 

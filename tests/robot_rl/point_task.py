@@ -11,8 +11,8 @@ from torch import nn
 
 from policies.diffusion import DenoisingChain, DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.transition_model import ModelStep
-from robot_rl.transitions import Transitions
+from robot_rl.learning.offline.transition_model import ModelStep
+from robot_rl.learning.transitions import Transitions
 
 STEP, REACHED, ROWS, DISCOUNT = 0.2, 0.15, 2, 0.95
 SPEC = RobotSpec(

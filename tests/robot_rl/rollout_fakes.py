@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.episode import ActionChunk, EpisodeHeader, EpisodeResult, Observation, Step
 from robot_rl.core.errors import StaleSensor
+from robot_rl.core.protocols import Judgement, OperatorCommand
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.episode_loop import RolloutOptions
-from robot_rl.rollout import run_episode
-from robot_rl.types import Judgement, OperatorCommand
+from robot_rl.runtime.episode_loop import RolloutOptions
+from robot_rl.runtime.rollout import run_episode
 
 MS = 1_000_000
 TICK_NS = 100 * MS

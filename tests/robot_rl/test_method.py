@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.slot_insert import Log, Recipe, imitation, offline_round, one_step, online
-from benchmarks.slot_insert_2d import SPEC, SlotTask, demonstrate, outcomes, roll_out, succeeded
-from robot_rl.critic import CriticConfig
-from robot_rl.dynamics import DynamicsConfig
+from benchmarks.slot_insert.main import Log, Recipe, imitation, offline_round, one_step, online
+from benchmarks.slot_insert.robot import SPEC, SlotTask, demonstrate, outcomes, roll_out, succeeded
+from robot_rl.learning.offline.critic import CriticConfig
+from robot_rl.learning.offline.dynamics import DynamicsConfig
 
 EPISODES, SEED = 300, 5
 """Of every judgement: its standard error is below 0.03."""

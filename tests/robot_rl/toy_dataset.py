@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.store import DatasetStore
+from data.archive.store import DatasetStore
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 

@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from data.store import DatasetStore
+from data.archive.store import DatasetStore
 from policies.exploring_policy import ExploringPolicy
-from robot_rl.collector import EpisodeCollector
-from robot_rl.critic import CriticConfig
-from robot_rl.gate import GateConfig
-from robot_rl.imitation import ImitationConfig
-from robot_rl.improve_settings import EvaluationSettings, ImproveSettings
-from robot_rl.off_policy_evaluation import FittedQConfig
-from robot_rl.offline import OfflineConfig
-from robot_rl.rollout import RolloutOptions
-from robot_rl.session import SessionSettings, TaskSettings
-from robot_rl.train import train
-from robot_rl.training_loop import LogSettings
-from robot_rl.training_plan import TrainSettings
-from robot_rl.transition_model import DynamicsConfig
-from robot_rl.types import Judgement, OperatorCommand
+from robot_rl.commands.improve.settings import EvaluationSettings, ImproveSettings
+from robot_rl.commands.train.main import train
+from robot_rl.commands.train.plan import TrainSettings
+from robot_rl.core.protocols import Judgement, OperatorCommand
+from robot_rl.learning.imitation import ImitationConfig
+from robot_rl.learning.offline.critic import CriticConfig
+from robot_rl.learning.offline.gate import GateConfig
+from robot_rl.learning.offline.improver import OfflineConfig
+from robot_rl.learning.offline.off_policy_evaluation import FittedQConfig
+from robot_rl.learning.offline.transition_model import DynamicsConfig
+from robot_rl.run.training_loop import LogSettings
+from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.sessions.parallel import EpisodeCollector
+from robot_rl.sessions.setup import SessionSettings, TaskSettings
 from tests.robot_rl.toy_reach import LIMITS, ReachRobot, reach_policy
 
 MAX_TICKS = 12

@@ -10,8 +10,8 @@ import numpy as np
 
 from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.protocols import Judgement, OperatorCommand
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.types import Judgement, OperatorCommand
 
 if TYPE_CHECKING:
     from policies.diffusion import DiffusionPolicy

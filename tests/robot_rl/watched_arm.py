@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.arm_state import ArmRules, ArmState, Command, Enable, Event, Heartbeat, Observed, Passed, Reset, advance
+from hardware.arm.state import ArmRules, ArmState, Command, Enable, Event, Heartbeat, Observed, Passed, Reset, advance
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from hardware.cameras.frame_source import CameraLost, ControlRefused, Frame, NoFrame
+from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
-from robot_rl.types import Clock
 
 
 class FakeSource:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hardware.cameras.frame_source import ControlRefused, NoFrame, decode_jpeg, encode_jpeg
 from hardware.cameras.pattern import NoStamp, PatternCamera, decode_stamp, write_stamp
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S
 

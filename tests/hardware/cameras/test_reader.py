@@ -10,7 +10,7 @@ from hardware.cameras.pattern import PatternCamera, decode_stamp
 from hardware.cameras.reader import CameraReader, into_ring
 from hardware.cameras.reopening import ReopeningSource
 from hardware.sync import StampedRing, StreamTiming, align
-from robot_rl.clock import HostClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.specs import NS_PER_S
 from tests.hardware.cameras.fake_source import FakeSource
 

@@ -6,7 +6,7 @@ import pytest
 
 from hardware.cameras.frame_source import CameraLost, ControlRefused, NoFrame
 from hardware.cameras.reopening import ReopeningSource
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.specs import NS_PER_S
 from tests.hardware.cameras.fake_source import FakeSource
 

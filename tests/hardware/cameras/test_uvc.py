@@ -8,7 +8,7 @@ import pytest
 
 from hardware.cameras.frame_source import CameraLost, ControlRefused, NoFrame, decode_jpeg, encode_jpeg
 from hardware.cameras.uvc import UvcCamera
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S
 

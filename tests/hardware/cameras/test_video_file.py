@@ -6,7 +6,7 @@ import pytest
 
 from hardware.cameras.frame_source import CameraLost, ControlRefused, NoFrame
 from hardware.cameras.video_file import VideoFileCamera
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S
 

@@ -7,12 +7,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from hardware.operators.device_operator import DeviceOperator
+from hardware.operators.devices.device_operator import DeviceOperator
+from hardware.operators.devices.gamepad import gamepad_operator
+from hardware.operators.devices.spacemouse import spacemouse_operator
 from hardware.operators.drive import Drive
-from hardware.operators.gamepad import gamepad_operator
-from hardware.operators.keyboard import KeyboardOperator
 from hardware.operators.layout import Layout
-from hardware.operators.spacemouse import spacemouse_operator
+from hardware.operators.terminal.keyboard import KeyboardOperator
 from hardware.ros.robot_config import RobotConfig
 from robot_rl.core.episode import Observation
 from robot_rl.core.specs import ActionKind

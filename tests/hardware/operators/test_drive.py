@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hardware.operators.drive import Drive
 from hardware.operators.layout import Layout
 from robot_rl.core.episode import Observation
-from tests.hardware.operators.device_fakes import ARM, METAWORLD
+from tests.hardware.operators.devices.device_fakes import ARM, METAWORLD
 
 MOVING = [
     {"dimension": "hip", "axis": "stick", "speed": 1.0, "stream": "joint_position", "leash": 0.3},

@@ -1,7 +1,7 @@
 import pytest
 
 from hardware.operators.layout import Layout, LayoutError
-from tests.hardware.operators.device_fakes import ARM
+from tests.hardware.operators.devices.device_fakes import ARM
 
 HIP = {"dimension": "hip", "axis": "stick", "speed": 1.0, "stream": "joint_position"}
 KNEE = {"dimension": "knee", "minus": "down", "plus": "up", "speed": 1.0, "stream": "joint_position", "index": 1}

@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from hardware.arm_state import Enable, Heartbeat, Mode
-from hardware.ros.arm_loop import ArmLoop
-from hardware.ros.arm_mail import ResetMail, RowMail
-from hardware.ros.arm_settings import ArmSettings
+from hardware.arm.controller import ArmController
+from hardware.arm.mail import ResetMail, RowMail
+from hardware.arm.settings import ArmSettings
+from hardware.arm.state import Enable, Heartbeat, Mode
 from hardware.sim.joint_arm import JOINTS, JointArm
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.errors import StaleSensor
 from robot_rl.core.specs import NS_PER_S
 
@@ -80,7 +80,7 @@ class Bench:
         self.arm = (driver or WatchedArm)(self.clock)
         self.settings = ArmSettings(driver={}, namespace="/sim", **settings)
         self.said, self.modes, self.acknowledged, self.shown = [], [], [], []
-        self.loop = ArmLoop(self.arm, self.settings, limits or LIMITS, row_hz, self)
+        self.loop = ArmController(self.arm, self.settings, limits or LIMITS, row_hz, self)
         self.loop.begin(self.now_ns, self.robot_ns)
 
     @property

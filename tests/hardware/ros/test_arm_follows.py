@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.arm_state import Clear, Enable, Heartbeat, Mode, Stop
-from hardware.ros.arm_mail import ResetMail
-from hardware.safety import FilterReason
+from hardware.arm.mail import ResetMail
+from hardware.arm.state import Clear, Enable, Heartbeat, Mode, Stop
+from hardware.safety.filter import FilterReason
 from robot_rl.core.errors import RobotRLError
 from tests.hardware.ros.arm_bench import LIMITS, SEEN_TICKS, Bench, WatchedArm
 

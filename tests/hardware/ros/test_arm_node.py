@@ -1,4 +1,4 @@
-"""The arm node over the wire, told what to do by a scripted session. Its decisions are tested in test_arm_loop.py.
+"""The arm node over the wire, told what to do by a scripted session.
 
 Times are generous, since these tests share a machine; that they are kept is measured elsewhere.
 """
@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from hardware.arm.messages import ArmMode
-from hardware.arm_state import Mode
+from hardware.arm.state import Mode
 from hardware.ros import arm_topics
 from hardware.ros.arm_topics import absolute, decode_applied, encode_header, encode_reset, encode_row
 from hardware.ros.decode import pose
 from hardware.ros.spinning_thread import SpinningThread
-from hardware.safety import FilterReason
+from hardware.safety.filter import FilterReason
 from hardware.sim.joint_arm import JOINTS, NAMES
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.arm.messages import ArmMode, Row, limits_hash
-from hardware.arm_state import Mode
+from hardware.arm.state import Mode
 from hardware.ros import arm_topics
 from hardware.ros.arm_topics import BadMessage, absolute, by_name, stream_topic
 from hardware.ros.client import BACKEND

@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("hardware.ros.client")
 
+from data.archive.schema import decode_episode
 from data.convert.bag_file import BagFile
 from data.convert.bag_script import ImportReport
 from data.convert.diffusion_policy import Facts
 from data.convert.ros_bag import BagOptions, episodes_of
-from data.schema import decode_episode
+from hardware.node_config import build
 from hardware.ros.client import HistoryPolicy, QoSProfile, ReliabilityPolicy, message
-from hardware.ros.node_config import build
-from robot_rl.bag_layout import bag_layout
-from robot_rl.session import load_robot
+from robot_rl.commands.data.bag_view import bag_layout
+from robot_rl.sessions.setup import load_robot
 from tests.data.bags import Sent, as_recorded, write_bag
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics, OnTopics
 

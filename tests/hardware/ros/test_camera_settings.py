@@ -4,9 +4,9 @@ import pytest
 
 from hardware.cameras.pattern import PatternCamera
 from hardware.cameras.uvc import UvcCamera
+from hardware.node_config import BadConfig
 from hardware.ros.camera_settings import read_camera
-from hardware.ros.node_config import BadConfig
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 
 PATTERN = {"_target_": "hardware.cameras.pattern.PatternCamera", "width": 320, "height": 240}
 WRIST = {"namespace": "/arm/wrist", "source": PATTERN}

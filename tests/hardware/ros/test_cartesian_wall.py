@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hardware.command_stream import CommandStream
-from hardware.limits import CommandLimits
-from hardware.ros.arm_settings import at_rate
+from hardware.arm.interpolator import CommandInterpolator
+from hardware.arm.settings import at_rate
+from hardware.node_config import build
 from hardware.ros.command_adapters import make_adapter
-from hardware.ros.node_config import build
+from hardware.safety.limits import CommandLimits
+from robot_rl.commands.collect import CollectSettings
+from robot_rl.config.settings import compose, to_dataclass
 from robot_rl.core.episode import Observation
-from robot_rl.operate import CollectSettings
-from robot_rl.settings import compose, to_dataclass
 
 pytest.importorskip("rosbags")
 client = pytest.importorskip("hardware.ros.client")
@@ -45,7 +45,7 @@ class Drive:
         driver = build(settings.arm["driver"])
         limits = CommandLimits.for_spec(at_rate(driver.spec, settings.robot["control_hz"]), settings.limits)
         self.arm = SpringArm(x)
-        self.stream = CommandStream(limits, HZ)
+        self.stream = CommandInterpolator(limits, HZ)
         self.adapter = make_adapter(driver.config, client.message)
         self.adapter.keep_within(limits)
         self.stream.restart(limits.start_pose(self.seen()))

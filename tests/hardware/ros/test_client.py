@@ -53,7 +53,7 @@ def test_a_machine_without_the_wheels_is_told_what_is_missing(blocked: tuple[str
 
 
 def test_everything_outside_hardware_ros_works_without_the_wheels():
-    code = "import robot_rl.cli, robot_rl.session, robot_rl.collector, hardware.sim.metaworld, data.episode_writer"
+    code = "import robot_rl.cli, robot_rl.sessions.parallel, hardware.sim.metaworld, data.recorder.writer"
     ran = ask(("cyclonedds", "rosbags", "rclpy"), code=code)
     assert ran.returncode == 0, ran.stderr
 

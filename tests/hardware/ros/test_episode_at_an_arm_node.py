@@ -10,14 +10,14 @@ import pytest
 
 pytest.importorskip("hardware.ros.client")
 
-from hardware.arm_state import Mode
-from hardware.ros.node_config import build
-from robot_rl.clock import MonotonicClock
+from hardware.arm.state import Mode
+from hardware.node_config import build
+from robot_rl.core.clock import MonotonicClock
 from robot_rl.core.episode import Outcome
-from robot_rl.ending import Ending
-from robot_rl.rollout import ending_of
-from robot_rl.session import build_filter
-from robot_rl.types import OperatorCommand, OperatorEvent
+from robot_rl.core.protocols import OperatorCommand, OperatorEvent
+from robot_rl.runtime.ending import Ending
+from robot_rl.runtime.rollout import ending_of
+from robot_rl.sessions.setup import build_filter
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics
 from tests.hardware.ros.test_ros_robot_arm_node import config_of
 from tests.robot_rl.rollout_fakes import TimelineOperator, run

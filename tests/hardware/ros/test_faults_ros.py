@@ -1,6 +1,6 @@
 """Processes that die, hang or push in while an arm moves: it stops, says why, and moves again only when told to.
 
-Only the order of events and the reasons are judged; benchmarks/ros_faults.py measures. The arm's patience is long, so
+Only the order of events and the reasons are judged; benchmarks/ros/faults.py measures. The arm's patience is long, so
 that a busy computer is not taken for a fault.
 """
 
@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from benchmarks.ros_fault_bench import environment, joint_arm_settings
-from benchmarks.ros_fault_scene import Scene
-from data.recovery import recover
-from data.store import DatasetStore
-from data.verify import verify_dataset
-from hardware.arm_state import Mode
+from benchmarks.ros.fault_bench import environment, joint_arm_settings
+from benchmarks.ros.fault_scene import Scene
+from data.archive.store import DatasetStore
+from data.archive.verify import verify_dataset
+from data.recorder.recovery import recover
+from hardware.arm.state import Mode
 from tests.hardware.ros.conftest import loopback_environment, loopback_profile
 
 pytestmark = pytest.mark.ros

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from hardware.operators.layout import LayoutError
-from hardware.operators.leader_arm import LeaderArmOperator
-from hardware.operators.leader_following import LeaderLayout
+from hardware.operators.leader.following import LeaderLayout
+from hardware.operators.leader.operator import LeaderArmOperator
 from hardware.ros.leader_arm import LeaderMissing, LeaderTopic, leader_arm_operator
 from tests.hardware.operators.test_configured_layouts import spec_of
 

@@ -6,15 +6,15 @@ import time
 import numpy as np
 import pytest
 
-from hardware.operators.key_events import KeyEvents
-from hardware.operators.leader_arm import LeaderArmOperator
-from hardware.operators.leader_following import LeaderFollowing, LeaderLayout
-from hardware.operators.leader_watch import LeaderWatch
+from hardware.operators.leader.following import LeaderFollowing, LeaderLayout
+from hardware.operators.leader.operator import LeaderArmOperator
+from hardware.operators.leader.watch import LeaderWatch
+from hardware.operators.terminal.key_events import KeyEvents
 from hardware.ros.leader_arm import LeaderTopic
 from robot_rl.core.episode import Observation
+from robot_rl.core.protocols import OperatorEvent
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.types import OperatorEvent
-from tests.hardware.operators.test_leader_arm import SPACE, TAB, Typed
+from tests.hardware.operators.leader.test_operator import SPACE, TAB, Typed
 from tests.hardware.ros.test_leader_arm import GIVE_UP_S, TOPIC, driver  # noqa: F401
 
 pytestmark = pytest.mark.ros

@@ -11,17 +11,17 @@ import pytest
 pytest.importorskip("hardware.ros.client")
 
 from hardware.contract import check_robot
+from hardware.node_config import build
 from hardware.ros.client import BACKEND, message
-from hardware.ros.node_config import build
 from hardware.ros.status import MotionRefused, status_message
 from hardware.ros.status_condition import StatusCondition
 from hardware.ros.tick_clock import NotRealTime
-from robot_rl.clock import MonotonicClock
+from robot_rl.commands.collect import CollectSettings
+from robot_rl.config.settings import compose, to_dataclass
+from robot_rl.core.clock import MonotonicClock
 from robot_rl.core.errors import RobotRLError, StaleSensor
+from robot_rl.core.protocols import stands_still
 from robot_rl.core.specs import ActionKind
-from robot_rl.operate import CollectSettings
-from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import stands_still
 from tests.hardware.ros.arms_on_topics import (
     FLOATS,
     ArmNodeOnTopics,

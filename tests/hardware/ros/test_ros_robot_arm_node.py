@@ -10,15 +10,15 @@ import pytest
 pytest.importorskip("hardware.ros.client")
 
 from hardware.contract import check_robot
+from hardware.node_config import build
 from hardware.ros import arm_topics
 from hardware.ros.arm_session import ArmRefused
-from hardware.ros.node_config import build
 from hardware.ros.robot import CannotConnect
-from robot_rl.clock import MonotonicClock
+from robot_rl.commands.collect import CollectSettings
+from robot_rl.config.settings import compose, to_dataclass
+from robot_rl.core.clock import MonotonicClock
 from robot_rl.core.errors import StaleSensor
-from robot_rl.operate import CollectSettings
-from robot_rl.settings import compose, to_dataclass
-from robot_rl.types import stands_still
+from robot_rl.core.protocols import stands_still
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics, Latched, until_allowed, until_refused
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("ros_domain")]

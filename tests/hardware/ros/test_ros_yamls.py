@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.limits import CommandLimits, LimitError
-from hardware.ros.arm_loop import ArmLoop
-from hardware.ros.arm_settings import ArmSettings, at_rate
-from hardware.ros.node_config import build, read_section
+from hardware.arm.controller import ArmController
+from hardware.arm.settings import ArmSettings, at_rate
+from hardware.node_config import build, read_section
 from hardware.ros.robot import RosRobot
+from hardware.safety.limits import CommandLimits, LimitError
+from robot_rl.commands.collect import CollectSettings
+from robot_rl.config.settings import compose, to_dataclass
 from robot_rl.core.specs import ActionKind
-from robot_rl.operate import CollectSettings
-from robot_rl.session import build_filter, build_robot
-from robot_rl.settings import compose, to_dataclass
+from robot_rl.sessions.setup import build_filter, build_robot
 
 NAMES = sorted(path.stem for path in Path("configs/robot/ros").glob("*.yaml"))
 VENDORS = {
@@ -133,10 +133,10 @@ def test_a_following_limit_that_is_left_out_is_named_where_time_goes_on_by_itsel
     arm, driver = read_section("arm", settings.arm, ArmSettings), build(settings.arm["driver"])
     outlet = types.SimpleNamespace()
     if arm.lockstep:
-        ArmLoop(driver, arm, without, settings.robot["control_hz"], outlet)
+        ArmController(driver, arm, without, settings.robot["control_hz"], outlet)
         return
     with pytest.raises(LimitError, match=r"limits\.following is missing"):
-        ArmLoop(driver, arm, without, settings.robot["control_hz"], outlet)
+        ArmController(driver, arm, without, settings.robot["control_hz"], outlet)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -194,7 +194,7 @@ def test_a_robot_on_topics_is_described_without_ros_and_asks_for_it_only_when_en
 import sys
 sys.modules.update(dict.fromkeys(["rclpy", "cyclonedds", "rosbags"]))
 from hardware.ros.robot import RosRobot
-from robot_rl.types import RobotRLError
+from robot_rl.core.errors import RobotRLError
 joints = {"kind": "joints", "topic": "joint_states", "joints": ["a"], "max_age_s": 1.0,
     "max_speed": 3.0, "margin": 0.1}
 robot = RosRobot("arm", "/arm", 20.0, {"q": joints},

@@ -1,11 +1,11 @@
-"""The arm itself keeps its limits: a few trials of benchmarks/true_speed.py, which has the whole table."""
+"""The arm itself keeps its limits: a few trials of benchmarks/runtime/true_speed.py, which has the whole table."""
 
 import numpy as np
 import pytest
 
-from benchmarks.true_speed import MOST, SCENARIOS, settings_with_following
-from benchmarks.true_speed_leader import run_leader_trial
-from benchmarks.true_speed_pilot import ANCHORED_RAD, run_trial
+from benchmarks.runtime.true_speed import MOST, SCENARIOS, settings_with_following
+from benchmarks.runtime.true_speed_leader import run_leader_trial
+from benchmarks.runtime.true_speed_pilot import ANCHORED_RAD, run_trial
 from hardware.sim.troubles import FalseKind
 
 BY_NAME = {each.name: each for each in SCENARIOS}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hardware.contract import check_robot
 from hardware.sim.joint_arm import HOME_RAD, JointArm, approached, tool_pose
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S
 

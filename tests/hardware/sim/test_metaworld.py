@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hardware.contract import check_robot
-from hardware.operators.scripted import ScriptedOperator
+from hardware.operators.simulated.scripted import ScriptedOperator
 from hardware.point_cloud import PinholeCamera, points_from_depth
 from hardware.sim import gl
 from hardware.sim.metaworld import CAMERAS, STEPS_LIMIT, WORKSPACE, MetaWorldRobot, task_names

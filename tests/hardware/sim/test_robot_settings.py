@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from hardware.limits import CommandLimits
-from hardware.safety import FilterState, OperatorState, filter_command
+from hardware.safety.filter import FilterState, OperatorState, filter_command
+from hardware.safety.limits import CommandLimits
 from hardware.sim.metaworld import MetaWorldRobot, task_names
 from hardware.sim.pusht import PushTRobot
 

@@ -22,7 +22,7 @@ from hardware.sim.troubles import (
     SpeedScaled,
     trouble_from,
 )
-from robot_rl.clock import SimulatedClock
+from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.errors import RobotRLError, StaleSensor
 from robot_rl.core.specs import NS_PER_S
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from hardware.node_config import build
 from hardware.ros import arm_topics
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.client import message
-from hardware.ros.node_config import build
 from robot_rl.core.errors import RobotRLError
 
 TICKS = 30

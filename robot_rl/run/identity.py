@@ -1,0 +1,71 @@
+"""A run is resumed by the command that began it, or not at all: its decisions are compared with those it has kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robot_rl.core.errors import RobotRLError
+from robot_rl.run.checkpoint import newest_checkpoint
+
+CONFIG_FILE = "config.json"
+"""In the run directory: all that decides what the run makes."""
+
+
+def require_same_decisions(run: Path, decisions: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuses to resume a training run with other settings or other data than it began with.
+
+    Args:
+        run: Its directory.
+        decisions: This command's.
+        defaults: See `refuse_other_decisions`.
+
+    Raises:
+        RobotRLError: Names every difference.
+    """
+    if newest_checkpoint(run) is None:
+        return
+    if not (run / CONFIG_FILE).exists():
+        raise RobotRLError(f"{run} has checkpoints but no {CONFIG_FILE}: choose another run=...")
+    refuse_other_decisions(run, decisions, defaults)
+
+
+def refuse_other_decisions(run: Path, decisions: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+    """Compares a command's decisions with those that a run's `config.json` holds.
+
+    Args:
+        run: Its directory.
+        decisions: This command's.
+        defaults: Laid out as `decisions` are, as far as known. A setting that the run knows nothing of came later than
+            the run; at its default it changes nothing.
+
+    Raises:
+        RobotRLError: Names every difference.
+    """
+    path = run / CONFIG_FILE
+    before, now = _leaves(json.loads(path.read_text())), _leaves(json.loads(json.dumps(decisions)))
+    added = {key for key, value in _leaves(json.loads(json.dumps(defaults or {}))).items() if now.get(key) == value}
+    added -= before.keys()
+    differences = [
+        f"{key}: the run has {before.get(key, 'nothing')!r}, this command {now.get(key, 'nothing')!r}"
+        for key in [*before, *(key for key in now if key not in before)]
+        if before.get(key) != now.get(key) and key not in added
+    ]
+    if differences:
+        snapshot = before.get("dataset.snapshot")
+        hint = f"add snapshot={snapshot} to go on with its data, " if snapshot != now.get("dataset.snapshot") else ""
+        raise RobotRLError(
+            f"{run} cannot be resumed by this command:\n  "
+            + "\n  ".join(differences)
+            + f"\n{hint}repeat its settings, or start another run with run=..."
+        )
+
+
+def _leaves(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value, dictionaries opened."""
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
