@@ -110,17 +110,17 @@ def room_of(name: str) -> str:
 
 
 def allowed(room: str) -> tuple[str, ...]:
-    return (room, *ROOMS.get(room, BELOW_COMMANDS if within(room, COMMANDS) else ()))
+    return ROOMS.get(room, BELOW_COMMANDS if within(room, COMMANDS) else ())
 
 
 def upward(name: str, found: Iterable[str]) -> list[str]:
     """The imports of a file that run against the table, each as a sentence."""
     room = room_of(name)
     ours = sorted(other for other in found if other.split(".")[0] in (*PACKAGES, "benchmarks", "tests"))
-    wrong = [other for other in ours if not any(within(other, each) for each in allowed(room))]
+    wrong = [o for o in ours if room_of(o) != room and not any(within(o, each) for each in allowed(room))]
     for here, there in APART:
         wrong += [other for other in ours if within(name, here) and not within(name, there) and within(other, there)]
-    return [f"{name} imports {other}: {room} may import {', '.join(allowed(room))}" for other in wrong]
+    return [f"{name} imports {other}: {room} may import {', '.join(allowed(room)) or 'nothing'}" for other in wrong]
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:

@@ -20,11 +20,11 @@ from typing import Any
 
 from rich.console import Console
 
+from policies.bundle import MODEL_FILE
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory, write_whole
 from robot_rl.run.checkpoint import resolve_checkpoint
 from robot_rl.run.identity import CONFIG_FILE, refuse_other_decisions
-from robot_rl.sessions.setup import BUNDLE_MODEL
 
 PHASE_FILE = "phase.json"
 Work = Callable[[Path], Mapping[str, Any]]
@@ -145,7 +145,7 @@ def checkpoint_to_improve(policy: str) -> Path:
         RobotRLError: It is an exported bundle, which cannot learn.
         CheckpointError: There is none.
     """
-    if (Path(policy) / BUNDLE_MODEL).is_file():
+    if (Path(policy) / MODEL_FILE).is_file():
         raise RobotRLError(
             f"policy={policy} is an exported bundle, which cannot learn: give the run that it was exported from"
         )

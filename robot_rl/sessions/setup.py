@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from hardware.safety.command_filter import ClosedLoopCommands, FilteredCommands
 from hardware.safety.limits import CommandLimits, KeepsWithin
+from policies.bundle import MODEL_FILE
 from robot_rl.config.search import find_option, search_directories
 from robot_rl.config.settings import MISSING, build, compose, to_dataclass
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step
@@ -22,8 +23,6 @@ from robot_rl.core.protocols import Judge, Operator, Policy, Robot, is_person, i
 from robot_rl.core.specs import RobotSpec
 from robot_rl.core.version import software_version
 from robot_rl.runtime.rollout import RolloutOptions
-
-BUNDLE_MODEL = "model.onnx"
 
 
 class PolicyMissing(RobotRLError):
@@ -206,7 +205,7 @@ def load_acting_policy(path: str, device: str = "cpu") -> Policy:
         PolicyMissing: Neither is at `path`; names the commands that make them.
     """
     place = Path(path)
-    if (place / BUNDLE_MODEL).is_file():
+    if (place / MODEL_FILE).is_file():
         from policies.onnx_policy import OnnxPolicy
 
         return OnnxPolicy(place)

@@ -21,7 +21,7 @@ from data.convert.diffusion_policy import (
     open_archive,
 )
 from data.convert.diffusion_policy import episodes_of as archive_episodes
-from robot_rl.commands.data.main import UsageError, say, tracked
+from robot_rl.commands.data.console import UsageError, say, tracked
 from robot_rl.core.episode import Outcome
 from robot_rl.core.specs import ActionKind, RobotSpec
 

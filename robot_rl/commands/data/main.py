@@ -1,6 +1,6 @@
 """`robot-rl data <verb>`: look at, check, change, import and export a dataset.
 
-`dataset_arguments.py` is the grammar, this file the verbs, and what they do to the data is in `data/`. Everything heavy
+`arguments.py` is the grammar, this file the verbs, and what they do to the data is in `data/`. Everything heavy
 is imported by the verb that needs it, so that help and typing mistakes answer at once.
 """
 
@@ -12,27 +12,19 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from robot_rl.commands.data.arguments import build_parser
+from robot_rl.commands.data.console import UsageError, say, table_console, tracked
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from data.archive.store import DatasetStore
 
-T = TypeVar("T")
 
-WIDE = 200
-"""Columns of a table that goes to a file or a pipe."""
 LOCK_WAIT_S = 10.0
 """A killed recorder's commit process may still be finishing."""
-
-
-class UsageError(RobotRLError):
-    """A command line that names something that is not there, or asks for too little."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,27 +75,6 @@ def _open(arguments: argparse.Namespace, *, writable: bool = False) -> DatasetSt
     return DatasetStore.open(arguments.dataset, snapshot=getattr(arguments, "snapshot", None), writable=writable)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
-
-
-def say(text: str) -> None:
-    """One line on stdout."""
-    sys.stdout.write(text + "\n")
-
-
-def tracked(things: Iterable[T], total: int, what: str) -> Iterable[T]:
-    """The same things, with a progress bar on stderr where somebody can see it."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(things, what, total, console=console, disable=not console.is_terminal, transient=True)
-
-
 def _ls(arguments: argparse.Namespace) -> int:
     from robot_rl.commands.data.table import as_document, read_row, table
 
@@ -112,7 +83,7 @@ def _ls(arguments: argparse.Namespace) -> int:
         if arguments.json:
             say(json.dumps(as_document(store, rows), indent=2))
         else:
-            _console().print(table(store, rows))
+            table_console().print(table(store, rows))
     return 0
 
 
@@ -155,7 +126,7 @@ def _history(arguments: argparse.Namespace) -> int:
         grid = Table("snapshot", "when (UTC)", "tags", "change", box=None, pad_edge=False, header_style="bold")
         for each in store.history():
             grid.add_row(each.id, each.written_at[:19].replace("T", " "), ", ".join(each.tags), each.message)
-        _console().print(grid)
+        table_console().print(grid)
     return 0
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data.archive.store import DatasetStore
-from robot_rl.commands.data.main import UsageError, main, select_episodes
+from robot_rl.commands.data.console import UsageError
+from robot_rl.commands.data.main import main, select_episodes
 from robot_rl.commands.data.table import Row, driven_by, size_words, table, time_words
 from robot_rl.core.episode import Outcome, Source
 from tests.data.foreign_datasets import EPISODE_ENDS, assert_byte_equal, pusht_arrays, write_source
