@@ -1,4 +1,4 @@
-"""The house rules that a reader relies on, read from the imports themselves. `docs/development.md` says them in words."""
+"""The house rules that a reader relies on, read from the imports. `docs/development.md` says them in words."""
 
 from __future__ import annotations
 
