@@ -5,16 +5,14 @@ Nodes run on the robot's computer, where neither Hydra nor torch need be; so thi
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
-import math
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from robot_rl.core import section
 from robot_rl.core.errors import RobotRLError
 
 TARGET = "_target_"
@@ -86,60 +84,24 @@ def require_types(target: str, make: Any, arguments: Mapping[str, Any]) -> None:
     except (NameError, TypeError, AttributeError):
         return  # annotations that exist for type checkers only
     for key, value in arguments.items():
-        wanted = _unlike(value, hints[key]) if _is_plain(hints.get(key)) else ""
-        if wanted:
-            raise BadConfig(f"{target}: {key} is {value!r}, wanted {wanted}")
+        if _is_plain(hints.get(key)):
+            section.value_of(hints[key], value, f"{target}: {key}", BadConfig)
 
 
 def _is_plain(hint: Any) -> bool:
     return all(each in (bool, int, float, str, type(None)) for each in (typing.get_args(hint) or (hint,)))
 
 
-def read_section(what: str, section: Mapping[str, Any] | None, kind: type[Settings]) -> Settings:
+def read_section(what: str, settings: Mapping[str, Any] | None, kind: type[Settings]) -> Settings:
     """A dataclass filled from a part of the robot's settings.
 
     Raises:
         BadConfig: The part is absent, a key is unknown or missing, or a value is of another type than the dataclass
             says; a number that is NaN or infinite is none.
     """
-    if section is not None and not isinstance(section, Mapping):
-        raise BadConfig(f"{what} is {section!r}, wanted a mapping of settings")
-    if not section:
+    if settings is None or settings == {}:
         raise BadConfig(f"the robot's settings have no '{what}': this node has nothing to run")
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    unknown = sorted(set(section) - {field.name for field in fields})
-    if unknown:
-        known = ", ".join(field.name for field in fields)
-        raise BadConfig(f"{what}.{unknown[0]} is no setting; there are {known}")
-    hints = typing.get_type_hints(kind)
-    for key, value in section.items():
-        wanted = _unlike(value, hints[key])
-        if wanted:
-            raise BadConfig(f"{what}.{key} is {value!r}, wanted {wanted}")
-    try:
-        return kind(**section)
-    except TypeError as error:
-        raise BadConfig(f"{what} is incomplete: {error}") from error
-
-
-def _unlike(value: Any, hint: Any) -> str:
-    """What a value should have been by its dataclass; empty if it is that."""
-    if typing.get_origin(hint) is types.UnionType:
-        problems = [_unlike(value, each) for each in typing.get_args(hint)]
-        return "" if "" in problems else " or ".join(problems)
-    kind = typing.get_origin(hint) or hint
-    if kind is float:
-        is_one = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return "" if is_one else "a finite number"
-    if kind is int:
-        return "" if type(value) is int else "a whole number"
-    if kind is Sequence:
-        is_list = isinstance(value, list | tuple) and all(not _unlike(each, typing.get_args(hint)[0]) for each in value)
-        return "" if is_list else "a list of names"
-    if kind in (dict, Mapping):
-        return "" if isinstance(value, Mapping) else "a mapping"
-    names = {str: "a name (in quotes, if yaml makes something else of it)", bool: "true or false", type(None): "null"}
-    return "" if isinstance(value, kind) else names.get(kind, str(hint))
+    return section.read(kind, settings, what, BadConfig)
 
 
 def _built(value: Any) -> Any:

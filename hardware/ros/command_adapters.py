@@ -14,13 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hardware.ros.decode import quoted, seconds_and_nanoseconds
-from hardware.ros.robot_config import RobotConfig
+from hardware.ros.decode import seconds_and_nanoseconds
 from hardware.ros.rotation import rotation_between, turned
-from hardware.ros.yaml_section import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
 from hardware.safety.limits import CommandLimits, LimitError
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
+from robot_rl.core.specs import NS_PER_S, AnyArray
 
 Row = npt.NDArray[np.float64]
 Messages = Callable[[str], Any]
@@ -265,57 +263,6 @@ class ServoTwist:
         return self.messages(self.outlet.type_name)(header=_header(self.messages, now_ns, self.frame_id), twist=twist)
 
 
-_SETTINGS: Mapping[str, set[str]] = {
-    "joint_forward": {"topic", "joints"},
-    "joint_trajectory": {"topic", "joints", "horizon_s"},
-    "cartesian_pose": {"topic", "pose_stream", "frame_id", "leash_m", "leash_rad"},
-    "servo_twist": {"topic", "frame_id"},
-}
-_TYPES = {
-    "joint_forward": "std_msgs/msg/Float64MultiArray",
-    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
-    "cartesian_pose": "geometry_msgs/msg/PoseStamped",
-    "servo_twist": "geometry_msgs/msg/TwistStamped",
-}
-
-
-def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
-    """The adapter that a yaml's `robot.command` asks for, checked against the robot's action and streams.
-
-    Raises:
-        RobotYamlError: Names the setting, or the joint that the arm does not have.
-    """
-    kind, settings, where = config.adapter, config.command, "robot.command"
-    refuse_unknown(settings, {"adapter", *_SETTINGS[kind]}, where, f" with adapter '{kind}'")
-    for key in _SETTINGS[kind] - {"joints", "frame_id"}:
-        if settings.get(key) is None:
-            raise RobotYamlError(f"{where}.{key} is missing; adapter '{kind}' needs it")
-    outlet = Outlet(config.topic(topic_name(settings["topic"], f"{where}.topic")), _TYPES[kind])
-    if kind in ("joint_forward", "joint_trajectory"):
-        names = _joints(config)
-        if kind == "joint_forward":
-            return JointForward(outlet, names, messages)
-        return JointTrajectory(outlet, names, messages, _positive(settings, "horizon_s"))
-    names = _displacements(config)
-    frame_id = text(settings.get("frame_id", ""), f"{where}.frame_id")
-    if kind == "servo_twist":
-        return ServoTwist(outlet, names, messages, frame_id, config.spec.control_hz)
-    stream = config.streams.get(text(settings["pose_stream"], f"{where}.pose_stream"))
-    if stream is None or stream.kind != "pose":
-        poses = [each.name for each in config.streams.values() if each.kind == "pose"]
-        raise RobotYamlError(
-            f"{where}.pose_stream is '{settings['pose_stream']}', wanted a stream of kind 'pose'; there is "
-            f"{quoted(poses)}"
-        )
-    leash = _positive(settings, "leash_m"), _positive(settings, "leash_rad")
-    return CartesianPose(outlet, names, messages, stream.name, frame_id, *leash)
-
-
-def arm_names(config: RobotConfig) -> tuple[str, ...]:
-    """Action dimensions of the arm itself, without a gripper that is commanded apart from it."""
-    return tuple(name for name in config.spec.action.names if name != config.gripper.get("action"))
-
-
 def trajectory_of_one_point(
     messages: Messages, type_name: str, names: tuple[str, ...], row: Row, after_s: float
 ) -> Any:
@@ -323,56 +270,6 @@ def trajectory_of_one_point(
     after = messages("builtin_interfaces/msg/Duration")(**seconds_and_nanoseconds(round(after_s * NS_PER_S)))
     point = messages("trajectory_msgs/msg/JointTrajectoryPoint")(positions=row.tolist(), time_from_start=after)
     return messages(type_name)(joint_names=list(names), points=[point])
-
-
-def picked(names: tuple[str, ...], wanted: tuple[str, ...], values: FloatArray) -> Row:
-    """Values of some action dimensions, in the order wanted."""
-    return np.array([values[names.index(name)] for name in wanted], dtype=np.float64)
-
-
-def _joints(config: RobotConfig) -> tuple[str, ...]:
-    """The controller's joints: each an action that is a position, each shown by a stream."""
-    where = "robot.command.joints"
-    joints = strings(config.command.get("joints", arm_names(config)), where)
-    refuse_twice(joints, where)
-    shown = config.shown_joints()
-    unknown = [joint for joint in joints if joint not in shown]
-    if unknown:
-        raise RobotYamlError(
-            f"{where}: the arm has no joint {quoted(unknown)}; its streams show {quoted(shown)} (an action dimension "
-            "of a joint adapter is called as the joint)"
-        )
-    if sorted(joints) != sorted(arm_names(config)):
-        raise RobotYamlError(f"{where} is {quoted(joints)}, but robot.action.names has {quoted(arm_names(config))}")
-    _require_kind(config, joints, ActionKind.POSITION)
-    return joints
-
-
-def _displacements(config: RobotConfig) -> tuple[str, ...]:
-    names = arm_names(config)
-    if len(names) != 6:
-        raise RobotYamlError(
-            f"robot.action has {quoted(names)} besides the gripper; adapter '{config.adapter}' takes 6: displacements "
-            "along x, y, z [m] and rotations about them [rad] per tick"
-        )
-    _require_kind(config, names, ActionKind.RATE)
-    return names
-
-
-def _require_kind(config: RobotConfig, names: tuple[str, ...], kind: ActionKind) -> None:
-    kinds = dict(zip(config.spec.action.names, config.spec.action_kinds, strict=True))
-    for name in names:
-        if kinds[name] is not kind:
-            raise RobotYamlError(
-                f"robot.action.kinds of '{name}' is {kinds[name]}, but adapter '{config.adapter}' takes {kind}"
-            )
-
-
-def _positive(settings: Mapping[str, Any], key: str) -> float:
-    value = number(settings[key], f"robot.command.{key}")
-    if value == 0.0:
-        raise RobotYamlError(f"robot.command.{key} is 0, wanted a number above 0")
-    return value
 
 
 def _share(gap: Row, step: Row, leash: float) -> float:

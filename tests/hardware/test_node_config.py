@@ -83,8 +83,8 @@ def test_a_section_is_filled_and_checked():
     ("section", "words"),
     [
         (None, "have no 'arm'"),
-        ({"driver": ARM}, "arm is incomplete"),
-        ({"driver": ARM, "namespace": "/a", "wachdog_s": 1}, "arm.wachdog_s is no setting; there are driver"),
+        ({"driver": ARM}, "arm.namespace is missing"),
+        ({"driver": ARM, "namespace": "/a", "wachdog_s": 1}, r"arm has no key 'wachdog_s': did you mean 'watchdog_s'\? It takes driver"),
     ],
 )
 def test_a_section_that_does_not_fit_is_refused(section, words):

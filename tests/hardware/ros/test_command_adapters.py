@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.ros.command_adapters import make_adapter
+from hardware.ros.command_settings import make_adapter
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import from_vector, rotation_between, turned
