@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from hardware.ros.decode import seconds_and_nanoseconds
 from hardware.ros.rotation import rotation_between, turned
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.dimensions import LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S, AnyArray
 

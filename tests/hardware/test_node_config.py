@@ -84,7 +84,10 @@ def test_a_section_is_filled_and_checked():
     [
         (None, "have no 'arm'"),
         ({"driver": ARM}, "arm.namespace is missing"),
-        ({"driver": ARM, "namespace": "/a", "wachdog_s": 1}, r"arm has no key 'wachdog_s': did you mean 'watchdog_s'\? It takes driver"),
+        (
+            {"driver": ARM, "namespace": "/a", "wachdog_s": 1},
+            r"arm has no key 'wachdog_s': did you mean 'watchdog_s'\? It takes driver",
+        ),
     ],
 )
 def test_a_section_that_does_not_fit_is_refused(section, words):

@@ -26,7 +26,8 @@ from hardware.ros.arm_topics import action_names
 from hardware.ros.camera_settings import read_camera
 from hardware.ros.robot import RosRobot
 from hardware.ros.yaml_section import topic_name
-from hardware.safety.limits import CommandLimits, dimension_name
+from hardware.safety.dimensions import dimension_name
+from hardware.safety.limits import CommandLimits
 from robot_rl.commands.up.node_plan import plan_nodes
 from robot_rl.config.settings import ConfigError, require_parameters, to_dataclass
 from robot_rl.core.clock import HostClock

@@ -10,7 +10,8 @@ from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import from_vector, rotation_between, turned
 from hardware.ros.yaml_section import RobotYamlError
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.dimensions import LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.errors import RobotRLError
 
 pytest.importorskip("rosbags")
