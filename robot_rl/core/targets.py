@@ -40,15 +40,15 @@ MOVED = {
 """Modules whose classes yamls and runs of before name, and where they are now."""
 
 
-@functools.cache
 def current_name(name: str) -> str:
-    """The name that a class has now, said once where it had another."""
+    """The name that a class has now."""
     module = next((old for old in MOVED if name.startswith(f"{old}.")), None)
-    if module is None:
-        return name
-    now = MOVED[module] + name[len(module) :]
-    sys.stderr.write(f"{name} is {now} now: write that into the yaml\n")
-    return now
+    return name if module is None else MOVED[module] + name[len(module) :]
+
+
+@functools.cache
+def _say_moved(name: str) -> None:
+    sys.stderr.write(f"{name} is {current_name(name)} now: write that into the yaml\n")
 
 
 def find(target: object, error: Refusal) -> Any:
@@ -60,7 +60,10 @@ def find(target: object, error: Refusal) -> Any:
     if not isinstance(target, str):
         raise error(f"{TARGET} is {target!r}, wanted the name of a class such as hardware.ros.robot.RosRobot")
     try:
-        module, _, name = current_name(target).rpartition(".")
+        now = current_name(target)
+        if now != target:
+            _say_moved(target)
+        module, _, name = now.rpartition(".")
         return getattr(_located(module), name)
     except Exception as reason:  # importing a module runs it
         raise error(f"{TARGET} {target} cannot be imported: {reason}") from reason

@@ -102,7 +102,7 @@ OLD = {
 
 @pytest.mark.parametrize(("old", "new"), OLD.items())
 def test_a_name_of_before_finds_the_class_and_says_where_it_is_now(old, new, capsys):
-    current_name.cache_clear()
+    targets._say_moved.cache_clear()
     assert find(old, Refused) is find(new, Refused)
     assert find(old, Refused) is find(new, Refused)
     assert capsys.readouterr().err == f"{old} is {new} now: write that into the yaml\n"
