@@ -83,7 +83,7 @@ class ArmSession:
 
     Args:
         config: The robot's.
-        options: See there.
+        options: How long it waits, and whether time does.
         news: Notified with every message; shared with the streams' readers.
         judged: Whether the arm node's driver judges, so that a judgement belongs to every row.
 

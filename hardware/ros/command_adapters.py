@@ -71,10 +71,13 @@ class CommandAdapter(Protocol):
 
 
 @dataclass(frozen=True)
-class JointForward:
-    """ros2_control's forward_command_controller: a Float64MultiArray with one number per joint.
+class JointPositions:
+    """What both of ros2_control's joint controllers have in common: a position is the target itself.
 
-    There are no names in it: the order of `joints` must be that of the controller's parameter `joints`.
+    Attributes:
+        outlet: Where the controller listens.
+        names: Its joints.
+        messages: Message classes.
     """
 
     outlet: Outlet
@@ -84,16 +87,12 @@ class JointForward:
     def start(self, values: Mapping[str, AnyArray]) -> None:
         """Absolute positions need no anchor."""
 
-    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`."""
-        return self.messages(self.outlet.type_name)(data=row.tolist()), row
-
     def rest(self, now_ns: int) -> Any | None:
         """The controller holds the last position."""
         return None
 
     def ahead(self, values: Mapping[str, AnyArray]) -> Row:
-        """A position is the target itself."""
+        """Nothing is added up."""
         return np.full(len(self.names), np.nan)
 
     def keep_within(self, limits: CommandLimits) -> None:
@@ -101,7 +100,19 @@ class JointForward:
 
 
 @dataclass(frozen=True)
-class JointTrajectory:
+class JointForward(JointPositions):
+    """ros2_control's forward_command_controller: a Float64MultiArray with one number per joint.
+
+    There are no names in it: the order of `joints` must be that of the controller's parameter `joints`.
+    """
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """The row as it is."""
+        return self.messages(self.outlet.type_name)(data=row.tolist()), row
+
+
+@dataclass(frozen=True)
+class JointTrajectory(JointPositions):
     """ros2_control's joint_trajectory_controller over its topic: a trajectory of one point, replaced by every row.
 
     Attributes:
@@ -109,28 +120,11 @@ class JointTrajectory:
             come to rest between two of them.
     """
 
-    outlet: Outlet
-    names: tuple[str, ...]
-    messages: Messages
     horizon_s: float
 
-    def start(self, values: Mapping[str, AnyArray]) -> None:
-        """Absolute positions need no anchor."""
-
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`; the stamp stays zero, which to the controller means at once."""
+        """A point at the row; its stamp stays zero, which to the controller means at once."""
         return trajectory_of_one_point(self.messages, self.outlet.type_name, self.names, row, self.horizon_s), row
-
-    def rest(self, now_ns: int) -> Any | None:
-        """The controller holds the last point."""
-        return None
-
-    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
-        """A position is the target itself."""
-        return np.full(len(self.names), np.nan)
-
-    def keep_within(self, limits: CommandLimits) -> None:
-        """Positions keep their limits by themselves."""
 
 
 class CartesianPose:
@@ -151,8 +145,8 @@ class CartesianPose:
         messages: Message classes.
         pose_stream: Stream that shows the tool's pose, `kind: pose`.
         frame_id: Base frame.
-        leash_m: See above.
-        leash_rad: See above.
+        leash_m: How far the target may be ahead of the tool [m].
+        leash_rad: How far it may be turned ahead of it [rad].
     """
 
     def __init__(
@@ -180,7 +174,7 @@ class CartesianPose:
         self._target = self._measured(values)
 
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`."""
+        """The target pose with the row added, as far as box and leash let it."""
         if self._target is None:
             raise RobotRLError("the Cartesian target was never anchored: reset the robot before moving it")
         before, measured = self._target, self._measured(values)
@@ -203,7 +197,11 @@ class CartesianPose:
         return np.concatenate([self._target[:3] - measured[:3], rotation_between(measured[3:], self._target[3:])])
 
     def keep_within(self, limits: CommandLimits) -> None:
-        """See `CommandAdapter`."""
+        """Takes the tool's box; the leashes must be longer than what the limits let an arm lag.
+
+        Raises:
+            LimitError: The box has a wall missing, or a leash is too short.
+        """
         _require_leashes(limits, self.names, (self._leash_m, self._leash_rad))
         walls = _box(limits, self.names[:3], self._pose_stream)
         self._low, self._high = (np.array(each) for each in zip(*walls, strict=True))
@@ -240,7 +238,7 @@ class ServoTwist:
         """Velocities need no anchor."""
 
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`."""
+        """The velocity at which a tick makes the row's displacement."""
         return self._twist(row * self.rate_hz, now_ns), row
 
     def rest(self, now_ns: int) -> Any | None:
@@ -252,7 +250,11 @@ class ServoTwist:
         return np.full(len(self.names), np.nan)
 
     def keep_within(self, limits: CommandLimits) -> None:
-        """See `CommandAdapter`."""
+        """Refuses limits without a box for the tool: the filter keeps it, nothing is added up here.
+
+        Raises:
+            LimitError: A wall is missing.
+        """
         _box(limits, self.names[:3], None)
 
     def _twist(self, velocity: Row, now_ns: int) -> Any:

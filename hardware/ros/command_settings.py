@@ -45,11 +45,11 @@ class CommandSettings:
     Attributes:
         topic: Where the driver or controller listens.
         joints: In the order of the controller; None is the order of the action.
-        horizon_s: See `JointTrajectory` [s].
-        pose_stream: See `CartesianPose`.
+        horizon_s: When a trajectory's point is to be reached [s].
+        pose_stream: Stream that shows the tool's pose, `kind: pose`.
         frame_id: Base frame.
-        leash_m: See `CartesianPose`.
-        leash_rad: See `CartesianPose`.
+        leash_m: How far the target pose may be ahead of the tool [m].
+        leash_rad: How far it may be turned ahead of it [rad].
     """
 
     topic: Topic

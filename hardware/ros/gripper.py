@@ -45,11 +45,11 @@ class GripperConfig:
     Attributes:
         kind: `float64`, `float64_array`, `joint_trajectory` or `action`.
         action: Name of its action dimension.
-        topic: Of the commands, or of the action server.
+        topic: Full name of the commands' topic, or of the action server.
         open: Position at the action's low end [m or rad, as its driver has it].
         closed: Position at the action's high end.
-        low: Of the action.
-        high: Of the action.
+        low: Lowest value of its action dimension.
+        high: Highest.
         joint: Of kind `joint_trajectory`.
         horizon_s: Of kind `joint_trajectory`: when the point is to be reached [s].
         max_effort: Of kind `action` [N or Nm].

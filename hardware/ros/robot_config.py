@@ -127,12 +127,12 @@ class ActionSection:
     """A yaml's `robot.action`, with an entry per dimension.
 
     Attributes:
-        names: Of the dimensions.
-        unit: Of each.
+        names: What the dimensions are called.
+        unit: What each is measured in.
         kinds: `ActionKind` of each.
         low: Lowest value of each, or one for all; None for none.
         high: Highest, likewise.
-        dtype: Of the spec's array.
+        dtype: Of the rows of actions.
 
     Raises:
         RobotYamlError: Names, units, kinds and ranges do not fit each other.

@@ -55,7 +55,7 @@ class StreamConfig:
     """A stream as the yaml has it, checked.
 
     Attributes:
-        name: Of the stream in the robot's spec.
+        name: What the robot's spec calls it.
         kind: `joints`, `pose`, `numbers` or `image`.
         topic: Relative to the robot's namespace unless it begins with `/`.
         max_age_s: Oldest sample still safe to act on [s].
@@ -67,9 +67,10 @@ class StreamConfig:
         unit: As in `ArraySpec`.
         interpolate: Whether the value at a tick is made from the samples around it.
         publishers: How many publishers the topic may have; more are taken for a second robot.
-        dtype: Of the spec's array.
-        max_speed: See `ArraySpec`; a sample beyond it is not used. None, of kind `numbers`, takes every sample.
-        margin: See `ArraySpec`.
+        dtype: Of the arrays that its messages become.
+        max_speed: What it can physically change by per second, one number or one per element, as in `ArraySpec`; a
+            sample beyond it is not used. None, of kind `numbers`, takes every sample.
+        margin: By how much two samples may differ beyond that, likewise.
     """
 
     name: str
@@ -139,7 +140,7 @@ class StreamConfig:
         """A stream from its yaml.
 
         Args:
-            name: Of the stream.
+            name: What the robot's spec is to call it.
             document: Its settings.
             where: The section they are in, for errors; a robot's streams if empty.
 
