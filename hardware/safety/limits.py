@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from hardware.safety.following_limits import FollowingLimits
 from robot_rl.core import section
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import SpecMismatch
-from robot_rl.core.section import NotNegative
+from robot_rl.core.section import NotNegative, Wanted
 from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 LIMIT_TOLERANCE = 1e-9
@@ -30,6 +30,7 @@ MOTION = ("max_step", "max_velocity", "max_acceleration", "max_jerk")
 TIMES = ("ramp_after_s", "fault_after_s")
 OPTIONAL = ("measured", "start", "following")
 KEYS = (*BOX, *MOTION, "max_age_s", *TIMES, *OPTIONAL)
+Age = Annotated[float, Wanted("seconds >= 0", lambda value: value >= 0.0)]
 EACH = " from action dimension to what it is about"
 
 
@@ -167,8 +168,7 @@ class CommandLimits:
         for name, seconds in times.items():
             if seconds is None:
                 raise LimitError(f"limits.{name} is missing; write seconds")
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.0 <= seconds < math.inf:
-                raise LimitError(f"limits.{name} is {seconds!r}, wanted seconds >= 0")
+            section.value_of(Age, seconds, f"limits.{name}", LimitError)
         if self.fault_after_s < self.ramp_after_s:
             raise LimitError(
                 f"limits.fault_after_s is {self.fault_after_s}, before ramp_after_s {self.ramp_after_s}: stop first"

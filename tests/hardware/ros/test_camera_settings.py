@@ -33,7 +33,7 @@ def test_what_the_yaml_fixes_reaches_the_camera():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"namespace": "/"}, "cameras.wrist: namespace is '/'"),
+        ({"namespace": "/"}, "cameras.wrist.namespace is '/'"),
         ({"publish": ["jpeg"]}, r"publish is \['jpeg'\], wanted compressed, raw, or both"),
         ({"publish": []}, "publish is"),
         ({"jpeg_quality": 0}, "jpeg_quality is 0, wanted 1 to 100"),
