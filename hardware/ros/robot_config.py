@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from hardware.ros.status_condition import StatusCondition
 from hardware.ros.streams import StreamConfig
-from hardware.ros.yaml_section import RobotYamlError, plain, refuse_twice, topic_name
+from hardware.ros.yaml_section import RobotYamlError, refuse_twice, topic_name
 from robot_rl.core import section
 from robot_rl.core.section import NotNegative, one_of
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
@@ -74,7 +74,7 @@ class RobotConfig:
             raise RobotYamlError("robot.streams is empty: a robot shows at least one stream")
         settings = _section(command, "command")
         section.value_of(Adapter, settings.get("adapter"), "robot.command.adapter", RobotYamlError)
-        arm = section.read(ActionSection, plain(action), "robot.action", RobotYamlError)
+        arm = section.read(ActionSection, action, "robot.action", RobotYamlError)
         hz = section.value_of(NotNegative, control_hz, "robot.control_hz", RobotYamlError)
         shown = {each: stream.spec for each, stream in parsed.items()}
         config = cls(
@@ -167,7 +167,7 @@ class ActionSection:
 
 
 def _section(document: object, name: str) -> dict[str, Any]:
-    return section.mapping(plain(document), f"robot.{name}", RobotYamlError)
+    return section.mapping(document, f"robot.{name}", RobotYamlError)
 
 
 def _name(value: object) -> str:

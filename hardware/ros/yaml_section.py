@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from robot_rl.core import section
 from robot_rl.core.errors import RobotRLError
@@ -25,15 +25,6 @@ def _is_message_type(name: str) -> bool:
 
 Topic = Annotated[str, Wanted("a ROS topic such as joint_states or /camera/image_raw", _is_topic)]
 MessageType = Annotated[str, Wanted("a message type such as std_msgs/msg/Bool", _is_message_type)]
-
-
-def plain(value: object) -> Any:
-    """Settings as dictionaries, lists and scalars, whichever containers a config library handed over."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(each) for each in value]
-    return value
 
 
 def refuse_twice(names: Sequence[str], where: str) -> None:
