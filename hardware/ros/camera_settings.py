@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from hardware.cameras.frame_source import FrameSource
 from hardware.node_config import BadConfig, build, read_section
+from robot_rl.core import section
 from robot_rl.core.protocols import Clock
 from robot_rl.core.section import Count, Seconds, Wanted
 
@@ -84,8 +85,8 @@ def read_camera(document: Mapping[str, Any], name: str) -> CameraSettings:
     Raises:
         BadConfig: There is no such camera, or its settings make no sense; names the setting.
     """
-    cameras = document.get("cameras") or {}
+    cameras = section.mapping(document.get("cameras") or {}, "cameras", BadConfig)
     if name not in cameras:
-        known = ", ".join(cameras) or "none"
+        known = ", ".join(map(str, cameras)) or "none"
         raise BadConfig(f"the robot has no camera {name!r} (-p camera:=...); there is {known}")
     return read_section(f"cameras.{name}", cameras[name], CameraSettings)

@@ -69,11 +69,9 @@ def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
     """
     kind, where = config.adapter, "robot.command"
     written = {key: value for key, value in config.command.items() if key != "adapter"}
-    of = f" with adapter '{kind}'"
-    section.refuse_unknown(written, sorted(_SETTINGS[kind]), where + of, RobotYamlError)
-    needed = sorted(_SETTINGS[kind] - {"joints", "frame_id"})
-    section.require(written, needed, where, RobotYamlError, f"; adapter '{kind}' needs it")
-    settings = section.read(CommandSettings, written, where, RobotYamlError)
+    keys, of, hint = _SETTINGS[kind], f" with adapter '{kind}'", f"; adapter '{kind}' needs it"
+    needed = sorted(keys - {"joints", "frame_id"})
+    settings = section.read(CommandSettings, written, where, RobotYamlError, keys=keys, of=of, needed=needed, hint=hint)
     outlet = Outlet(config.topic(settings.topic), _TYPES[kind])
     if kind == "joint_forward":
         return JointForward(outlet, _joints(config, settings), messages)

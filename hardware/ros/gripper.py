@@ -77,9 +77,8 @@ class GripperConfig:
         if not keys:
             return None
         kind = section.value_of(Kind, keys.get("kind"), f"{where}.kind", RobotYamlError)
-        needs = sorted(("action", "topic", "open", "closed", *_NEEDS.get(kind, ())))
-        section.require(keys, needs, where, RobotYamlError, f"; kind '{kind}' needs it")
-        gripper = section.read(cls, keys, where, RobotYamlError, low=0.0, high=1.0)
+        needed, hint = _NEEDS.get(kind, ()), f"; kind '{kind}' needs it"
+        gripper = section.read(cls, keys, where, RobotYamlError, needed=needed, hint=hint, low=0.0, high=1.0)
         spec = config.spec.action
         if gripper.action not in spec.names:
             raise RobotYamlError(f"{where}.action is '{gripper.action}'; robot.action has {', '.join(spec.names)}")

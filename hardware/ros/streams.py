@@ -157,8 +157,6 @@ class StreamConfig:
         )
         size = settings.get("size", ())
         settings |= {"size": [size] if type(size) is int else size} if "size" in settings else {}
-        for key, words in _SPEED_BOUND.get(kind, {}).items():
-            section.require(settings, [key], where, RobotYamlError, f": {words}")
         settings.setdefault("dtype", "uint8" if kind == "image" else "float32")
         takes, of = _ALWAYS | _KINDS[kind], f" of kind '{kind}'"
         stream = section.read(cls, settings, where, RobotYamlError, keys=takes, of=of, name=name)
@@ -166,6 +164,8 @@ class StreamConfig:
         return stream
 
     def _check(self, where: str) -> None:
+        for key, words in _SPEED_BOUND.get(self.kind, {}).items():
+            section.require(vars(self), [key], where, RobotYamlError, f": {words}")
         if self.kind == "joints" and not self.joints:
             raise RobotYamlError(f"{where}.joints is missing: name the joints as the driver does")
         for key in ("joints", "names"):

@@ -61,6 +61,8 @@ def read(
     *,
     keys: Collection[str] = (),
     of: str = "",
+    needed: Collection[str] = (),
+    hint: str = "",
     **given: Any,
 ) -> T:
     """A dataclass filled from a mapping.
@@ -72,6 +74,8 @@ def read(
         error: Raised where it does not fit.
         keys: Those that it takes here; empty is every field that is not given.
         of: Says why it takes only these, for example ` of kind 'image'`.
+        needed: Those that must be there besides.
+        hint: What is said of one that is missing.
         given: Fields that are not read from the mapping.
 
     Raises:
@@ -82,8 +86,9 @@ def read(
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     taken = [each for each in fields if each.name not in given and (not keys or each.name in keys)]
     refuse_unknown(section, [each.name for each in taken], where + of, error)
-    defaults = (dataclasses.MISSING, dataclasses.MISSING)
-    require(section, [each.name for each in taken if (each.default, each.default_factory) == defaults], where, error)
+    none = (dataclasses.MISSING, dataclasses.MISSING)
+    always = [each.name for each in taken if (each.default, each.default_factory) == none]
+    require(section, [*always, *needed], where, error, hint)
     values = {key: value_of(hints[key], each, f"{where}.{key}", error) for key, each in section.items()}
     return kind(**values, **given)
 
