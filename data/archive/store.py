@@ -11,6 +11,7 @@ and whoever adds thousands at once gives `append_encoded` many of them.
 
 from __future__ import annotations
 
+import atexit
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from data.archive.layout import (
     write_episode,
     write_root,
 )
+from data.archive.leaving import come_to_rest
 from data.archive.location import Location
 from data.archive.lock import WriterLock
 from data.archive.schema import (
@@ -53,6 +55,8 @@ from robot_rl.core.specs import RobotSpec
 
 BRANCH = "main"
 CONFLICT_TRIES = 5
+
+atexit.register(come_to_rest)
 
 # Icechunk warns on every open that local commits need a lock; `lock.py` is that lock.
 icechunk.set_logs_filter("off")
