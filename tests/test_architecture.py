@@ -24,7 +24,7 @@ FIRST_COMMANDS = tuple(f"robot_rl.commands.{each}" for each in ("train", "evalua
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "robot_rl.core": (),
     "data": CORE,
-    "data.training": (*CORE, "data.archive"),
+    "data.training": CORE,
     "data.archive": CORE,
     "data.recorder": (*CORE, "data.archive"),
     "data.convert": (*CORE, "data.archive"),
@@ -162,6 +162,7 @@ ACROSS = {
     "robot_rl.core.x": "robot_rl.config.settings",
     "data.archive.x": "data.recorder.writer",
     "data.training.x": "hardware.sync",
+    "data.training.y": "data.archive.store",
     "policies.x": "robot_rl.learning.imitation",
     "hardware.safety.x": "hardware.arm.controller",
     "hardware.arm.x": "hardware.ros.client",
