@@ -212,7 +212,7 @@ class ScriptedEpisode(NamedTuple):
     began_ns: int | None
 
 
-class _Stretch(NamedTuple):
+class _Segment(NamedTuple):
     """Commands of one episode, and what its beginning says; see `ScriptedEpisode`."""
 
     seed: int
@@ -227,7 +227,7 @@ def read_script(
 
     Args:
         bag: Opened, with every topic of the layout.
-        layout: See `BagLayout`.
+        layout: Where the robot's actions are in it.
         gap_s: Commands further apart than this begin a new episode; None if none do [s].
         clock: `arrival` or `stamp`, see `ros_bag.episodes_of`.
         report: Told of what was left out.
@@ -240,7 +240,7 @@ def read_script(
     judged = dict(reader.column(layout.judgement, lambda row: (row.stamp_ns, row.judgement)))
     others = [reader.rows(part) for part in layout.commands[1:]]
     episodes = []
-    for seed, began_ns, commands in reader.stretches(gap_s):
+    for seed, began_ns, commands in reader.segments(gap_s):
         reader.check_order(commands)
         if layout.stamps_are_ticks:
             ticks = _acknowledged(commands, layout, applied, judged, report)
@@ -281,28 +281,28 @@ class _ScriptReader:
         arrivals = self.bag.messages([part.channel.topic.name])
         return [row for each in arrivals if (row := self._command(each, part.channel)) is not None]
 
-    def stretches(self, gap_s: float | None) -> Iterator[_Stretch]:
+    def segments(self, gap_s: float | None) -> Iterator[_Segment]:
         """The first part's commands from one beginning of an episode to the next."""
         channel, start = self.layout.commands[0].channel, self.layout.episode_start
         names = {channel.topic.name, *([start.topic.name] if start is not None else [])}
-        stretch = _Stretch(UNKNOWN_SEED, None, [])
+        segment = _Segment(UNKNOWN_SEED, None, [])
         for each in self.bag.messages([*names]):
             if start is not None and each.topic == start.topic.name:
-                if stretch.commands:
-                    yield stretch
+                if segment.commands:
+                    yield segment
                 found = self.report.read(start, each.message)
-                stretch = _Stretch(UNKNOWN_SEED if found is None else found, self._time_ns(each), [])
+                segment = _Segment(UNKNOWN_SEED if found is None else found, self._time_ns(each), [])
                 continue
             row = self._command(each, channel)
             if row is None:
                 continue
-            rows = stretch.commands
+            rows = segment.commands
             if gap_s is not None and rows and row.stamp_ns - rows[-1].stamp_ns > gap_s * NS_PER_S:
-                yield stretch
-                stretch = _Stretch(UNKNOWN_SEED, None, [])
-            stretch.commands.append(row)
-        if stretch.commands:
-            yield stretch
+                yield segment
+                segment = _Segment(UNKNOWN_SEED, None, [])
+            segment.commands.append(row)
+        if segment.commands:
+            yield segment
 
     def _time_ns(self, each: Arrival) -> int:
         """When a message counts from, on the clock that the bag is read by."""

@@ -20,14 +20,15 @@ from typing import Literal
 
 import numpy as np
 
-from data.archive.schema import EncodedEpisode
+from data.archive.codecs import Codec
+from data.archive.schema import CompressedStream, EncodedEpisode, offsets_of
 from data.convert.bag_file import Arrival, BagError, BagFile
 from data.convert.bag_script import BagLayout, ImportReport, ScriptedEpisode, ScriptedTick, read_script
 from data.convert.diffusion_policy import Facts
-from data.convert.encoded_columns import EncodedColumns
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
+from robot_rl.core.episode_builder import EpisodeBuilder
 from robot_rl.core.errors import StaleSensor
-from robot_rl.core.specs import NS_PER_S
+from robot_rl.core.specs import NS_PER_S, RobotSpec
 
 ORIGIN = "ros 2 bag"
 OTHER_CLOCK_S = 1.0
@@ -58,9 +59,9 @@ def episodes_of(
 
     Args:
         bag: Opened.
-        layout: See `BagLayout`.
+        layout: Where the robot's streams and actions are in it.
         facts: What the bag does not say; the outcome only where nobody judged.
-        options: See `BagOptions`.
+        options: How it is read.
         report: Filled on the way; complete when the last episode is out.
 
     Raises:
@@ -75,20 +76,56 @@ def episodes_of(
     script = read_script(bag, layout, options.gap_s, options.clock, report)
     playback = _Playback(bag, layout, options, report)
     for scripted in script:
-        columns = EncodedColumns(layout.spec, options.codecs)
-        seen, fault = playback.play(scripted, columns)
+        built = _EncodedBuilder(layout.spec, options.codecs)
+        seen, fault = playback.play(scripted, built)
         if fault:
             report.cut.append(f"{bag.path.name}: an episode ends after {len(seen)} ticks: {fault}")
         if seen:
             report.episodes += 1
-            report.ticks += len(columns)
-            yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards, fault))
+            report.ticks += len(seen)
+            yield built.episode(*_told(scripted, seen, facts, bag, built.rewards, fault))
     playback.finish()
     if not report.episodes:
         why = "; ".join(report.cut) or report.stale_because
         raise BagError(
             f"{bag.path}: not one of {sum(len(each.ticks) for each in script)} ticks could be observed: {why}"
         )
+
+
+class _EncodedBuilder:
+    """One episode in the making, its cameras compressed at once, so that a long one still fits in memory.
+
+    Args:
+        spec: The robot's.
+        codecs: Camera stream to codec; every camera of `spec`.
+    """
+
+    def __init__(self, spec: RobotSpec, codecs: Mapping[str, str]) -> None:
+        self._builder = EpisodeBuilder(spec, kept_elsewhere=codecs)
+        self._codecs = [Codec.parse(codecs[name]) if name in codecs else None for name in spec.observations]
+        self._names = [*spec.observations]
+        self._frames: dict[str, list[tuple[int, bytes]]] = {name: [] for name in codecs}
+
+    @property
+    def rewards(self) -> Sequence[float]:
+        """One for each tick so far."""
+        return self._builder.rewards
+
+    def append(self, step: Step) -> None:
+        for frame in self._builder.append(step):
+            codec = self._codecs[frame.stream]
+            if codec is not None:
+                self._frames[self._names[frame.stream]].append((frame.stamp_ns, codec.encode(frame.value)))
+
+    def episode(self, header: EpisodeHeader, result: EpisodeResult) -> EncodedEpisode:
+        compressed = {}
+        for name, codec in zip(self._names, self._codecs, strict=True):
+            if codec is not None:
+                stamps = np.array([stamp_ns for stamp_ns, _ in self._frames[name]], np.int64)
+                frames = [frame for _, frame in self._frames[name]]
+                data = np.frombuffer(b"".join(frames), np.uint8)
+                compressed[name] = CompressedStream(stamps, offsets_of([*map(len, frames)]), data, str(codec))
+        return EncodedEpisode(uuid.uuid4().hex, self._builder.episode(header, result), compressed)
 
 
 class _Playback:
@@ -101,7 +138,7 @@ class _Playback:
         self._next = next(self._arrivals, None)
         self._last_ns: dict[str, int] = {}
 
-    def play(self, scripted: ScriptedEpisode, columns: EncodedColumns) -> tuple[list[ScriptedTick], str]:
+    def play(self, scripted: ScriptedEpisode, built: _EncodedBuilder) -> tuple[list[ScriptedTick], str]:
         """Adds an episode's ticks as far as its streams can be believed; returns them and why they end early."""
         self._begin(scripted)
         seen: list[ScriptedTick] = []
@@ -111,7 +148,7 @@ class _Playback:
             fault = self.view.fault()
             if fault:
                 return seen, fault
-            if self._append(tick, columns):
+            if self._append(tick, built):
                 seen.append(tick)
         return seen, ""
 
@@ -127,7 +164,7 @@ class _Playback:
             self.view.take(self._next.topic, self._next.message)
             self._next = next(self._arrivals, None)
 
-    def _append(self, tick: ScriptedTick, columns: EncodedColumns) -> bool:
+    def _append(self, tick: ScriptedTick, built: _EncodedBuilder) -> bool:
         """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
         try:
             seen = self.view.observe(tick.seen_ns)
@@ -136,9 +173,9 @@ class _Playback:
             self._report.stale_because = self._report.stale_because or str(error)
             return False
         observation = Observation(tick.stamp_ns, seen.values, seen.age_ns)
-        self._check_forward(observation, first=not len(columns))
+        self._check_forward(observation, first=not built.rewards)
         reward = 0.0 if tick.judgement is None else tick.judgement.reward
-        columns.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
+        built.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
         return True
 
     def finish(self) -> None:

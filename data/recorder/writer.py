@@ -74,7 +74,7 @@ class EpisodeWriter:
             url: The dataset, made if it is not there.
             spec: The robot.
             codecs: As for `DatasetStore.create`.
-            options: See `RecorderOptions`.
+            options: How fast and how safe it records.
             on_progress: Told about commits, from another thread.
             new_uuid: Names the recordings.
         """
