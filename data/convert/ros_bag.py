@@ -104,7 +104,8 @@ class _EncodedBuilder:
         self._builder = EpisodeBuilder(spec, kept_elsewhere=codecs)
         self._codecs = [Codec.parse(codecs[name]) if name in codecs else None for name in spec.observations]
         self._names = [*spec.observations]
-        self._frames: dict[str, list[tuple[int, bytes]]] = {name: [] for name in codecs}
+        self._stamps_ns: list[list[int]] = [[] for _ in self._names]
+        self._encoded: list[list[bytes]] = [[] for _ in self._names]
 
     @property
     def rewards(self) -> Sequence[float]:
@@ -115,16 +116,15 @@ class _EncodedBuilder:
         for frame in self._builder.append(step):
             codec = self._codecs[frame.stream]
             if codec is not None:
-                self._frames[self._names[frame.stream]].append((frame.stamp_ns, codec.encode(frame.value)))
+                self._stamps_ns[frame.stream].append(frame.stamp_ns)
+                self._encoded[frame.stream].append(codec.encode(frame.value))
 
     def episode(self, header: EpisodeHeader, result: EpisodeResult) -> EncodedEpisode:
         compressed = {}
-        for name, codec in zip(self._names, self._codecs, strict=True):
+        for name, codec, stamps, frames in zip(self._names, self._codecs, self._stamps_ns, self._encoded, strict=True):
             if codec is not None:
-                stamps = np.array([stamp_ns for stamp_ns, _ in self._frames[name]], np.int64)
-                frames = [frame for _, frame in self._frames[name]]
-                data = np.frombuffer(b"".join(frames), np.uint8)
-                compressed[name] = CompressedStream(stamps, offsets_of([*map(len, frames)]), data, str(codec))
+                data, offsets = np.frombuffer(b"".join(frames), np.uint8), offsets_of([*map(len, frames)])
+                compressed[name] = CompressedStream(np.array(stamps, np.int64), offsets, data, str(codec))
         return EncodedEpisode(uuid.uuid4().hex, self._builder.episode(header, result), compressed)
 
 

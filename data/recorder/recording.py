@@ -256,8 +256,7 @@ class _Gate:
         new = self._frames.take(step.observation)
         self._tick_ns = step.observation.stamp_ns
         self.ticks += 1
-        copied = [frame._replace(value=np.array(frame.value, order="C")) for frame in new]
-        return _Tick(copied, tick_record(step, self._frames.newest, self._dtype), step.reward)
+        return _Tick(new, tick_record(step, self._frames.newest, self._dtype), step.reward)
 
     def encode(self, frame: NewFrame) -> bytes:
         """A frame's bytes as its stream stores them."""

@@ -39,14 +39,14 @@ class FrameCounter:
         self.newest = [-1] * len(streams)
 
     def take(self, seen: Observation) -> list[NewFrame]:
-        """The new frames; their values are the observation's own arrays."""
+        """The new frames; their values are copied, so the robot may use its buffers again."""
         new = []
         for number, name in enumerate(self._streams):
             stamp_ns = seen.stamp_ns - seen.age_ns[name]
             if stamp_ns != self.stamps_ns[number]:
                 self.stamps_ns[number] = stamp_ns
                 self.newest[number] += 1
-                new.append(NewFrame(number, stamp_ns, seen.values[name]))
+                new.append(NewFrame(number, stamp_ns, np.array(seen.values[name], order="C")))
         return new
 
 
@@ -65,7 +65,7 @@ class EpisodeBuilder:
         self.rewards: list[float] = []
         self._spec = spec
         self._counter = FrameCounter([*spec.observations])
-        self._frames: list[list[tuple[int, AnyArray]] | None] = [
+        self._frames: list[list[NewFrame] | None] = [
             None if name in kept_elsewhere else [] for name in spec.observations
         ]
         self._newest: list[list[int]] = []
@@ -76,12 +76,12 @@ class EpisodeBuilder:
         return len(self._ticks)
 
     def append(self, step: Step) -> list[NewFrame]:
-        """Takes one step and returns its new frames. What is kept is copied: the robot may use its buffers again."""
+        """Takes one step and returns its new frames; everything is copied."""
         new = self._counter.take(step.observation)
         for frame in new:
             frames = self._frames[frame.stream]
             if frames is not None:
-                frames.append((frame.stamp_ns, frame.value.copy()))
+                frames.append(frame)
         self._newest.append([*self._counter.newest])
         stamp_ns = step.observation.stamp_ns
         row = (stamp_ns, step.requested.copy(), step.applied.copy(), int(step.source), step.filter_reasons)
@@ -114,6 +114,6 @@ class EpisodeBuilder:
         )
 
 
-def _stream(frames: Sequence[tuple[int, AnyArray]], spec: ArraySpec) -> Stream:
-    values = np.array([value for _, value in frames], spec.dtype)
-    return Stream(np.array([stamp_ns for stamp_ns, _ in frames], np.int64), values.reshape(-1, *spec.shape))
+def _stream(frames: Sequence[NewFrame], spec: ArraySpec) -> Stream:
+    values = np.array([each.value for each in frames], spec.dtype)
+    return Stream(np.array([each.stamp_ns for each in frames], np.int64), values.reshape(-1, *spec.shape))
