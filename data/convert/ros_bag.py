@@ -23,7 +23,8 @@ import numpy as np
 from data.archive.codecs import Codec
 from data.archive.schema import CompressedStream, EncodedEpisode, offsets_of
 from data.convert.bag_file import Arrival, BagError, BagFile
-from data.convert.bag_script import BagLayout, ImportReport, ScriptedEpisode, ScriptedTick, read_script
+from data.convert.bag_layout import BagLayout
+from data.convert.bag_script import ImportReport, ScriptedEpisode, ScriptedTick, read_script
 from data.convert.diffusion_policy import Facts
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
 from robot_rl.core.episode_builder import EpisodeBuilder
