@@ -27,7 +27,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,12 @@ class CompressedStream:
     offsets: npt.NDArray[np.int64]
     data: ByteRange
     codec: str
+
+    @classmethod
+    def of(cls, stamps_ns: npt.ArrayLike, frames: Sequence[bytes], codec: str) -> Self:
+        """The stream of these compressed frames, N of them as of the stamps [ns]."""
+        data = np.frombuffer(b"".join(frames), dtype=np.uint8)
+        return cls(np.asarray(stamps_ns, np.int64), offsets_of([len(frame) for frame in frames]), data, codec)
 
     def frame(self, index: int) -> bytes:
         """The compressed bytes of one frame."""
@@ -174,9 +180,7 @@ def decode_episode(encoded: EncodedEpisode, streams: Sequence[str] | None = None
 
 def _compress(stream: Stream, name: str) -> CompressedStream:
     codec = Codec.parse(name)
-    frames = [codec.encode(frame) for frame in stream.values]
-    data = np.frombuffer(b"".join(frames), dtype=np.uint8)
-    return CompressedStream(stream.stamps_ns, offsets_of([len(frame) for frame in frames]), data, name)
+    return CompressedStream.of(stream.stamps_ns, [codec.encode(frame) for frame in stream.values], name)
 
 
 def _decompress(stream: Stream | CompressedStream, spec: RobotSpec, name: str) -> Stream:

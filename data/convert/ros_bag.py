@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from data.archive.codecs import Codec
-from data.archive.schema import CompressedStream, EncodedEpisode, offsets_of
+from data.archive.schema import CompressedStream, EncodedEpisode
 from data.convert.bag_file import Arrival, BagError, BagFile
 from data.convert.bag_layout import BagLayout
 from data.convert.bag_script import ImportReport, ScriptedEpisode, ScriptedTick, read_script
@@ -29,7 +29,7 @@ from data.convert.diffusion_policy import Facts
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
 from robot_rl.core.episode_builder import EpisodeBuilder
 from robot_rl.core.errors import StaleSensor
-from robot_rl.core.specs import NS_PER_S, RobotSpec
+from robot_rl.core.specs import NS_PER_S
 
 ORIGIN = "ros 2 bag"
 OTHER_CLOCK_S = 1.0
@@ -76,57 +76,25 @@ def episodes_of(
         _check_clocks(bag, layout)
     script = read_script(bag, layout, options.gap_s, options.clock, report)
     playback = _Playback(bag, layout, options, report)
+    codecs = {name: Codec.parse(codec) for name, codec in options.codecs.items()}
     for scripted in script:
-        built = _EncodedBuilder(layout.spec, options.codecs)
-        seen, fault = playback.play(scripted, built)
+        # Compressed as they come: a long episode would not fit in memory.
+        builder = EpisodeBuilder(layout.spec, {name: codec.encode for name, codec in codecs.items()})
+        seen, fault = playback.play(scripted, builder)
         if fault:
             report.cut.append(f"{bag.path.name}: an episode ends after {len(seen)} ticks: {fault}")
         if seen:
             report.episodes += 1
             report.ticks += len(seen)
-            yield built.episode(*_told(scripted, seen, facts, bag, built.rewards, fault))
+            episode = builder.episode(*_told(scripted, seen, facts, bag, builder.rewards, fault))
+            compressed = {name: CompressedStream.of(*builder.encoded(name), str(codecs[name])) for name in codecs}
+            yield EncodedEpisode(uuid.uuid4().hex, episode, compressed)
     playback.finish()
     if not report.episodes:
         why = "; ".join(report.cut) or report.stale_because
         raise BagError(
             f"{bag.path}: not one of {sum(len(each.ticks) for each in script)} ticks could be observed: {why}"
         )
-
-
-class _EncodedBuilder:
-    """One episode in the making, its cameras compressed at once, so that a long one still fits in memory.
-
-    Args:
-        spec: The robot's.
-        codecs: Camera stream to codec; every camera of `spec`.
-    """
-
-    def __init__(self, spec: RobotSpec, codecs: Mapping[str, str]) -> None:
-        self._builder = EpisodeBuilder(spec, kept_elsewhere=codecs)
-        self._codecs = [Codec.parse(codecs[name]) if name in codecs else None for name in spec.observations]
-        self._names = [*spec.observations]
-        self._stamps_ns: list[list[int]] = [[] for _ in self._names]
-        self._encoded: list[list[bytes]] = [[] for _ in self._names]
-
-    @property
-    def rewards(self) -> Sequence[float]:
-        """One for each tick so far."""
-        return self._builder.rewards
-
-    def append(self, step: Step) -> None:
-        for frame in self._builder.append(step):
-            codec = self._codecs[frame.stream]
-            if codec is not None:
-                self._stamps_ns[frame.stream].append(frame.stamp_ns)
-                self._encoded[frame.stream].append(codec.encode(frame.value))
-
-    def episode(self, header: EpisodeHeader, result: EpisodeResult) -> EncodedEpisode:
-        compressed = {}
-        for name, codec, stamps, frames in zip(self._names, self._codecs, self._stamps_ns, self._encoded, strict=True):
-            if codec is not None:
-                data, offsets = np.frombuffer(b"".join(frames), np.uint8), offsets_of([*map(len, frames)])
-                compressed[name] = CompressedStream(np.array(stamps, np.int64), offsets, data, str(codec))
-        return EncodedEpisode(uuid.uuid4().hex, self._builder.episode(header, result), compressed)
 
 
 class _Playback:
@@ -139,7 +107,7 @@ class _Playback:
         self._next = next(self._arrivals, None)
         self._last_ns: dict[str, int] = {}
 
-    def play(self, scripted: ScriptedEpisode, built: _EncodedBuilder) -> tuple[list[ScriptedTick], str]:
+    def play(self, scripted: ScriptedEpisode, builder: EpisodeBuilder) -> tuple[list[ScriptedTick], str]:
         """Adds an episode's ticks as far as its streams can be believed; returns them and why they end early."""
         self._begin(scripted)
         seen: list[ScriptedTick] = []
@@ -149,7 +117,7 @@ class _Playback:
             fault = self.view.fault()
             if fault:
                 return seen, fault
-            if self._append(tick, built):
+            if self._append(tick, builder):
                 seen.append(tick)
         return seen, ""
 
@@ -165,7 +133,7 @@ class _Playback:
             self.view.take(self._next.topic, self._next.message)
             self._next = next(self._arrivals, None)
 
-    def _append(self, tick: ScriptedTick, built: _EncodedBuilder) -> bool:
+    def _append(self, tick: ScriptedTick, builder: EpisodeBuilder) -> bool:
         """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
         try:
             seen = self.view.observe(tick.seen_ns)
@@ -174,9 +142,9 @@ class _Playback:
             self._report.stale_because = self._report.stale_because or str(error)
             return False
         observation = Observation(tick.stamp_ns, seen.values, seen.age_ns)
-        self._check_forward(observation, first=not built.rewards)
+        self._check_forward(observation, first=not len(builder))
         reward = 0.0 if tick.judgement is None else tick.judgement.reward
-        built.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
+        builder.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
         return True
 
     def finish(self) -> None:

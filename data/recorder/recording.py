@@ -168,7 +168,7 @@ class Recording:
         if self._log_is_broken:
             return
         try:
-            frames = [frame_record(each.stream, each.stamp_ns, self._gate.encode(each)) for each in tick.frames]
+            frames = [self._gate.frame_record(each) for each in tick.frames]
             self._log.write(*frames, tick.record)
         except Exception as error:  # The thread's end of the line: the control tick raises it, whatever it is.
             self._log_is_broken = True
@@ -229,7 +229,10 @@ class _Gate:
         self._streams: list[tuple[str, ArraySpec]] = list(spec.observations.items())
         self._action_shape = spec.action.shape
         self._dtype = tick_dtype(spec)
-        self._codecs = [Codec.parse(codecs[name]) if name in codecs else None for name in spec.observations]
+        self._numbers = {
+            name: (number, Codec.parse(codecs[name]) if name in codecs else None)
+            for number, name in enumerate(spec.observations)
+        }
         self._tick_ns: int | None = None
         self._frames = FrameCounter([*spec.observations])
 
@@ -258,7 +261,9 @@ class _Gate:
         self.ticks += 1
         return _Tick(new, tick_record(step, self._frames.newest, self._dtype), step.reward)
 
-    def encode(self, frame: NewFrame) -> bytes:
-        """A frame's bytes as its stream stores them."""
-        codec = self._codecs[frame.stream]
-        return frame.value.tobytes() if codec is None else codec.encode(frame.value)
+    def frame_record(self, frame: NewFrame) -> bytes:
+        """A frame as the log takes it."""
+        number, codec = self._numbers[frame.stream]
+        return frame_record(
+            number, frame.stamp_ns, frame.value.tobytes() if codec is None else codec.encode(frame.value)
+        )

@@ -5,8 +5,9 @@ A frame is known by its capture stamp: one with the stamp of its stream's last f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +16,9 @@ from robot_rl.core.specs import AnyArray, ArraySpec, RobotSpec
 
 
 class NewFrame(NamedTuple):
-    """A frame not seen before: number of its stream in the spec's order, capture stamp [ns], value."""
+    """A frame not seen before: its stream's name, its capture stamp [ns], its value."""
 
-    stream: int
+    stream: str
     stamp_ns: int
     value: AnyArray
 
@@ -46,8 +47,12 @@ class FrameCounter:
             if stamp_ns != self.stamps_ns[number]:
                 self.stamps_ns[number] = stamp_ns
                 self.newest[number] += 1
-                new.append(NewFrame(number, stamp_ns, np.array(seen.values[name], order="C")))
+                new.append(NewFrame(name, stamp_ns, np.array(seen.values[name], order="C")))
         return new
+
+
+Encoder = Callable[[AnyArray], bytes]
+"""What a frame is kept as."""
 
 
 class EpisodeBuilder:
@@ -55,19 +60,19 @@ class EpisodeBuilder:
 
     Args:
         spec: The robot's.
-        kept_elsewhere: Streams whose frames the caller keeps in its own way; the episode has only their `frame_index`.
+        encoders: Stream to what its frames are encoded by as they come; `encoded` gives these frames, the episode has
+            only their `frame_index`.
 
     Attributes:
         rewards: One for each tick so far.
     """
 
-    def __init__(self, spec: RobotSpec, kept_elsewhere: Collection[str] = ()) -> None:
+    def __init__(self, spec: RobotSpec, encoders: Mapping[str, Encoder] = MappingProxyType({})) -> None:
         self.rewards: list[float] = []
         self._spec = spec
+        self._encoders = encoders
         self._counter = FrameCounter([*spec.observations])
-        self._frames: list[list[NewFrame] | None] = [
-            None if name in kept_elsewhere else [] for name in spec.observations
-        ]
+        self._frames: dict[str, list[tuple[int, Any]]] = {name: [] for name in spec.observations}
         self._newest: list[list[int]] = []
         self._ticks: list[tuple[int, AnyArray, AnyArray, int, int]] = []
 
@@ -75,19 +80,20 @@ class EpisodeBuilder:
         """Ticks so far."""
         return len(self._ticks)
 
-    def append(self, step: Step) -> list[NewFrame]:
-        """Takes one step and returns its new frames; everything is copied."""
-        new = self._counter.take(step.observation)
-        for frame in new:
-            frames = self._frames[frame.stream]
-            if frames is not None:
-                frames.append(frame)
+    def append(self, step: Step) -> None:
+        """Takes one step; everything is copied or encoded."""
+        for name, stamp_ns, value in self._counter.take(step.observation):
+            encode = self._encoders.get(name)
+            self._frames[name].append((stamp_ns, value if encode is None else encode(value)))
         self._newest.append([*self._counter.newest])
         stamp_ns = step.observation.stamp_ns
         row = (stamp_ns, step.requested.copy(), step.applied.copy(), int(step.source), step.filter_reasons)
         self._ticks.append(row)
         self.rewards.append(step.reward)
-        return new
+
+    def encoded(self, name: str) -> tuple[list[int], list[bytes]]:
+        """Capture stamps [ns] and bytes of the frames of a stream that has an encoder."""
+        return [stamp_ns for stamp_ns, _ in self._frames[name]], [frame for _, frame in self._frames[name]]
 
     def episode(self, header: EpisodeHeader, result: EpisodeResult) -> Episode:
         """Everything so far as an episode."""
@@ -101,9 +107,9 @@ class EpisodeBuilder:
             result=result,
             stamps_ns=np.array(stamps, np.int64),
             streams={
-                name: _stream(frames, spec)
-                for (name, spec), frames in zip(observations.items(), self._frames, strict=True)
-                if frames is not None
+                name: _stream(self._frames[name], spec)
+                for name, spec in observations.items()
+                if name not in self._encoders
             },
             frame_index={name: index[:, number].copy() for number, name in enumerate(observations)},
             requested=np.array(requested, action.dtype).reshape(-1, *action.shape),
@@ -114,6 +120,6 @@ class EpisodeBuilder:
         )
 
 
-def _stream(frames: Sequence[NewFrame], spec: ArraySpec) -> Stream:
-    values = np.array([each.value for each in frames], spec.dtype)
-    return Stream(np.array([each.stamp_ns for each in frames], np.int64), values.reshape(-1, *spec.shape))
+def _stream(frames: Sequence[tuple[int, AnyArray]], spec: ArraySpec) -> Stream:
+    values = np.array([value for _, value in frames], spec.dtype)
+    return Stream(np.array([stamp_ns for stamp_ns, _ in frames], np.int64), values.reshape(-1, *spec.shape))
