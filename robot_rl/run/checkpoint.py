@@ -26,6 +26,7 @@ from policies.diffusion import DiffusionPolicy
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory
 from robot_rl.core.specs import RobotSpec
+from robot_rl.core.targets import current_name
 
 FORMAT = "robot-rl checkpoint"
 VERSION = 1
@@ -52,7 +53,7 @@ def policy_class(path: str) -> type[DiffusionPolicy]:
     Raises:
         CheckpointError: It lies elsewhere or does not exist.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = current_name(path).rpartition(".")
     if module.split(".")[0] != POLICY_PACKAGE:
         raise CheckpointError(f"policy class '{path}' is not in the package '{POLICY_PACKAGE}': refused")
     try:

@@ -21,7 +21,7 @@ from data.convert.bag_layout import (
 )
 from data.convert.diffusion_policy import UNKNOWN_SEED
 from hardware.ros import arm_topics, decode
-from hardware.ros.command_adapters import arm_names
+from hardware.ros.command_settings import arm_names
 from hardware.ros.gripper import GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between
