@@ -31,15 +31,14 @@ from hardware.operators.devices.device_events import (
 )
 from hardware.operators.devices.device_files import as_one
 from hardware.operators.devices.device_operator import (
-    ButtonMeanings,
+    ButtonWishes,
     DeviceOperator,
     DeviceSettings,
     StickShape,
-    say_on_stderr,
 )
 from hardware.operators.devices.event_recording import EventRecording, Playback, device_source
 from hardware.operators.layout import Layout
-from hardware.operators.terminal.key_events import KeyEvents
+from hardware.operators.terminal.key_events import KeyEvents, say_on_stderr
 from hardware.operators.terminal.raw_terminal import RawTerminal
 from robot_rl.core.specs import RobotSpec
 
@@ -282,7 +281,7 @@ def spacemouse_operator(
     Args:
         spec: The robot's.
         layouts: Robot name to its controls; see `Layout.for_spec`.
-        buttons: Fields of `ButtonMeanings`.
+        buttons: Fields of `ButtonWishes`.
         deadman: Button that must be held for anything to move; empty for none.
         stick: Fields of `StickShape`.
         name: Who drives; recorded with every episode.
@@ -294,10 +293,10 @@ def spacemouse_operator(
     Raises:
         LayoutError: The layout does not fit the robot, or names a control that a SpaceMouse does not have.
     """
-    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape.of(stick), correcting)
-    settings.meanings.check(BUTTON_NAMES, deadman)
+    settings = DeviceSettings(name, ButtonWishes.of(buttons), deadman, StickShape.of(stick), correcting)
+    settings.buttons.check(BUTTON_NAMES, deadman)
     layout = Layout.for_spec(spec, layouts)
-    used = [*settings.meanings.used, *([deadman] if deadman else [])]
+    used = [*settings.buttons.used, *([deadman] if deadman else [])]
     layout.check_controls(spec.name, tuple(AXES), BUTTON_NAMES, used)
     connect = functools.partial(connect_spacemouse, passed_over=set())
     find = device_source("spacemouse", device, connect, play_spacemouse)
