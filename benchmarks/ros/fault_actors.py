@@ -43,7 +43,7 @@ from hardware.ros.camera_node import compressed_image
 from hardware.ros.client import QoSProfile, message, qos_profile_sensor_data
 from hardware.ros.leader_arm import LeaderTopic
 from hardware.sim.joint_arm import NAMES, JointArm
-from robot_rl.core.clock import HostClock, MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Clock, EpisodeSink
@@ -191,7 +191,7 @@ def run_once(robot: Any, settings: dict[str, Any], asked: Asked, sink: EpisodeSi
                 robot=robot,
                 policy=None if leads else Sweep(robot.spec),
                 operator=operator,
-                clock=MonotonicClock(),
+                clock=HostClock(),
                 command_filter=build_filter(robot.spec, settings["limits"]),
                 sink=sink,
                 options=options,

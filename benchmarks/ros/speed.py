@@ -46,7 +46,7 @@ from benchmarks.ros.fault_bench import (
 )
 from hardware.cameras.frame_source import resized
 from hardware.ros.robot import RosRobot
-from robot_rl.core.clock import MonotonicClock, prompt_thread
+from robot_rl.core.clock import HostClock, prompt_thread
 from robot_rl.core.episode import ActionChunk, Observation, Step
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 from robot_rl.runtime.cadence import render
@@ -147,7 +147,7 @@ def session(config: Path, output: Path, ticks: int) -> None:
             policy,
             operator,
             None,
-            MonotonicClock(),
+            HostClock(),
             build_filter(robot.spec, settings["limits"]),
             rows,
             options,

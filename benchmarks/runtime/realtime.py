@@ -32,7 +32,7 @@ import numpy as np
 from hardware.operators.simulated.absent import AbsentOperator
 from hardware.sim.pusht import PushTRobot
 from policies.onnx_policy import OnnxPolicy
-from robot_rl.core.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Source, Step
 from robot_rl.core.specs import NS_PER_S, RobotSpec
 from robot_rl.runtime.rollout import RolloutOptions, run_episode
@@ -111,10 +111,11 @@ class _MemorySink:
         pass
 
 
-class _WatchedClock(MonotonicClock):
+class _WatchedClock(HostClock):
     """Remembers how late every wait ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.lateness_ns: list[int] = []
 
     def sleep_until_ns(self, deadline_ns: int) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from hardware.operators.simulated.replay import ReplayOperator
 from robot_rl.config.settings import MISSING, load
-from robot_rl.core.clock import MonotonicClock, SimulatedClock
+from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Operator, Robot
@@ -91,7 +91,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
             robot=robot,
             policy=None,
             operator=operator,
-            clock=MonotonicClock() if realtime else SimulatedClock(),
+            clock=HostClock() if realtime else SimulatedClock(),
             command_filter=command_filter,
             sink=sink,
             options=options_for(None, settings.task, settings.rollout),

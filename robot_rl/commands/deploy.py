@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from robot_rl.config.settings import MISSING, load
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.protocols import EpisodeSink
 from robot_rl.sessions.session import Session, _show_cadence, _writer, correcting, offer_recovery
 from robot_rl.sessions.setup import (
@@ -64,9 +64,7 @@ def deploy(overrides: Sequence[str]) -> int:
         if settings.dataset:
             sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         options = options_for(policy, settings.task, settings.rollout)
-        session = Session(
-            robot, policy, operator, MonotonicClock(), command_filter, sink, options, settings.task, console
-        )
+        session = Session(robot, policy, operator, HostClock(), command_filter, sink, options, settings.task, console)
         console.print(f"{settings.policy} drives {robot.spec.name} at {robot.spec.control_hz:g} Hz; Ctrl-C stops")
         try:
             session.run(settings.seed, settings.episodes)

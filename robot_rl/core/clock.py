@@ -50,19 +50,19 @@ class SimulatedClock:
         self._now_ns = max(self._now_ns, deadline_ns)
 
 
-@dataclass(frozen=True)
 class HostClock:
     """The machine's monotonic clock, or a `Clock` made of any other function that tells the time.
 
-    Attributes:
+    Args:
         read_ns: Tells the time [ns].
     """
 
-    read_ns: Callable[[], int] = time.monotonic_ns
+    def __init__(self, read_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._read_ns = read_ns
 
     def now_ns(self) -> int:
         """Current time [ns]."""
-        return self.read_ns()
+        return self._read_ns()
 
     def sleep_until_ns(self, deadline_ns: int) -> None:
         """Returns at the deadline, or at once if it has passed; wrong only if the clock jumps meanwhile.
@@ -70,7 +70,7 @@ class HostClock:
         `time.sleep` ends at an absolute time of the monotonic clock (`clock_nanosleep` with TIMER_ABSTIME), so the time
         between reading the clock and sleeping, a microsecond or so, is all that relative arithmetic can add.
         """
-        remaining_ns = deadline_ns - self.read_ns()
+        remaining_ns = deadline_ns - self._read_ns()
         if remaining_ns > 0:
             time.sleep(remaining_ns / NS_PER_S)
 

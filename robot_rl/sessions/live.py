@@ -18,7 +18,7 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from data.recorder.writer import EpisodeWriter
 from policies.exploring_policy import ExploringPolicy
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Step
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Operator, Robot
@@ -226,7 +226,7 @@ class LiveCollector:
             robot=self._robot,
             policy=policy,
             operator=self._operator,
-            clock=MonotonicClock(),
+            clock=HostClock(),
             command_filter=self._filter,
             sink=sink,
             options=options_for(policy, self._settings.task, self._settings.rollout),

@@ -23,7 +23,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-from robot_rl.core.clock import MonotonicClock, SimulatedClock
+from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import EpisodeResult
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import EpisodeSink, Policy
@@ -339,7 +339,7 @@ class ProcessEpisodes:
             policy,
             self._operator,
             judge_of(self.robot),
-            MonotonicClock() if self.in_real_time else SimulatedClock(),
+            HostClock() if self.in_real_time else SimulatedClock(),
             build_filter(self.robot.spec, settings.limits, self.robot),
             sink,
             options_for(policy, settings.task, settings.rollout),
