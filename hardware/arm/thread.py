@@ -23,8 +23,8 @@ class ArmThread:
     """Runs an `ArmController` in a thread of its own, from connecting its driver to the last command.
 
     Args:
-        driver: Not yet entered.
-        loop: Of this driver.
+        driver: The arm's, not yet entered.
+        loop: Commands this driver.
         mailbox: Filled by whoever hears.
         robot_now_ns: The robot's clock [ns].
         hz: Rate of ticks [Hz].

@@ -123,7 +123,7 @@ class _Handover(NamedTuple):
 
 @dataclass
 class EpisodeLoop:
-    """The state of a running episode. See `run_episode` for most attributes.
+    """The state of a running episode; what is not listed here is an argument of `run_episode`.
 
     Attributes:
         driver: The policy's side; None if only the operator drives.

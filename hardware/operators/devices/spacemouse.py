@@ -29,7 +29,6 @@ from hardware.operators.devices.device_events import (
     DeviceReader,
     EventStream,
 )
-from hardware.operators.devices.device_files import as_one
 from hardware.operators.devices.device_operator import (
     ButtonWishes,
     DeviceOperator,
@@ -172,6 +171,51 @@ def _axes(report: int, content: bytes) -> list[Change]:
     ]
 
 
+class DeviceFiles:
+    """Files of one device read as one: a receiver shows some of which only one ever speaks. Losing one is losing all.
+
+    Args:
+        files: Open; at least one.
+    """
+
+    def __init__(self, files: Sequence[DeviceFile]) -> None:
+        self.name = files[0].name
+        self._files = list(files)
+        self._ready = select.epoll()
+        for file in files:
+            # A regular file need not be waited for, and cannot.
+            with contextlib.suppress(PermissionError):
+                self._ready.register(file.fileno(), select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Ready when any of the files is."""
+        return self._ready.fileno()
+
+    def read(self) -> bytes:
+        """See `EventStream`; what one file has to say, so that its records stay whole."""
+        ended = 0
+        for file in self._files:
+            try:
+                data = file.read()
+            except BlockingIOError:
+                continue
+            if data:
+                # Whoever spoke goes last, so that none is drowned out.
+                self._files.remove(file)
+                self._files.append(file)
+                return data
+            ended += 1
+        if ended == len(self._files):
+            return b""
+        raise BlockingIOError
+
+    def close(self) -> None:
+        """See `EventStream`."""
+        for file in self._files:
+            file.close()
+        self._ready.close()
+
+
 def connect_spacemouse(
     device: str | None = None, root: Path = Path("/"), passed_over: set[str] | None = None
 ) -> Connection:
@@ -227,7 +271,7 @@ def _open(nodes: Sequence[HidNode]) -> EventStream:
                 raise DeviceMissing(f"SpaceMouse {_listed([node])} cannot be opened: {error.strerror}") from error
             opened.callback(files[-1].close)
         opened.pop_all()
-    return as_one(files)
+    return files[0] if len(files) == 1 else DeviceFiles(files)
 
 
 def _held(stream: EventStream) -> list[Change]:
