@@ -35,7 +35,8 @@ from policies.onnx_policy import OnnxPolicy
 from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Source, Step
 from robot_rl.core.specs import NS_PER_S, RobotSpec
-from robot_rl.runtime.rollout import RolloutOptions, run_episode
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import build_filter
 
 CONTROL_HZ = 100.0
@@ -139,9 +140,8 @@ def asynchronous(policy: OnnxPolicy, ticks: int, priority: int | None) -> Row:
     header = EpisodeHeader("benchmark", "nobody", policy.fingerprint, 0, "", "")
     sink, command_filter = _MemorySink(), build_filter(robot.spec, LIMITS)
     with robot:
-        cadence = run_episode(
-            robot, policy, AbsentOperator(), None, clock, command_filter, sink, options, 0, header
-        ).cadence
+        who = Meeting(robot, policy, AbsentOperator(), None, clock, command_filter, sink)
+        cadence = run_episode(who, options, 0, header).cadence
     return Row(
         cadence["ticks"],
         cadence["over_budget_ticks"],

@@ -22,9 +22,9 @@ lambda-returns of its own:
 
 V is thereby the value of what the robot does as a whole: the policy, and the operator taking over as they did. Without
 their ticks it would be asked, at every takeover, for states that it never learned: those where they drive. The
-transitions of interventions train the critic in RLIF (arXiv 2311.12996) and HIL-SERL (arXiv 2410.21845) too; theirs is an
-off-policy Q, which assumes the policy's own action at the next state, while a V takes what came as it came. So a state
-from which the operator saves the day is worth much, and a policy that brings them there is not blamed by V:
+transitions of interventions train the critic in RLIF (arXiv 2311.12996) and HIL-SERL (arXiv 2410.21845) too; theirs is
+an off-policy Q, which assumes the policy's own action at the next state, while a V takes what came as it came. So a
+state from which the operator saves the day is worth much, and a policy that brings them there is not blamed by V:
 `RewardConfig.intervention_penalty` is what makes a takeover cost something, and the value falls back to the policy's
 own as takeovers become rare.
 

@@ -15,8 +15,7 @@ from hardware.node_config import build
 from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
-from robot_rl.runtime.ending import Ending
-from robot_rl.runtime.rollout import ending_of
+from robot_rl.runtime.ending import Ending, ending_of
 from robot_rl.sessions.setup import build_filter
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics
 from tests.hardware.ros.test_ros_robot_arm_node import config_of

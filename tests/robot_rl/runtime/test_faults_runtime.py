@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import ActionChunk, Outcome
 from robot_rl.core.protocols import Judgement, OperatorCommand
-from robot_rl.runtime.rollout import Ending, ending_of
+from robot_rl.runtime.ending import Ending, ending_of
 from robot_rl.sessions.setup import build_filter
 from tests.robot_rl.rollout_fakes import (
     MS,

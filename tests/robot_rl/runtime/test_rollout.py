@@ -13,8 +13,9 @@ from robot_rl.core.episode import ActionChunk, Outcome, Source
 from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.core.protocols import Judgement, OperatorCommand, OperatorEvent
 from robot_rl.runtime.chunk_schedule import smooth_weight
-from robot_rl.runtime.ending import End, Verdict
-from robot_rl.runtime.rollout import Ending, RolloutOptions, blend_duration_s, ending_of
+from robot_rl.runtime.ending import End, Ending, Verdict, ending_of
+from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.rollout import blend_duration_s
 from tests.robot_rl.rollout_fakes import (
     SPEC,
     TICK_NS,
