@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.imitation import HeldOut, ImitationConfig, observations_of, step_generator
+from robot_rl.learning.descent import Descent, follow
+from robot_rl.learning.imitation import LOWER_RATE, HeldOut, ImitationConfig, observations_of
+from robot_rl.learning.randomness import step_generator
 
 
 @dataclass
@@ -142,13 +144,12 @@ class ConsistencyLearner:
         self.teacher = copy.deepcopy(teacher).to(accelerator.device).eval().requires_grad_(False)
         student.denoiser.requires_grad_(True)
         self._student = student
-        self._weights: list[Tensor] = [*student.denoiser.parameters()]
-        self._averages: list[Tensor] = [*self.average.denoiser.parameters()]
+        weights = [*student.denoiser.parameters()]
         optimizer = torch.optim.AdamW(
-            self._weights, config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
+            weights, config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
         )
-        matching = _Matching(student, self.teacher, config)
-        self._wrapped, self._optimizer = accelerator.prepare(matching, optimizer)
+        self._wrapped, optimizer = accelerator.prepare(_Matching(student, self.teacher, config), optimizer)
+        self._descent = Descent("the student", optimizer, LOWER_RATE, config.gradient_clip, accelerator)
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
         """One optimiser step.
@@ -159,18 +160,14 @@ class ConsistencyLearner:
 
         Returns:
             The loss, detached.
+
+        Raises:
+            Diverged: The loss or its gradient is not finite.
         """
         generator = step_generator(self.accelerator.device, self.config.seed, step, self.accelerator.process_index)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.config.learning_rate_at(step)
         loss = self._wrapped(batch, generator)
-        self.accelerator.backward(loss)
-        if self.config.gradient_clip is not None:
-            self.accelerator.clip_grad_norm_(self._weights, self.config.gradient_clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._weights, 1.0 - self.config.ema_decay_at(step))
+        self._descent.step(loss, self.config.learning_rate_at(step))
+        follow(self.average.denoiser, self._student.denoiser, 1.0 - self.config.ema_decay_at(step))
         return cast(Tensor, loss.detach())
 
     def state(self) -> dict[str, Any]:
@@ -178,14 +175,14 @@ class ConsistencyLearner:
         scaler = self.accelerator.scaler
         return {
             "student": self._student.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._descent.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave; the average is loaded separately."""
         self._student.load_state_dict(state["student"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from policies.diffusion import DiffusionPolicy, hold_last_valid
 from policies.normalizer import ACTION
 from robot_rl.core.episode import Episode, Source
+from robot_rl.learning.randomness import evaluating
 from robot_rl.learning.transitions import encode_ticks
 
 
@@ -58,12 +59,8 @@ def encoded_windows(
     Returns:
         None if there is not one such tick.
     """
-    training = policy.training
-    policy.eval()
-    try:
+    with evaluating(policy):
         parts = [_windows(policy, episode, only, batch_size) for episode in episodes]
-    finally:
-        policy.train(training)
     found = [part for part in parts if len(part.valid)]
     return EncodedWindows.cat(found) if found else None
 

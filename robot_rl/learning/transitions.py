@@ -25,6 +25,7 @@ from policies.normalizer import ACTION
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import FloatArray
+from robot_rl.learning.randomness import evaluating
 
 Integers = npt.NDArray[np.int64]
 REWARD_SOURCES = ("outcome", "recorded", "progress")
@@ -228,12 +229,8 @@ def encode_episodes(
     policy.normalizer.require_fitted()
     if stride < 1 or batch_size < 1:
         raise RobotRLError(f"stride is {stride} and batch_size {batch_size}, wanted at least 1 each")
-    training = policy.training
-    policy.eval()
-    try:
+    with evaluating(policy):
         parts = [_encode(policy, episode, reward, stride, batch_size) for episode in episodes]
-    finally:
-        policy.train(training)
     if not parts:
         raise NoSignal("no episodes to encode: record some with robot-rl collect")
     return Transitions.cat(parts)

@@ -23,10 +23,10 @@ from robot_rl.core.confidence import OwnRollouts, wilson_interval
 from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.learning.collected import CollectedEpisode, takeovers
 from robot_rl.learning.encoded_imitation import EncodedWindows
-from robot_rl.learning.imitation import step_generator
 from robot_rl.learning.online.advantages import NoDecisions, segments_of
 from robot_rl.learning.online.best_so_far import BestSoFar
 from robot_rl.learning.online.learner import OnlineLearner
+from robot_rl.learning.randomness import step_generator
 from robot_rl.run.checkpoint import save_checkpoint
 from robot_rl.run.metrics import MetricsLog, read_metrics
 from robot_rl.runtime.ending import Ending

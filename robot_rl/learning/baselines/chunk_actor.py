@@ -17,7 +17,7 @@ from policies.diffusion import DiffusionPolicy
 from policies.history import stack_history
 from policies.value import Standardizer
 from robot_rl.core.episode import ActionChunk, Observation
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.randomness import step_generator
 
 ChunkFunction = Callable[[Tensor, torch.Generator], Tensor]
 """From conditions (B, C) to chunks (B, n, A), normalised, within [-1, 1]; the generator is for its noise."""

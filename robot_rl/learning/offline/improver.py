@@ -28,9 +28,10 @@ from torch import Tensor
 from policies.diffusion import DiffusionPolicy
 from policies.normalizer import ACTION
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, summary_of
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, summary_of
+from robot_rl.learning.descent import Diverged, follow
 from robot_rl.learning.offline.decision import GateDecision
+from robot_rl.learning.randomness import step_generator
 
 SecondEstimate = Callable[[DiffusionPolicy, DiffusionPolicy], Mapping[str, float]]
 """From reference and candidate to figures reported beside the gate's own; they decide nothing."""
@@ -231,8 +232,9 @@ class OfflineImprover:
                 taken.append(self._ppo.step(batch))
                 if taken[-1]["stopped"]:
                     break
-                self._follow()
-        except UpdateDiverged:
+                if self._average is not None and self.config.ema_decay is not None:
+                    follow(self._average.denoiser, self._candidate.denoiser, 1.0 - self.config.ema_decay)
+        except Diverged:
             # What was learned before it is for the gate to judge; a critic that gives NaN fails there.
             diverged = True
         advantage = torch.cat([batch.advantage for batch in batches])
@@ -242,13 +244,6 @@ class OfflineImprover:
             "advantage_spread": float(advantage.std(correction=0)),
             "learning_rate": self._ppo.learning_rate,
         }
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        if self._average is not None and self.config.ema_decay is not None:
-            averages: list[Tensor] = [*self._average.denoiser.parameters()]
-            weights: list[Tensor] = [*self._candidate.denoiser.parameters()]
-            torch._foreach_lerp_(averages, weights, 1.0 - self.config.ema_decay)
 
     def _settle(self, decision: GateDecision, judged: DiffusionPolicy) -> None:
         self.decisions.append(decision)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy
-from robot_rl.learning.imitation import step_generator
 from robot_rl.learning.offline.transition_model import ModelStep
+from robot_rl.learning.randomness import step_generator
 
 
 class Critic(Protocol):

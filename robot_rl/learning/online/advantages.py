@@ -47,6 +47,7 @@ from policies.diffusion import DiffusionPolicy
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.collected import CollectedEpisode
+from robot_rl.learning.randomness import evaluating
 from robot_rl.learning.transitions import RewardConfig, encode_ticks
 
 Integers = npt.NDArray[np.int64]
@@ -229,13 +230,9 @@ def segments_of(
         NoDecisions: There is none at all.
     """
     reward.validate()
-    training = policy.training
-    policy.eval()
-    try:
+    with evaluating(policy):
         kept = (each for each in collected if each.episode.result.outcome is not Outcome.ABORTED)
         parts = [_segments(policy, each, number, reward, batch_size) for number, each in enumerate(kept)]
-    finally:
-        policy.train(training)
     found = [part for part in parts if len(part)]
     if not found:
         raise NoDecisions(
@@ -335,14 +332,11 @@ def operator_stretches(
         SpecMismatch: An episode of another robot than the policy's.
     """
     reward.validate()
-    training, rows = policy.training, policy.execute_horizon
-    policy.eval()
-    try:
+    rows = policy.execute_horizon
+    with evaluating(policy):
         parts = [
             stretches_of(policy, each, number, operator_bounds(each, rows, reward.ends(each)), reward, batch_size)
             for number, each in enumerate(episodes)
         ]
-    finally:
-        policy.train(training)
     found = [part for part in parts if len(part)]
     return Stretches.joined(found) if found else None

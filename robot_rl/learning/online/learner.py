@@ -32,11 +32,12 @@ from policies.value import ValueNetwork
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.collected import CollectedEpisode, takeovers
-from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, surrogate
+from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, surrogate
+from robot_rl.learning.descent import Descent, Diverged
 from robot_rl.learning.encoded_imitation import EncodedWindows, denoising_loss, encoded_windows
-from robot_rl.learning.imitation import step_generator
 from robot_rl.learning.online.advantages import NoDecisions, Segments, Stretches, gae, operator_stretches, segments_of
 from robot_rl.learning.online.value_learner import ValueConfig, ValueLearner, explained_variance
+from robot_rl.learning.randomness import step_generator
 from robot_rl.learning.transitions import RewardConfig
 
 
@@ -165,10 +166,11 @@ class OnlineLearner:
         self.value = ValueLearner(value, policy.encoder.output_size, config.value, self.device)
         self._ppo = DenoisingPpo(self.policy, config.ppo, policy.execute_horizon)
         self._distillation = distillation
-        self._student_optimizer = None
+        self._student_descent = None
         if student is not None:
             weights = student.eval().denoiser.parameters()
-            self._student_optimizer = torch.optim.AdamW(weights, config.distillation_learning_rate, weight_decay=0.0)
+            optimizer = torch.optim.AdamW(weights, config.distillation_learning_rate, weight_decay=0.0)
+            self._student_descent = Descent("the student", optimizer, "lower online.distillation_learning_rate")
         self._operator_windows: EncodedWindows | None = None
         self._caution = 1.0
 
@@ -246,7 +248,7 @@ class OnlineLearner:
         try:
             metrics |= self._learn(segments, demonstrations, iteration, operator, share)
             self.problem = self._problem(metrics)
-        except UpdateDiverged as error:
+        except Diverged as error:
             self.problem = str(error)
         if self.problem is not None:
             self.load_state(before)
@@ -263,9 +265,9 @@ class OnlineLearner:
             "operator_windows": None if self._operator_windows is None else tuple(self._operator_windows),
             "caution": self._caution,
         }
-        if self.student is not None and self._student_optimizer is not None:
+        if self.student is not None and self._student_descent is not None:
             state["student"] = copy.deepcopy(self.student.denoiser.state_dict())
-            state["student_optimizer"] = copy.deepcopy(self._student_optimizer.state_dict())
+            state["student_optimizer"] = copy.deepcopy(self._student_descent.state())
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -276,9 +278,9 @@ class OnlineLearner:
         windows = state["operator_windows"]
         self._operator_windows = None if windows is None else EncodedWindows(*windows)
         self._caution = float(state["caution"])
-        if self.student is not None and self._student_optimizer is not None:
+        if self.student is not None and self._student_descent is not None:
             self.student.denoiser.load_state_dict(state["student"])
-            self._student_optimizer.load_state_dict(copy.deepcopy(state["student_optimizer"]))
+            self._student_descent.load_state(state["student_optimizer"])
 
     def take_back(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier `state` and learns more slowly from there; what the operator showed stays known."""
@@ -373,7 +375,7 @@ class OnlineLearner:
         """The student follows the policy at the states of this iteration. Returns the mean loss."""
         assert self.student is not None
         assert self._distillation is not None
-        assert self._student_optimizer is not None
+        assert self._student_descent is not None
         generator, losses = self._generator(iteration, STUDENT), []
         for _ in range(self.config.distillation_steps):
             index = torch.randint(
@@ -382,9 +384,7 @@ class OnlineLearner:
             shape = (len(index), 1, *self.policy.noise_shape[1:])
             noise = torch.randn(shape, generator=generator, device=self.device)
             loss = self._distillation(self.student, self.policy, condition[index], noise, generator)
-            self._student_optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._student_optimizer.step()
+            self._student_descent.step(loss)
             losses.append(float(loss.detach()))
         return math.fsum(losses) / max(1, len(losses))
 
