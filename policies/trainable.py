@@ -162,6 +162,9 @@ class Trainable(Protocol):
     def to(self, device: str | torch.device) -> Self:
         """Moves it, in place."""
 
+    def float(self) -> Self:
+        """All weights in single precision, in place."""
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Everything that an optimiser may move."""
 
