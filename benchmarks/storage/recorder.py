@@ -24,7 +24,7 @@ from data.archive.codecs import Codec
 from data.archive.store import DatasetStore
 from data.recorder.background_commits import CommitProgress
 from data.recorder.writer import EpisodeWriter
-from robot_rl.core.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
 from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 
@@ -91,7 +91,7 @@ def record(url: str, frames: dict[str, Frames], episodes: int, seconds: float, c
     measured, ticks = Measured(), int(seconds * TICK_HZ)
     spec = robot(frames[CAMERAS[0]].shape[1:3])
     header = EpisodeHeader("bench", "none", "", 0, "", "")
-    clock = MonotonicClock()
+    clock = HostClock()
     with prompt_thread(), EpisodeWriter(url, spec, dict.fromkeys(CAMERAS, codec), on_progress=measured.note) as writer:
         ended_s = None
         for _ in range(episodes):

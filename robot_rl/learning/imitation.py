@@ -22,7 +22,8 @@ from torch import Tensor
 
 from data.training.statistics import Statistics
 from data.training.windows import WindowDataset
-from policies.diffusion import OBSERVATION_PREFIX, DiffusionPolicy
+from policies.diffusion import DiffusionPolicy
+from policies.trainable import OBSERVATION_PREFIX
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.descent import Descent, follow
 from robot_rl.learning.randomness import step_generator

@@ -22,7 +22,7 @@ from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Judge, Operator, Policy, Robot, is_person, is_watched, stands_still
 from robot_rl.core.specs import RobotSpec
 from robot_rl.core.version import software_version
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import RolloutOptions
 
 
 class PolicyMissing(RobotRLError):

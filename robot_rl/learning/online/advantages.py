@@ -15,16 +15,16 @@ episode.
 What the operator's driving tells the value network, and which value that makes it.
 
 The operator's ticks have no place in the surrogate: they are not the policy's actions. What came of them is known all
-the same, so every span of his is cut into stretches of `n` ticks, as long as a decision of the policy holds, with
+the same, so every span of theirs is cut into stretches of `n` ticks, as long as a decision of the policy holds, with
 lambda-returns of its own:
 
     R_i + D_i ((1 - lambda) V(c'_i) + lambda G_{i+1})       G bootstraps with V where the operator gives back
 
-V is thereby the value of what the robot does as a whole: the policy, and the operator taking over as he did. Without
-his ticks it would be asked, at every takeover, for states that it never learned: those where he drives. The transitions
-of interventions train the critic in RLIF (arXiv 2311.12996) and HIL-SERL (arXiv 2410.21845) too; theirs is an
-off-policy Q, which assumes the policy's own action at the next state, while a V takes what came as it came. So a state
-from which the operator saves the day is worth much, and a policy that brings him there is not blamed by V:
+V is thereby the value of what the robot does as a whole: the policy, and the operator taking over as they did. Without
+their ticks it would be asked, at every takeover, for states that it never learned: those where they drive. The
+transitions of interventions train the critic in RLIF (arXiv 2311.12996) and HIL-SERL (arXiv 2410.21845) too; theirs is
+an off-policy Q, which assumes the policy's own action at the next state, while a V takes what came as it came. So a
+state from which the operator saves the day is worth much, and a policy that brings them there is not blamed by V:
 `RewardConfig.intervention_penalty` is what makes a takeover cost something, and the value falls back to the policy's
 own as takeovers become rare.
 
@@ -294,11 +294,11 @@ def _segments(
 
 
 def operator_bounds(episode: Episode, rows: int, ends: bool) -> Bounds:
-    """Stretches of the operator's ticks; a segment ends where he gives back and where the episode does.
+    """Stretches of the operator's ticks; a segment ends where they give back and where the episode does.
 
     Args:
         episode: Whose `source` says who drove.
-        rows: Ticks of a stretch; the last one before he gives back may be shorter.
+        rows: Ticks of a stretch; the last one before they give back may be shorter.
         ends: Whether nothing follows the episode's last action. If not, the state after it is unknown, and the last
             tick's observation is where to bootstrap.
     """

@@ -231,7 +231,7 @@ class OnlineLearner:
             segments: Of the policy as it is now; None where the operator drove all the time.
             demonstrations: See `update`.
             iteration: Counted from 0.
-            operator: What the operator's driving earned, for the value network; None where he did not drive.
+            operator: What the operator's driving earned, for the value network; None where they did not drive.
 
         Returns:
             `surrogate`'s means and `kl_last`, `steps`, `stopped`, `skipped`, `gradient_norm` of the policy's update;
@@ -335,7 +335,7 @@ class OnlineLearner:
         return value, advantage
 
     def _operator_targets(self, operator: Stretches | None, metrics: dict[str, float]) -> list[tuple[Tensor, Tensor]]:
-        """Conditions and returns of the operator's driving, if he drove."""
+        """Conditions and returns of the operator's driving, if they drove."""
         if operator is None:
             return []
         value, advantage = self._judge(operator)

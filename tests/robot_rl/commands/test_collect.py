@@ -18,22 +18,19 @@ from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.sessions.session import Session, offer_recovery
-from robot_rl.sessions.setup import TaskSettings
+from robot_rl.sessions.setup import TaskSettings, judge_of
 from tests.robot_rl.rollout_fakes import BrakingFilter, ListSink, SeekingPolicy, Slider, TimelineOperator
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def session(timeline=None, policy=None, robot=None) -> Session:
+    robot = robot or Slider()
+    operator, policy, sink = TimelineOperator(timeline), policy or SeekingPolicy(), ListSink()
     return Session(
-        robot=robot or Slider(),
-        policy=policy or SeekingPolicy(),
-        operator=TimelineOperator(timeline),
-        clock=SimulatedClock(),
-        command_filter=BrakingFilter(),
-        sink=ListSink(),
+        Meeting(robot, policy, operator, judge_of(robot), SimulatedClock(), BrakingFilter(), sink),
         options=RolloutOptions(max_ticks=40),
         task=TaskSettings(name="slide", max_ticks=40),
         console=Console(file=io.StringIO()),

@@ -324,7 +324,7 @@ def with_a_person(place, **given):
 @pytest.fixture
 def hurried(monkeypatch):
     """Real time at once: the session's clock is simulated."""
-    monkeypatch.setattr("robot_rl.sessions.live.MonotonicClock", SimulatedClock)
+    monkeypatch.setattr("robot_rl.sessions.live.HostClock", SimulatedClock)
 
 
 def test_a_correction_session_stores_every_episode_learns_and_tells_the_person(place, hurried):

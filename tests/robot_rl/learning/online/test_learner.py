@@ -193,7 +193,7 @@ def test_where_the_operator_drove_all_the_time_the_value_network_learns_from_him
 
 
 def test_what_the_operator_earns_changes_neither_the_decisions_nor_their_advantages():
-    """The surrogate of an iteration is the same whether or not the value network is then told of his driving."""
+    """The surrogate of an iteration is the same whether or not the value network is then told of their driving."""
 
     def after(tell):
         learner = learner_of(small(imitation_weight=0.0))
