@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.descent import Descent, Diverged
 
@@ -159,12 +159,12 @@ class DenoisingPpo:
     """A policy's denoiser and its optimiser.
 
     Args:
-        policy: Every denoising step noisy (`DiffusionPolicy.with_exploration`); set to evaluation mode.
+        policy: Every denoising step noisy (`DenoisingPolicy.with_exploration`); set to evaluation mode.
         config: See `PpoConfig`.
         rows: Rows of a chunk that are executed, `n`; the others are nobody's merit.
     """
 
-    def __init__(self, policy: DiffusionPolicy, config: PpoConfig, rows: int) -> None:
+    def __init__(self, policy: DenoisingPolicy, config: PpoConfig, rows: int) -> None:
         config.validate()
         self.policy = policy.eval()
         self.config = config

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +20,13 @@ from robot_rl.core.errors import RobotRLError
 
 class Diverged(RobotRLError):
     """A number that learning rests on is NaN or infinite. It has changed no weight."""
+
+
+class Weighted(Protocol):
+    """A `torch.nn.Module`, or what else has weights."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All of them, always in the same order."""
 
 
 class Descent:
@@ -100,7 +107,7 @@ class Descent:
 
 
 @torch.no_grad()
-def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
+def follow(slow: Weighted, fast: Weighted, share: float) -> None:
     """Moves the weights of a slow copy by a share of their distance to those it follows."""
     averages: list[Tensor] = [*slow.parameters()]
     torch._foreach_lerp_(averages, [*fast.parameters()], share)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy, Trainable, require_denoising
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.descent import Descent, follow
 from robot_rl.learning.imitation import LOWER_RATE, HeldOut, ImitationConfig, observations_of
@@ -194,21 +195,22 @@ class TeacherDistance(HeldOut):
         super().__init__(**arguments)
         self._teacher, self._sigma_max = teacher, sigma_max
 
-    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def quick(self, policy: Trainable) -> dict[str, float]:
         """Distance over all action dimensions that move, relative to their spread."""
         distance = self.per_dimension(policy)[self._std.cpu() > 0]
         return {"held_out_distance": float(distance.square().mean().sqrt()) if len(distance) else 0.0}
 
-    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def thorough(self, policy: Trainable) -> dict[str, float]:
         """Distance of each action dimension, relative to its spread."""
         distance = self.per_dimension(policy).tolist()
         return {f"held_out_distance_{number}": value for number, value in enumerate(distance)}
 
-    def per_dimension(self, policy: DiffusionPolicy) -> Tensor:
+    def per_dimension(self, policy: Trainable) -> Tensor:
         """Root mean square distance between both chunks from the same noise, over the action's std. Shape (A,)."""
-        return self._mean(lambda batch, generator: self._squares(policy, batch, generator)).sqrt()
+        student = require_denoising(policy)
+        return self._mean(lambda batch, generator: self._squares(student, batch, generator)).sqrt()
 
-    def _squares(self, policy: DiffusionPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def _squares(self, policy: DenoisingPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         condition = self._teacher.encode(observations_of(batch))
         shape = (len(condition), 1, *policy.noise_shape[1:])
         noise = torch.randn(shape, generator=generator, device=generator.device)

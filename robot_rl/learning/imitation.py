@@ -22,8 +22,7 @@ from torch import Tensor
 
 from data.training.statistics import Statistics
 from data.training.windows import WindowDataset
-from policies.diffusion import DiffusionPolicy
-from policies.trainable import OBSERVATION_PREFIX
+from policies.trainable import OBSERVATION_PREFIX, Trainable
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.descent import Descent, follow
 from robot_rl.learning.randomness import step_generator
@@ -102,7 +101,7 @@ class ImitationLearner:
         average: The policy to act with, evaluate and export; in evaluation mode.
     """
 
-    def __init__(self, policy: DiffusionPolicy, config: ImitationConfig, accelerator: Accelerator) -> None:
+    def __init__(self, policy: Trainable, config: ImitationConfig, accelerator: Accelerator) -> None:
         self.config = config
         self.accelerator = accelerator
         policy = policy.to(accelerator.device).train()
@@ -188,23 +187,23 @@ class HeldOut:
         self._seed = seed
         self._accelerator = accelerator
 
-    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def quick(self, policy: Trainable) -> dict[str, float]:
         """What is measured often."""
         return {"held_out_loss": self.loss(policy)}
 
-    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def thorough(self, policy: Trainable) -> dict[str, float]:
         """What is measured seldom, since it samples."""
         return {"held_out_action_error": self.action_error(policy)}
 
-    def loss(self, policy: DiffusionPolicy) -> float:
+    def loss(self, policy: Trainable) -> float:
         """The policy's own loss, mean over valid rows."""
         return float(self._mean(lambda batch, generator: policy.loss(batch, generator)[0]))
 
-    def action_error(self, policy: DiffusionPolicy) -> float:
+    def action_error(self, policy: Trainable) -> float:
         """Squared error of sampled chunks over each action dimension's variance: the mean action scores about 1."""
         return float(self._mean(lambda batch, generator: self._sample_error(policy, batch, generator)))
 
-    def _sample_error(self, policy: DiffusionPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def _sample_error(self, policy: Trainable, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         observations = observations_of(batch)
         shape = (len(batch["action"]), *policy.noise_shape)
         noise = torch.randn(shape, generator=generator, device=generator.device)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+
+from policies.trainable import Trainable
 
 
 def step_generator(device: torch.device, *numbers: int) -> torch.Generator:
@@ -29,11 +30,11 @@ def first_weights(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(policy: Trainable) -> Iterator[None]:
     """Evaluation mode meanwhile, in which nothing is dropped at random; the mode is then what it was."""
-    training = module.training
-    module.eval()
+    training = policy.training
+    policy.eval()
     try:
         yield
     finally:
-        module.train(training)
+        policy.train(training)

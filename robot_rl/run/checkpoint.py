@@ -153,7 +153,7 @@ def load_training_state(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_weights(checkpoint: Path, into: nn.Module) -> None:
+def load_weights(checkpoint: Path, into: Trainable | nn.Module) -> None:
     """Fills a module with the weights to act with.
 
     Raises:

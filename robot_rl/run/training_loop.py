@@ -22,7 +22,7 @@ from rich.console import Console
 from torch import Tensor
 
 from data.training.windows import BatchOrder, Integers, WindowDataset
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import Trainable
 from robot_rl.learning.descent import Diverged
 from robot_rl.learning.imitation import LOWER_RATE, ImitationConfig
 from robot_rl.run.checkpoint import load_training_state, load_weights, newest_checkpoint, save_checkpoint
@@ -62,7 +62,7 @@ class Learner(Protocol):
         """Device, precision and processes."""
 
     @property
-    def average(self) -> DiffusionPolicy:
+    def average(self) -> Trainable:
         """The policy that a checkpoint holds."""
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
@@ -78,10 +78,10 @@ class Learner(Protocol):
 class Judge(Protocol):
     """What a policy is worth on data that it never learned from, by name of the metric."""
 
-    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def quick(self, policy: Trainable) -> dict[str, float]:
         """What is measured often."""
 
-    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def thorough(self, policy: Trainable) -> dict[str, float]:
         """What is measured seldom."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from robot_rl.learning.baselines.chunk_actor import ChunkFunction, GaussianActor
 from robot_rl.learning.baselines.off_policy_critic import CriticLearner, EnsembleConfig, drawn_half_and_half
 from robot_rl.learning.descent import Descent
@@ -63,7 +63,7 @@ class ResidualLearner:
         actor: The correction learned so far; its mode begins at zero.
     """
 
-    def __init__(self, base: DiffusionPolicy, demonstrations: Transitions, config: ResidualConfig) -> None:
+    def __init__(self, base: DenoisingPolicy, demonstrations: Transitions, config: ResidualConfig) -> None:
         self.config, self._demonstrations = config, demonstrations
         self._base = copy.deepcopy(base).eval().requires_grad_(False)
         condition = demonstrations.condition

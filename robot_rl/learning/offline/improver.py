@@ -25,15 +25,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
 from policies.normalizer import ACTION
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, summary_of
 from robot_rl.learning.descent import Diverged, follow
 from robot_rl.learning.offline.decision import GateDecision
 from robot_rl.learning.randomness import step_generator
 
-SecondEstimate = Callable[[DiffusionPolicy, DiffusionPolicy], Mapping[str, float]]
+SecondEstimate = Callable[[DenoisingPolicy, DenoisingPolicy], Mapping[str, float]]
 """From reference and candidate to figures reported beside the gate's own; they decide nothing."""
 
 
@@ -47,7 +47,7 @@ class AdvantageCritic(Protocol):
 class Judge(Protocol):
     """Compares two policies; `robot_rl.learning.offline.gate.Gate` is one."""
 
-    def judge(self, reference: DiffusionPolicy, candidate: DiffusionPolicy, seed: int, step: int = 0) -> GateDecision:
+    def judge(self, reference: DenoisingPolicy, candidate: DenoisingPolicy, seed: int, step: int = 0) -> GateDecision:
         """Whether the candidate may replace the reference."""
 
 
@@ -107,7 +107,7 @@ class OfflineResult:
         reason: Why it ended, for people.
     """
 
-    policy: DiffusionPolicy
+    policy: DenoisingPolicy
     decisions: list[GateDecision]
     reason: str
 
@@ -131,7 +131,7 @@ class OfflineImprover:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: DenoisingPolicy,
         critic: AdvantageCritic,
         gate: Judge,
         conditions: Tensor,
@@ -245,7 +245,7 @@ class OfflineImprover:
             "learning_rate": self._ppo.learning_rate,
         }
 
-    def _settle(self, decision: GateDecision, judged: DiffusionPolicy) -> None:
+    def _settle(self, decision: GateDecision, judged: DenoisingPolicy) -> None:
         self.decisions.append(decision)
         if decision.accept:
             self.reference.denoiser.load_state_dict(judged.denoiser.state_dict())
@@ -271,7 +271,7 @@ class OfflineImprover:
 
 
 def improve_offline(
-    policy: DiffusionPolicy,
+    policy: DenoisingPolicy,
     critic: AdvantageCritic,
     gate: Judge,
     conditions: Tensor,
@@ -283,7 +283,7 @@ def improve_offline(
     return OfflineImprover(policy, critic, gate, conditions, config, second_estimate).run(on_decision)
 
 
-def executed_rows(policy: DiffusionPolicy, chunk: Tensor) -> Tensor:
+def executed_rows(policy: DenoisingPolicy, chunk: Tensor) -> Tensor:
     """A sampled chunk as a recording would hold it: decided binary channels, within [-1, 1], the rows executed.
 
     Args:

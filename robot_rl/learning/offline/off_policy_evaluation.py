@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from policies.value import QNetwork
 from robot_rl.core.confidence import PairedGain, paired_gain
 from robot_rl.core.errors import RobotRLError
@@ -105,7 +105,7 @@ class FittedQ(NamedTuple):
 
 
 def fitted_q_evaluation(
-    policy: DiffusionPolicy,
+    policy: DenoisingPolicy,
     transitions: Transitions,
     config: FittedQConfig,
     warm_start: QNetwork | None = None,
@@ -150,7 +150,7 @@ def fitted_q_gain(reference: FittedQ, candidate: FittedQ, confidence: float = 0.
 
 
 @torch.no_grad()
-def sample_chunks(policy: DiffusionPolicy, condition: Tensor, count: int, seed: int, rows: int) -> Tensor:
+def sample_chunks(policy: DenoisingPolicy, condition: Tensor, count: int, seed: int, rows: int) -> Tensor:
     """Executed rows of chunks that the policy would act with; the same noise for every policy.
 
     Args:
@@ -300,7 +300,7 @@ class SecondOpinion:
         self._config = config
         self._known: dict[str, FittedQ] = {}
 
-    def of(self, reference: DiffusionPolicy, candidate: DiffusionPolicy) -> Mapping[str, float]:
+    def of(self, reference: DenoisingPolicy, candidate: DenoisingPolicy) -> Mapping[str, float]:
         """Estimated returns of both, the gain and its one-sided lower bound over starts; NaN where it diverged."""
         try:
             old, new = self._fitted(reference), self._fitted(candidate)
@@ -314,7 +314,7 @@ class SecondOpinion:
             "second_lower_bound": gain.lower_bound,
         }
 
-    def _fitted(self, policy: DiffusionPolicy) -> FittedQ:
+    def _fitted(self, policy: DenoisingPolicy) -> FittedQ:
         key = policy.fingerprint()
         if key not in self._known:
             self._known[key] = fitted_q_evaluation(policy, self._transitions, self._config)
