@@ -18,7 +18,7 @@ from robot_rl.core.specs import RobotSpec
 
 
 @dataclass(frozen=True)
-class Decision:
+class SampledChunk:
     """One chunk that a policy gave.
 
     It governs the rows from its tick on, until the next decision's tick or until the operator takes over.
@@ -37,14 +37,14 @@ class CollectedEpisode:
     """An episode with the chains behind its actions, ascending by tick."""
 
     episode: Episode
-    decisions: tuple[Decision, ...]
+    decisions: tuple[SampledChunk, ...]
 
 
 class StepsMissing(RobotRLError):
     """An episode was asked for that was not recorded to its end."""
 
 
-def decisions_of(episode: Episode, chains: Iterable[tuple[int, npt.NDArray[np.float32]]]) -> tuple[Decision, ...]:
+def decisions_of(episode: Episode, chains: Iterable[tuple[int, npt.NDArray[np.float32]]]) -> tuple[SampledChunk, ...]:
     """The chains that came to drive, by the ticks they were made for.
 
     A chain is left out if its tick was not recorded, if the operator drove at it, or if a newer one replaced it there.
@@ -55,11 +55,11 @@ def decisions_of(episode: Episode, chains: Iterable[tuple[int, npt.NDArray[np.fl
         chains: Stamp of the newest observation seen [ns] and states (K + 1, H, A), in the order they were made.
     """
     stamps = {int(stamp_ns): tick for tick, stamp_ns in enumerate(episode.stamps_ns)}
-    by_tick: dict[int, Decision] = {}
+    by_tick: dict[int, SampledChunk] = {}
     for stamp_ns, states in chains:
         tick = stamps.get(stamp_ns)
         if tick is not None and episode.source[tick] == Source.POLICY:
-            by_tick[tick] = Decision(tick, states)
+            by_tick[tick] = SampledChunk(tick, states)
     return tuple(by_tick[tick] for tick in sorted(by_tick))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from data.archive.store import DatasetStore
 from robot_rl.core.files import whole_file
-from robot_rl.learning.collected import CollectedEpisode, Decision
+from robot_rl.learning.collected import CollectedEpisode, SampledChunk
 
 
 class KeptChains:
@@ -64,10 +64,10 @@ class KeptChains:
             if int(place.name) < iteration:
                 shutil.rmtree(place)
 
-    def _decisions(self, iteration: int, seed: int) -> tuple[Decision, ...]:
+    def _decisions(self, iteration: int, seed: int) -> tuple[SampledChunk, ...]:
         with np.load(self._of(iteration) / f"{seed}.npz") as stored:
             pairs = zip(stored["ticks"].tolist(), stored["states"], strict=True)
-            return tuple(Decision(tick, states) for tick, states in pairs)
+            return tuple(SampledChunk(tick, states) for tick, states in pairs)
 
     def _of(self, iteration: int) -> Path:
         return self._directory / f"{iteration:08d}"

@@ -20,9 +20,10 @@ import torch
 
 from robot_rl.commands.improve.steps import Arm, Steps
 from robot_rl.core.confidence import OwnRollouts, chance_of_so_few
-from robot_rl.learning.offline.critic import BadTransitions, CriticDiverged, IqlCritic, train_critic
+from robot_rl.learning.descent import Diverged
+from robot_rl.learning.offline.critic import BadTransitions, IqlCritic, train_critic
 from robot_rl.learning.offline.decision import GATE_FILE, GateDecision, append_decision
-from robot_rl.learning.offline.dynamics import ModelDiverged, NoTransitions, train_dynamics
+from robot_rl.learning.offline.dynamics import NoTransitions, train_dynamics
 from robot_rl.learning.offline.gate import Gate
 from robot_rl.learning.offline.improver import improve_offline
 from robot_rl.learning.offline.off_policy_evaluation import SecondOpinion
@@ -195,7 +196,7 @@ class Round:
             critic, report = train_critic(self.transitions(), config, self.steps.device)
         except NoSignal as error:
             return {"refused": str(error), "blind": True, "report": {}}
-        except (CriticDiverged, BadTransitions) as error:
+        except (Diverged, BadTransitions) as error:
             return {"refused": str(error), "blind": False, "report": {}}
         torch.save(critic.state_dict(), directory / NETWORK_FILE)
         return {"refused": report.problem, "blind": False, "report": report.to_json()}
@@ -205,7 +206,7 @@ class Round:
         config = dataclasses.replace(settings.dynamics, seed=settings.dynamics.seed + settings.seed + self.number)
         try:
             model, report = train_dynamics(self.transitions(), config, self.steps.device)
-        except (ModelDiverged, NoTransitions) as error:
+        except (Diverged, NoTransitions) as error:
             return {"refused": str(error), "report": {}}
         torch.save(model.state_dict(), directory / NETWORK_FILE)
         return {"refused": None, "report": report.to_json()}
