@@ -18,6 +18,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from robot_rl.core.decision import GateDecision
 from robot_rl.core.files import write_whole
 from robot_rl.reports import charts
 from robot_rl.reports.machine import PACKAGES_TOLD
@@ -26,7 +27,6 @@ from robot_rl.reports.summary import (
     DatasetFacts,
     DemoSummary,
     EvaluationIdentity,
-    GateRow,
     LearningCurve,
     Role,
     StageResult,
@@ -42,7 +42,6 @@ __all__ = [
     "DatasetFacts",
     "DemoSummary",
     "EvaluationIdentity",
-    "GateRow",
     "LearningCurve",
     "Role",
     "StageResult",
@@ -387,25 +386,25 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def gate_section(rows: Sequence[GateRow]) -> str:
+def gate_section(decisions: Sequence[GateDecision]) -> str:
     """A chart and a table; empty without decisions."""
-    if not rows:
+    if not decisions:
         return ""
-    accepted = sum(row.accepted for row in rows)
-    heading = f"Gate: {accepted} of {len(rows)} updates accepted"
-    gains = [charts.Gain(row.gain, row.lower_bound, row.second_gain, row.accepted) for row in rows]
+    accepted = sum(each.accept for each in decisions)
+    heading = f"Gate: {accepted} of {len(decisions)} updates accepted"
+    gains = [charts.Gain(each.gain, each.lower_bound, each.second_gain, each.accept) for each in decisions]
     chart = ""
     if any(math.isfinite(gain.gain) for gain in gains):
         drawn = charts.gain_chart(gains, "decision", "gain in J")
         chart = f"<figure>{drawn}<figcaption>{text(LEGEND)}</figcaption></figure>"
     head = "".join(f'<th class="{kind}">{text(name)}</th>' for name, kind in HEAD)
-    body = "".join(_row(row) for row in rows)
+    body = "".join(map(_row, decisions))
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return f'<section class="card"><h2>{text(heading)}</h2>{chart}{table}</section>'
 
 
-def _row(row: GateRow) -> str:
-    kind, word = ("yes", "accepted") if row.accepted else ("no", "rejected")
+def _row(row: GateDecision) -> str:
+    kind, word = ("yes", "accepted") if row.accept else ("no", "rejected")
     figures = (row.reference, row.candidate, row.gain, row.lower_bound, row.required_gain, row.second_gain)
     numbers = "".join(f'<td class="number">{_figure(value)}</td>' for value in figures)
     return (

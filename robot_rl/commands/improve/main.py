@@ -26,8 +26,8 @@ from robot_rl.commands.improve.round import Round, RoundRecord
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.improve.steps import Arm, Steps
 from robot_rl.config.settings import load
+from robot_rl.core.decision import GATE_FILE
 from robot_rl.core.files import write_whole
-from robot_rl.learning.offline.decision import GATE_FILE
 from robot_rl.run.checkpoint import load_policy
 from robot_rl.run.dataset import copy_demonstrations, demonstrations_of, require_same_robot
 from robot_rl.run.phases import StageRun, checkpoint_to_improve

@@ -20,8 +20,8 @@ import torch
 
 from robot_rl.commands.improve.steps import Arm, Steps
 from robot_rl.core.confidence import OwnRollouts, chance_of_so_few
+from robot_rl.core.decision import GATE_FILE, REFUSED, REIMITATION, ROUND, GateDecision, append_decision
 from robot_rl.learning.offline.critic import BadTransitions, CriticDiverged, IqlCritic, train_critic
-from robot_rl.learning.offline.decision import GATE_FILE, GateDecision, append_decision
 from robot_rl.learning.offline.dynamics import ModelDiverged, NoTransitions, train_dynamics
 from robot_rl.learning.offline.gate import Gate
 from robot_rl.learning.offline.improver import improve_offline
@@ -32,10 +32,6 @@ from robot_rl.run.checkpoint import load_policy, read_record
 from robot_rl.run.dataset import LABELLED, labelled_episodes, outcomes_of
 
 NETWORK_FILE = "network.pt"
-REFUSED = "refused"
-"""Rule of a decision that no gate could take."""
-ROUND, REIMITATION = "round", "reimitation"
-"""Names among a decision's evidence: in which round, and whether the candidate was imitated again."""
 
 
 @dataclass(frozen=True)
@@ -314,8 +310,7 @@ class Round:
         return dataclasses.replace(decision, evidence={**decision.evidence, ROUND: self.number + 1.0})
 
     def _refused(self, reason: str) -> GateDecision:
-        nan = math.nan
-        return GateDecision(False, reason, REFUSED, nan, nan, nan, nan, nan, {ROUND: self.number + 1.0})
+        return GateDecision.refused(reason, evidence={ROUND: self.number + 1.0})
 
     def _note(self, decision: GateDecision) -> None:
         self.decisions.append(decision)

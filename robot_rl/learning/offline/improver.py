@@ -27,10 +27,10 @@ from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy
 from policies.normalizer import ACTION
+from robot_rl.core.decision import GateDecision
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, summary_of
 from robot_rl.learning.imitation import step_generator
-from robot_rl.learning.offline.decision import GateDecision
 
 SecondEstimate = Callable[[DiffusionPolicy, DiffusionPolicy], Mapping[str, float]]
 """From reference and candidate to figures reported beside the gate's own; they decide nothing."""
