@@ -34,7 +34,7 @@ from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
-from robot_rl.reports.summary import DemoSummary, LearningCurve, Role, StageResult, dataset_facts
+from robot_rl.reports.summary import LearningCurve, Role, RunSummary, StageResult, dataset_facts
 
 MARKER = ".robot-rl-demo"
 """Only a directory with this file in it is ever replaced."""
@@ -230,7 +230,7 @@ class Demo:
         improved = _summary(self.improved)
         bundle = self.student / "bundle"
         video = self.student / "eval" / "eval.mp4"
-        summary = DemoSummary(
+        summary = RunSummary(
             title="From demonstrations to a one-step policy on the robot",
             robot=self.evaluation["robot"],
             task=self.evaluation["task"],

@@ -127,7 +127,7 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
-class DemoSummary:
+class RunSummary:
     """Everything that the report of a run tells.
 
     Attributes:
@@ -208,7 +208,7 @@ def latency_facts(milliseconds: npt.ArrayLike) -> dict[str, float | int | None]:
     return {"count": int(values.size), "p50": float(p50), "p99": float(p99), "max": float(values.max())}
 
 
-def summary_document(summary: DemoSummary) -> dict[str, Any]:
+def summary_document(summary: RunSummary) -> dict[str, Any]:
     """Content of `summary.json`: per stage successes, episodes, interval and seconds, and the run's facts."""
     dataset = None
     if summary.dataset:

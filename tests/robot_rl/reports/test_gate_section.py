@@ -7,7 +7,8 @@ import pytest
 
 from robot_rl.core.decision import REIMITATION, ROUND, SECOND_GAIN, GateDecision
 from robot_rl.reports import charts
-from robot_rl.reports.page import DemoSummary, gate_section, render, write_report
+from robot_rl.reports.page import gate_section, render, write_report
+from robot_rl.reports.summary import RunSummary
 
 FIRST = {ROUND: 1.0, SECOND_GAIN: 0.08}
 ACCEPTED = GateDecision(True, "the bound exceeds 0", "paired", 0.5, 0.6, 0.1, 0.04, 0.0, FIRST, 50)
@@ -17,9 +18,9 @@ NAN = math.nan
 REFUSED = GateDecision.refused("all 8 episodes succeeded", evidence={ROUND: 2.0})
 
 
-def summary(*decisions: GateDecision) -> DemoSummary:
+def summary(*decisions: GateDecision) -> RunSummary:
     found = {"critic, round 1": {"Verdict": "nothing speaks against it"}}
-    return DemoSummary("t", "toy", "reach", "", "2026-01-01T00:00:00", (), gate_decisions=decisions, diagnostics=found)
+    return RunSummary("t", "toy", "reach", "", "2026-01-01T00:00:00", (), gate_decisions=decisions, diagnostics=found)
 
 
 def test_accepted_and_rejected_updates_are_told_apart_in_words_and_colours():
