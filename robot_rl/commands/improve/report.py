@@ -17,7 +17,7 @@ from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.core.episode import Outcome
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
-from robot_rl.reports.summary import DemoSummary, LearningCurve, Role, StageResult, dataset_facts
+from robot_rl.reports.summary import LearningCurve, Role, RunSummary, StageResult, dataset_facts
 from robot_rl.run.phases import Phase
 
 
@@ -68,7 +68,7 @@ def write_improve_report(facts: Improved, console: Console) -> Path:
         facts.judged[last].directory / "eval.mp4" if (last := f"round {len(facts.rounds)}") in facts.judged else None
     )
     run = facts.directory
-    summary = DemoSummary(
+    summary = RunSummary(
         title="Offline RL on recorded data, every update gated",
         robot=facts.robot,
         task=facts.settings.task.name,
