@@ -178,7 +178,7 @@ ACROSS = {
     "robot_rl.learning.imitation": "robot_rl.learning.baselines.rlpd",
     "robot_rl.run.x": "robot_rl.sessions.setup",
     "robot_rl.sessions.x": "robot_rl.run.metrics",
-    "robot_rl.reports.x": "robot_rl.learning.offline.decision",
+    "robot_rl.reports.x": "robot_rl.learning.offline.gate",
     "robot_rl.commands.train.x": "robot_rl.commands.evaluate",
     "robot_rl.commands.finetune.x": "robot_rl.commands.improve.steps",
     "robot_rl.commands.improve.x": "robot_rl.commands.demo",
