@@ -195,7 +195,6 @@ class ArmSession:
             ArmRefused: Stopped, failed, disabled or taken over; says why.
             StaleSensor: The arm node answers no more.
         """
-        self.beat()
         if self._enabled:
             self._require_mine(self._require_mode())
         silent_s = time.monotonic() - self._silent_since_s if self._silent_since_s else 0.0

@@ -207,8 +207,13 @@ class RosRobot:
             for reader in self._readers.values():
                 reader.forget(before_ns=now_ns)
 
+    def keep_alive(self) -> None:
+        """See `KeptAlive`: the session's heartbeat, which an arm node wants."""
+        if isinstance(self._commands, ArmSession):
+            self._commands.beat()
+
     def observe(self, tick_ns: int) -> Observation:
-        """See `Robot`; also the heartbeat of the session.
+        """See `Robot`.
 
         Raises:
             StaleSensor: A stream is too old, or the arm node answers no more.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.convert.bag_file import BagError, BagTopic, Recorded
-from data.convert.bag_script import (
+from data.convert.bag_layout import (
     AppliedRow,
     BagLayout,
     Channel,

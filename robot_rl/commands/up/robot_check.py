@@ -35,7 +35,7 @@ from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Judgement, Robot
 from robot_rl.core.specs import ActionKind, RobotSpec
 from robot_rl.core.targets import require_parameters, require_types
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import RolloutOptions
 from robot_rl.sessions.setup import TaskSettings, build_filter, build_robot
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
