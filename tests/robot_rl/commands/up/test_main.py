@@ -97,7 +97,7 @@ def test_checking_writes_the_whole_resolved_robot_and_starts_nothing(place, caps
         ("driver: {_target_: hardware.sim.pusht.PushTRobot}", "driver: {}", r"arm\.driver is \{\}, wanted"),
         ("hardware.sim.pusht.PushTRobot}\nlimits", "hardware.sim.pusht.NoRobot}\nlimits", "cannot be imported"),
         ("arm: {", "arms: {", "unknown setting 'arms': did you mean arm"),
-        ("stream_hz: 100.0", "stream_hz: .nan", r"arm\.stream_hz is nan, wanted a number above 0 and at most 2000"),
+        ("stream_hz: 100.0", "stream_hz: .nan", r"arm\.stream_hz is nan, wanted a finite number"),
         ("stream_hz: 100.0", "stream_hz: 0.0", r"arm\.stream_hz is 0.0, wanted a number above 0"),
         ("stream_hz: 100.0", "stream_hz: 5.0", "below the rows' 10"),
         ("stream_hz: 100.0", "deadman: 1", r"arm\.deadman is 1, wanted true or false"),
