@@ -121,6 +121,6 @@ class Control:
         return wish
 
     def see_applied(self, applied: FloatArray) -> None:
-        """Told of every command that was executed, shape (A,): the robot is where the first one after a pause sent it."""
+        """Told of every command that was executed, shape (A,); the first after a pause tells again where it is."""
         self.applied = applied
         self.moved = self.moved and self.paused
