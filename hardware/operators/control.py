@@ -121,6 +121,6 @@ class Control:
         return wish
 
     def see_applied(self, applied: FloatArray) -> None:
-        """Told of every command that was executed, shape (A,); after one, a pause lies behind."""
+        """Told of every command that was executed, shape (A,); the first after a pause tells again where it is."""
         self.applied = applied
         self.moved = self.moved and self.paused
