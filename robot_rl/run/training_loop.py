@@ -1,6 +1,6 @@
-"""The steps of a training run: read, update, log, judge, save, and stop cleanly when asked to.
+"""The steps of a training run: read, update, log, measure, save, and stop cleanly when asked to.
 
-Batches of coming training steps, read in threads while the current one trains.
+Batches of coming steps are read in threads while the current one trains.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Learner(Protocol):
         """Takes back what `state` gave."""
 
 
-class Judge(Protocol):
+class HeldOutMeasure(Protocol):
     """What a policy is worth on data that it never learned from, by name of the metric."""
 
     def quick(self, policy: Trainable) -> dict[str, float]:
@@ -92,7 +92,7 @@ class TrainingRun:
     Attributes:
         directory: Of the run.
         dataset: Windows to learn from.
-        held_out: Windows to judge by, None without any.
+        held_out: What the average is measured by on the way, None without any.
         record: What every checkpoint says about itself.
         readers: Threads that read windows.
         log: See `LogSettings`.
@@ -100,7 +100,7 @@ class TrainingRun:
 
     directory: Path
     dataset: WindowDataset
-    held_out: Judge | None
+    held_out: HeldOutMeasure | None
     record: Mapping[str, Any]
     readers: int
     log: LogSettings
