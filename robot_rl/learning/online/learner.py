@@ -2,7 +2,7 @@
 
 One iteration, from the decisions of a few episodes (RL-100, arXiv 2510.14830; DPPO, arXiv 2409.00588):
 
-    A, targets   GAE over each segment; a takeover cuts it with a bootstrap, termination alone does not bootstrap
+    A, targets   GAE over segments; a takeover cuts it with a bootstrap, termination alone does not bootstrap
     policy       clipped surrogate over all K steps + imitation of the operator's rows, epochs up to the KL limit
     value        regression to A + V, clipped; the operator's driving tells it too, see `advantages`
     student      one-step distillation of the new policy, if there is a student
