@@ -32,7 +32,7 @@ from hardware.ros.spinning_thread import SpinningThread
 from robot_rl.core.clock import SWITCH_INTERVAL_S
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Judgement, Robot
+from robot_rl.core.protocols import Judge, Judgement, Robot
 
 DIAGNOSTICS_S = 1.0
 IDLE_HZ = 20.0
@@ -72,7 +72,7 @@ class ArmNode(Node):
         self._outgoing = {
             topic: self._publisher(topic)
             for topic in (arm_topics.APPLIED, arm_topics.JUDGEMENT, arm_topics.MODE, arm_topics.DIAGNOSTICS)
-            if topic is not arm_topics.JUDGEMENT or hasattr(self._driver, "judge")
+            if topic is not arm_topics.JUDGEMENT or isinstance(self._driver, Judge)
         }
         self._streams = self._stream_publishers()
         self._shown_ns = dict.fromkeys(self._streams, -1)

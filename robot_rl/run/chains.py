@@ -9,13 +9,13 @@ Legend: `D` decisions, `K` denoising steps, `H` chunk length, `A` action dimensi
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 
 from data.archive.store import DatasetStore
+from robot_rl.core.files import whole_file
 from robot_rl.learning.collected import CollectedEpisode, SampledChunk
 
 
@@ -31,19 +31,12 @@ class KeptChains:
 
     def keep(self, iteration: int, collected: CollectedEpisode) -> None:
         """Writes an episode's chains whole or not at all."""
-        place = self._of(iteration)
-        place.mkdir(parents=True, exist_ok=True)
-        final = place / f"{collected.episode.header.seed}.npz"
-        partial = final.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole_file(self._of(iteration) / f"{collected.episode.header.seed}.npz") as file:
             np.savez(
                 file,
                 ticks=np.array([each.tick for each in collected.decisions], np.int64),
                 states=np.array([each.states for each in collected.decisions], np.float32),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(final)
 
     def episodes(self, iteration: int, dataset: Path, policy: str) -> list[CollectedEpisode]:
         """The iteration's episodes, oldest first, as the dataset stores them (camera pictures may be compressed).

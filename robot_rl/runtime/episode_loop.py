@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from robot_rl.core.clock import SimulatedClock, TickGrid
 from robot_rl.core.episode import EpisodeResult, Observation, Source, Step
 from robot_rl.core.errors import RobotRLError, StaleSensor
-from robot_rl.core.protocols import OperatorCommand, OperatorEvent, stands_still
+from robot_rl.core.protocols import KeptAlive, OperatorCommand, OperatorEvent, SeesApplied, stands_still
 from robot_rl.core.specs import NS_PER_S, FloatArray
 from robot_rl.runtime.cadence import CadenceRecorder
 from robot_rl.runtime.chunk_schedule import mix, smooth_weight
@@ -61,7 +60,8 @@ class EpisodeLoop:
         self._stale_because = ""
         self._spoke_at_ns: int | None = None
         self._applied: FloatArray | None = None
-        self._tell_operator: Callable[[FloatArray], None] | None = getattr(self.who.operator, "see_applied", None)
+        self._taker = self.who.operator if isinstance(self.who.operator, SeesApplied) else None
+        self._kept_alive = self.who.robot if isinstance(self.who.robot, KeptAlive) else None
         self._commanded_at_ns: int | None = None
         self._commanded_tick_ns: int | None = None
         self._anchored = False
@@ -100,6 +100,8 @@ class EpisodeLoop:
 
     def _observe(self, now_ns: int) -> Observation | None:
         """This tick's observation, None while a sensor is stale."""
+        if self._kept_alive is not None:
+            self._kept_alive.keep_alive()
         try:
             observation = self.who.robot.observe(now_ns)
         except StaleSensor as fault:
@@ -232,8 +234,8 @@ class EpisodeLoop:
         self._commanded_at_ns, self._commanded_tick_ns, self._anchored = sent_at_ns, now_ns, True
         self.cadence.filtered(reasons)
         self._applied = self.who.robot.apply(command).copy()
-        if self._tell_operator is not None:
-            self._tell_operator(self._applied)
+        if self._taker is not None:
+            self._taker.see_applied(self._applied)
         return self._applied, reasons
 
     def _recordable(self, requested: FloatArray | None, applied: FloatArray) -> FloatArray:

@@ -21,7 +21,7 @@ from policies.exploring_policy import ExploringPolicy
 from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Operator, Robot
+from robot_rl.core.protocols import Notable, Operator, Robot, drives_always
 from robot_rl.core.specs import RobotSpec
 from robot_rl.learning.collected import CollectedEpisode, MemorySink, takeovers
 from robot_rl.runtime.ending import Ending, ending_of
@@ -73,7 +73,7 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
     robot = build_robot(settings.robot)
     operator = build_operator(correcting(settings.operator), robot.spec)
     judged = judge_of(robot) is not None
-    if getattr(operator, "drives_always", False):
+    if drives_always(operator):
         raise RobotRLError(
             f"operator '{operator.name}' drives all the time, wanted one who lets the policy drive and corrects it: "
             "operator=keyboard (a person), operator=corrector (simulated) or operator=none"
@@ -249,9 +249,8 @@ class LiveCollector:
             return max(seed + int(store.newest_id), used) + 1
 
     def _note(self, message: str) -> None:
-        note = getattr(self._operator, "note", None)
-        if note is not None:
-            note(message)
+        if isinstance(self._operator, Notable):
+            self._operator.note(message)
 
 
 @dataclass

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Self, cast
 from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import EpisodeResult
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import EpisodeSink, Policy
+from robot_rl.core.protocols import EpisodeSink, Policy, RemembersChains
 from robot_rl.core.specs import RobotSpec
 from robot_rl.learning.collected import CollectedEpisode, MemorySink, decisions_of
 from robot_rl.runtime.ending import ending_of
@@ -63,8 +63,8 @@ def _collect_one(episodes: ProcessEpisodes, policy: Policy, seed: int) -> Collec
 def collected(sink: MemorySink, policy: Policy) -> CollectedEpisode:
     """The episode that a sink holds, with the chains of a policy that remembers them."""
     episode = sink.take()
-    take_chains = getattr(policy, "take_chains", None)
-    return CollectedEpisode(episode, () if take_chains is None else decisions_of(episode, take_chains()))
+    chains = policy.take_chains() if isinstance(policy, RemembersChains) else ()
+    return CollectedEpisode(episode, decisions_of(episode, chains))
 
 
 class EpisodeCollector:

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from policies.trainable import DenoisingPolicy
 from robot_rl.core.confidence import paired_gain
+from robot_rl.core.decision import GateDecision, append_decision, read_decisions
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.offline.decision import GateDecision, append_decision, read_decisions
 from robot_rl.learning.offline.model_rollouts import Critic, Rollouts, TransitionModel, roll_out
 
 __all__ = ["Gate", "GateConfig", "GateDecision", "append_decision", "read_decisions"]
@@ -218,10 +218,7 @@ class Gate:
         return values.reshape(-1, self.repeats).cpu().double().numpy()
 
     def _refusal(self, reason: str, step: int, evidence: dict[str, float] | None = None) -> GateDecision:
-        nan = math.nan
-        return GateDecision(
-            False, reason, self.config.rule, nan, nan, nan, nan, self.config.margin, evidence or {}, step
-        )
+        return GateDecision.refused(reason, self.config.rule, self.config.margin, evidence, step)
 
 
 def _not_numbers(who: str, policy: DenoisingPolicy) -> str | None:

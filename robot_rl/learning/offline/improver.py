@@ -27,10 +27,10 @@ from torch import Tensor
 
 from policies.normalizer import ACTION
 from policies.trainable import DenoisingPolicy
+from robot_rl.core.decision import GateDecision
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, summary_of
 from robot_rl.learning.descent import Diverged, follow
-from robot_rl.learning.offline.decision import GateDecision
 from robot_rl.learning.randomness import step_generator
 
 SecondEstimate = Callable[[DenoisingPolicy, DenoisingPolicy], Mapping[str, float]]

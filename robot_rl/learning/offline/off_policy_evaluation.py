@@ -28,6 +28,7 @@ from torch import Tensor
 from policies.trainable import DenoisingPolicy
 from policies.value import QNetwork
 from robot_rl.core.confidence import PairedGain, paired_gain
+from robot_rl.core.decision import SECOND_GAIN
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.descent import Descent, Diverged, follow
 from robot_rl.learning.randomness import first_weights, step_generator
@@ -37,9 +38,6 @@ SEED_APART = 7919
 """Added to the seed, so that the same seed in two configs never makes this network the critic's twin."""
 SAMPLING_BATCH = 4096
 REPORT_EVERY = 100
-
-SECOND_GAIN = "second_gain"
-"""Name of the second estimator's gain among a decision's evidence."""
 
 
 @dataclass
