@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("robot_rl", "hardware", "policies", "data")
 PLAIN = frozenset({*sys.stdlib_module_names, "numpy", "__future__"})
 
+SCIPY_IN_CORE = {"robot_rl.core.confidence": frozenset({"scipy"})}
+"""Who in the core may import more than numpy, and only where a function needs it."""
+
 CORE = ("robot_rl.core",)
 BELOW_RUN = (*CORE, "data", "policies", "robot_rl.learning")
 BELOW_SESSIONS = (*CORE, "data", "policies", "hardware", "robot_rl.config", "robot_rl.runtime")
@@ -154,8 +157,15 @@ def test_no_two_files_import_each_other():
 def test_the_core_needs_only_numpy_and_the_standard_library():
     for name, found in IMPORTS.items():
         if within(name, "robot_rl.core"):
-            foreign = {other for other in found if other.split(".")[0] not in PLAIN and not within(other, name[:13])}
+            plain = PLAIN | SCIPY_IN_CORE.get(name, frozenset())
+            foreign = {other for other in found if other.split(".")[0] not in plain and not within(other, name[:13])}
             assert not foreign, f"{name} imports {foreign}"
+
+
+@pytest.mark.parametrize("name", SCIPY_IN_CORE)
+def test_the_core_loads_scipy_only_where_it_is_asked(name):
+    code = f"import sys, {name}; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 ACROSS = {

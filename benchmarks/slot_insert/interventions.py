@@ -1,11 +1,9 @@
 """What an operator's interventions are worth on SlotInsert2D: success of the policy alone against environment steps.
 
-Per seed one imitation policy is made from imperfect demonstrations; from it, each arm learns online on as many episodes
-as the others, watched by an operator of its kind, or by none. What is judged is the policy by itself: 500 fixed starts,
-without exploration and without anybody watching. Value networks begin from scratch, so that all an arm knows came from
-its own episodes. An arm that has finished is not run again.
-
-    python -m benchmarks.slot_insert.interventions --output runs/benchmarks/interventions
+Per seed one imitation policy is made from imperfect demonstrations; from it, each branch learns online on as many
+episodes as the others, watched by an operator of its kind, or by none. What is judged is the policy by itself: 500
+fixed starts, without exploration and without anybody watching. Value networks begin from scratch, so that all a branch
+knows came from its own episodes. A branch that has finished is not run again.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ ALONE = "no operator"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Branch:
     """One way to learn online.
 
     Attributes:
@@ -51,12 +49,12 @@ class Arm:
     penalty: float = 0.0
 
 
-ARMS = {
-    ALONE: Arm(),
-    "good operator": Arm("mild"),
-    "clumsy operator": Arm("clumsy"),
-    "good, rows not imitated": Arm("mild", imitation_weight=0.0),
-    "good, takeovers penalised": Arm("mild", penalty=1.0),
+BRANCHES = {
+    ALONE: Branch(),
+    "good operator": Branch("mild"),
+    "clumsy operator": Branch("clumsy"),
+    "good, rows not imitated": Branch("mild", imitation_weight=0.0),
+    "good, takeovers penalised": Branch("mild", penalty=1.0),
 }
 """A takeover that is penalised by 1 is worth as little as a failure, if the operator then always succeeds."""
 
@@ -87,15 +85,15 @@ class Settings:
     judged_every: int = 1
     budgets: tuple[int, ...] = (5_000, 9_000, 13_000, 19_000)
 
-    def facts(self, arm: Arm) -> dict[str, Any]:
-        """What a finished arm depends on."""
+    def facts(self, branch: Branch) -> dict[str, Any]:
+        """What a finished branch depends on."""
         recipe = self.recipe
         parts: dict[str, Any] = {
             name: getattr(recipe, name) for name in ("task", "policy", "imitation", "online", "reward")
         }
-        parts |= {"arm": arm}
-        if arm.skill is not None:
-            parts |= {"attention": self.attention, "skill": SKILLS[arm.skill]}
+        parts |= {"arm": branch}
+        if branch.skill is not None:
+            parts |= {"attention": self.attention, "skill": SKILLS[branch.skill]}
         facts = {name: dataclasses.asdict(part) for name, part in parts.items()}
         # As they come back from the file: tuples as lists.
         known: dict[str, Any] = json.loads(
@@ -132,13 +130,13 @@ class Point:
         return self.successes / self.evaluated
 
 
-def learn(policy: DiffusionPolicy, arm: Arm, settings: Settings, seed: int) -> list[Point]:
-    """Online learning of one arm; the first point is the imitation policy."""
+def learn(policy: DiffusionPolicy, branch: Branch, settings: Settings, seed: int) -> list[Point]:
+    """Online learning of one branch; the first point is the imitation policy."""
     recipe = settings.recipe
-    config: OnlineConfig = dataclasses.replace(recipe.online, imitation_weight=arm.imitation_weight, seed=seed)
-    reward: RewardConfig = dataclasses.replace(recipe.reward, intervention_penalty=arm.penalty)
+    config: OnlineConfig = dataclasses.replace(recipe.online, imitation_weight=branch.imitation_weight, seed=seed)
+    reward: RewardConfig = dataclasses.replace(recipe.reward, intervention_penalty=branch.penalty)
     learner = OnlineLearner(policy, None, config, reward)
-    operator = None if arm.skill is None else SlotCorrector(SKILLS[arm.skill], settings.attention, recipe.task)
+    operator = None if branch.skill is None else SlotCorrector(SKILLS[branch.skill], settings.attention, recipe.task)
     used = np.zeros(5)
     points = [_judged(learner.policy, used, recipe)]
     for iteration in range(config.iterations):
@@ -162,26 +160,26 @@ def _judged(policy: DiffusionPolicy, used: np.ndarray, recipe: Recipe) -> Point:
 
 
 def run(settings: Settings, seed: int, place: Path, tell: Callable[[str], None]) -> dict[str, list[Point]]:
-    """Every arm of one seed; those that have finished before are read.
+    """Every branch of one seed; those that have finished before are read.
 
     Raises:
         RobotRLError: A file is of other settings.
     """
     policy: DiffusionPolicy | None = None
     found = {}
-    for name, arm in ARMS.items():
+    for name, branch in BRANCHES.items():
         file = place / f"{name.replace(',', '').replace(' ', '-')}.json"
         if not file.exists():
             policy = policy or imitation(settings.recipe, seed)[0]
-            points = learn(policy, arm, settings, seed)
-            write_json(file, {"facts": settings.facts(arm), "points": [dataclasses.asdict(each) for each in points]})
+            points = learn(policy, branch, settings, seed)
+            write_json(file, {"facts": settings.facts(branch), "points": [dataclasses.asdict(each) for each in points]})
             last = points[-1]
             tell(
                 f"seed {seed}  {name:<26} {points[0].rate:.3f} -> {last.rate:.3f} after {last.ticks} steps, "
                 f"{last.operator_ticks} of them the operator's"
             )
         content = json.loads(file.read_text())
-        if content["facts"] != settings.facts(arm):
+        if content["facts"] != settings.facts(branch):
             raise RobotRLError(f"{file} is of other settings than these: give another --output, or remove it")
         found[name] = [Point(**point) for point in content["points"]]
     return found
@@ -193,20 +191,20 @@ def within(points: Sequence[Point], budget: int) -> Point:
 
 
 def table(runs: Mapping[int, Mapping[str, Sequence[Point]]], settings: Settings) -> str:
-    """Markdown: success of the policy alone per arm and budget, and its difference from that without an operator."""
+    """Markdown: success of the policy alone per branch and budget, and its difference from that without an operator."""
     heads = [f"{budget:,} steps" for budget in settings.budgets]
     lines = [
-        f"| arm | start | {' | '.join(heads)} | operator's share of steps | in the last tenth | watched success |",
+        f"| branch | start | {' | '.join(heads)} | operator's share of steps | in the last tenth | watched success |",
         "|---" * (len(heads) + 5) + "|",
     ]
-    for name in ARMS:
+    for name in BRANCHES:
         mine = [found[name] for found in runs.values()]
         cells = [_mean([points[0].rate for points in mine], False)]
         cells += [_mean([within(points, budget).rate for points in mine], False) for budget in settings.budgets]
         cells += [_share(mine, 0.0), _share(mine, 0.9), _watched(mine)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", f"| minus '{ALONE}', paired by seed | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for name in [each for each in ARMS if each != ALONE]:
+    for name in [each for each in BRANCHES if each != ALONE]:
         cells = []
         for budget in settings.budgets:
             pairs = [(found[name], found[ALONE]) for found in runs.values()]
@@ -225,16 +223,16 @@ def _mean(values: Sequence[float], signed: bool) -> str:
     return f"{mean} [{low:{style}}, {high:{style}}]"
 
 
-def _share(arms: Sequence[Sequence[Point]], after: float) -> str:
+def _share(branches: Sequence[Sequence[Point]], after: float) -> str:
     """The operator's share of the steps, from a share of the judgements on."""
-    ends = [(points[min(round(after * (len(points) - 1)), len(points) - 2)], points[-1]) for points in arms]
+    ends = [(points[min(round(after * (len(points) - 1)), len(points) - 2)], points[-1]) for points in branches]
     driven = sum(last.operator_ticks - first.operator_ticks for first, last in ends)
     return f"{driven / sum(last.ticks - first.ticks for first, last in ends):.2f}"
 
 
-def _watched(arms: Sequence[Sequence[Point]]) -> str:
+def _watched(branches: Sequence[Sequence[Point]]) -> str:
     """Share of the collected episodes that ended well, whoever drove."""
-    return f"{sum(each[-1].watched_successes for each in arms) / sum(each[-1].episodes for each in arms):.2f}"
+    return f"{sum(each[-1].watched_successes for each in branches) / sum(each[-1].episodes for each in branches):.2f}"
 
 
 def main() -> None:

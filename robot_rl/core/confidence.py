@@ -1,24 +1,21 @@
-"""How sure a success rate or a mean over seeds is: Wilson's score interval and the bootstrap.
+"""How sure a number is: a success rate, a mean over seeds, one policy's gain over another, and a loss of success.
 
-Every rate that robot-rl prints carries one of these, since 9 of 10 and 90 of 100 are not the same claim.
+Every rate that robot-rl prints carries an interval, since 9 of 10 and 90 of 100 are not the same claim. A candidate
+replaces the policy before it only if its gain on paired rollouts is sure (`paired_gain`). And as the model of those
+rollouts can be wrong where its data are thin, the robot has a veto (`chance_of_so_few`): on peg-insert-side, learned
+from 100 demonstrations, a model put a policy that succeeded in 26 of 100 episodes above one that succeeded in 88. The
+rollouts that follow an update are collected anyway, so they are read too. They can only take an update back, never
+prefer one: what was accepted stays unless its rollouts succeed significantly less often.
 
-The gain of one policy over another from paired scores, and how sure it is.
+scipy is loaded by the functions that need it: nobody who drives a robot waits for it.
 
-Legend: `S` episode starts, `R` repeats of a start with other noise, `E` models.
-
-A policy's own rollouts against those of the policy before it: the robot's veto on what the gate accepted.
-
-The gate's transition model can be wrong where its data are thin: on peg-insert-side, learned from 100 demonstrations,
-it put a policy that succeeded in 26 of 100 episodes above one that succeeded in 88. The rollouts that follow an update
-are collected anyway, so they are read too. They can only take an update back, never prefer one: what the gate accepted
-stays unless its rollouts succeed significantly less often.
+Legend: `S` episode starts, or seeds; `R` repeats of a start with other noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +25,6 @@ from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 
 Floats = npt.NDArray[np.float64]
-ANGLES = 20_001
-"""Points at which Student's distribution is integrated: its quantiles are right to four digits."""
-MOST_FREEDOM = 10_000.0
-"""Degrees of freedom beyond which the normal distribution is as good."""
 
 
 class Interval(NamedTuple):
@@ -61,17 +54,12 @@ def wilson_interval(successes: int, episodes: int, confidence: float = 0.95) -> 
     """
     if not 0 <= successes <= episodes:
         raise ValueError(f"successes must lie in 0..{episodes} (the episodes), got {successes}")
-    z = _two_sided_z(confidence)
+    _require_between_0_and_1(confidence)
     if episodes == 0:
         return Interval(0.0, 1.0)
-    rate = successes / episodes
-    scale = 1.0 + z * z / episodes
-    centre = (rate + z * z / (2 * episodes)) / scale
-    half_width = z / scale * math.sqrt(rate * (1 - rate) / episodes + (z / (2 * episodes)) ** 2)
-    # Exactly 0 or 1 at the ends; rounding would otherwise leave 1e-17 there.
-    low = 0.0 if successes == 0 else max(0.0, centre - half_width)
-    high = 1.0 if successes == episodes else min(1.0, centre + half_width)
-    return Interval(low, high)
+    from scipy.stats import binomtest
+
+    return Interval(*binomtest(successes, episodes).proportion_ci(confidence, method="wilson"))
 
 
 def bootstrap_mean_interval(
@@ -92,7 +80,8 @@ def bootstrap_mean_interval(
         TooFewValues: Fewer than two values, or one that is not finite.
         ValueError: A confidence outside (0, 1).
     """
-    tail = (1.0 - _checked(confidence)) / 2.0
+    _require_between_0_and_1(confidence)
+    tail = (1.0 - confidence) / 2.0
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size < 2:
         raise TooFewValues(
@@ -103,16 +92,6 @@ def bootstrap_mean_interval(
     draws = generator.integers(sample.size, size=(resamples, sample.size))
     low, high = np.quantile(sample[draws].mean(axis=1), [tail, 1.0 - tail])
     return Interval(float(low), float(high))
-
-
-def _two_sided_z(confidence: float) -> float:
-    return NormalDist().inv_cdf(0.5 + _checked(confidence) / 2.0)
-
-
-def _checked(confidence: float) -> float:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; write 0.95 for 95 %")
-    return confidence
 
 
 class PairedGain(NamedTuple):
@@ -162,25 +141,10 @@ def paired_gain(difference: Floats, model: npt.NDArray[np.int64], confidence: fl
 
 
 def student_quantile(probability: float, degrees_of_freedom: float) -> float:
-    """Quantile of Student's t for a probability from 0.5 to 1.
+    """Quantile of Student's t."""
+    from scipy.stats import t
 
-    With t = sqrt(v) tan(angle) the density is cos(angle)^(v - 1) up to a constant, which a grid integrates.
-    """
-    freedom = min(degrees_of_freedom, MOST_FREEDOM)
-    angle = np.linspace(0.0, math.pi / 2, ANGLES)
-    density = np.cos(angle) ** (freedom - 1.0)
-    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    mass *= 0.5 / mass[-1]
-    return math.sqrt(freedom) * math.tan(float(np.interp(probability - 0.5, mass, angle)))
-
-
-def _between(groups: list[Floats]) -> float:
-    """Variance of the models' mean gains beyond what sampling explains, at least 0."""
-    if len(groups) < 2:
-        return 0.0
-    means = np.array([group.mean() for group in groups])
-    sampling = np.mean([group.var(ddof=1) / len(group) for group in groups])
-    return max(0.0, float(means.var(ddof=1) - sampling))
+    return float(t.ppf(probability, degrees_of_freedom))
 
 
 class OwnRollouts(NamedTuple):
@@ -202,6 +166,8 @@ class OwnRollouts(NamedTuple):
 def chance_of_so_few(before: OwnRollouts, after: OwnRollouts) -> float:
     """Fisher's exact test, one-sided: the chance of as few successes after, or fewer, if nothing had changed.
 
+    Counted in whole numbers and divided once: scipy's rounding puts a chance of exactly 0.2 below a level of 0.2.
+
     Returns:
         A p-value; 1 where either has no episodes.
     """
@@ -215,3 +181,17 @@ def chance_of_so_few(before: OwnRollouts, after: OwnRollouts) -> float:
         for each in range(fewest, after.successes + 1)
     )
     return chosen / ways
+
+
+def _between(groups: list[Floats]) -> float:
+    """Variance of the models' mean gains beyond what sampling explains, at least 0."""
+    if len(groups) < 2:
+        return 0.0
+    means = np.array([group.mean() for group in groups])
+    sampling = np.mean([group.var(ddof=1) / len(group) for group in groups])
+    return max(0.0, float(means.var(ddof=1) - sampling))
+
+
+def _require_between_0_and_1(confidence: float) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; write 0.95 for 95 %")

@@ -51,7 +51,7 @@ class DistillationConfig(ImitationConfig):
     sigma_max: float = 0.1
 
     def validate(self, group: str = "distillation") -> None:
-        """See the base class."""
+        """Refuses settings that cannot work, those of imitation among them; arguments and errors as there."""
         super().validate(group)
         if not 0.0 < self.first_share <= 1.0:
             raise RobotRLError(f"{group}.first_share is {self.first_share}, wanted more than 0, at most 1")
@@ -229,7 +229,7 @@ class _Matching(nn.Module):
         self._unregistered, self._config = (teacher,), config
 
     def forward(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-        """See `distillation_loss`."""
+        """The student's distance from the chain's end for fresh noise, at one batch's observations."""
         (teacher,) = self._unregistered
         with torch.no_grad():
             condition = self.student.encode(observations_of(batch))

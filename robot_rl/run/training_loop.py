@@ -1,6 +1,6 @@
-"""The steps of a training run: read, update, log, judge, save, and stop cleanly when asked to.
+"""The steps of a training run: read, update, log, measure, save, and stop cleanly when asked to.
 
-Batches of coming training steps, read in threads while the current one trains.
+Batches of coming steps are read in threads while the current one trains.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LogSettings:
         every: Between lines of metrics.
         held_out_every: Between measurements of the held-out loss.
         sample_every: Between measurements of sampled chunks on held-out windows, which take much longer.
-        held_out_windows: At most this many windows are judged.
+        held_out_windows: At most this many windows are read.
         checkpoint_every: Between checkpoints.
         tracker: `tensorboard`, `wandb` or `none`.
     """
@@ -75,7 +75,7 @@ class Learner(Protocol):
         """Takes back what `state` gave."""
 
 
-class Judge(Protocol):
+class HeldOutMeasure(Protocol):
     """What a policy is worth on data that it never learned from, by name of the metric."""
 
     def quick(self, policy: Trainable) -> dict[str, float]:
@@ -92,7 +92,7 @@ class TrainingRun:
     Attributes:
         directory: Of the run.
         dataset: Windows to learn from.
-        held_out: Windows to judge by, None without any.
+        held_out: What the average is measured by on the way, None without any.
         record: What every checkpoint says about itself.
         readers: Threads that read windows.
         log: See `LogSettings`.
@@ -100,7 +100,7 @@ class TrainingRun:
 
     directory: Path
     dataset: WindowDataset
-    held_out: Judge | None
+    held_out: HeldOutMeasure | None
     record: Mapping[str, Any]
     readers: int
     log: LogSettings
@@ -159,7 +159,7 @@ def _newest(directory: Path) -> str:
 
 
 class _Notes:
-    """Logs, judges and saves when it is due; only the first of several processes does. A context manager."""
+    """Logs, measures and saves when it is due; only the first of several processes does. A context manager."""
 
     def __init__(self, learner: Learner, run: TrainingRun, reader: BatchReader, first: int, console: Console) -> None:
         self._learner, self._run, self._reader = learner, run, reader
@@ -191,11 +191,11 @@ class _Notes:
             return
         values = self._measure(done)
         if self._active and self._log is not None:
-            values |= self._judge(done)
+            values |= self._held_out(done)
             self._log.log(done, values)
         self._screen.show(done, "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self._save_if_due(done)
-        # Judging and saving are not training: they do not count as slow steps.
+        # Measuring and saving are not training: they do not count as slow steps.
         self._since, self._waited_before = time.perf_counter(), self._reader.waited_s
 
     def save(self, done: int) -> None:
@@ -228,7 +228,7 @@ class _Notes:
         self._losses.clear()
         return values
 
-    def _judge(self, done: int) -> dict[str, float]:
+    def _held_out(self, done: int) -> dict[str, float]:
         """Numbers of the episodes kept aside, if it is time for them."""
         held_out, settings, values = self._run.held_out, self._run.log, dict[str, float]()
         if held_out is not None and self._due(done, settings.held_out_every):

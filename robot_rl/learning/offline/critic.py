@@ -240,10 +240,11 @@ def rank_correlation(one: npt.ArrayLike, two: npt.ArrayLike) -> float | None:
         one: Shape (N,).
         two: Shape (N,).
     """
-    ranks = [_ranks(np.asarray(each, dtype=np.float64)) for each in (one, two)]
-    centred = [each - each.mean() if len(each) else each for each in ranks]
-    lengths = [math.sqrt(float(np.dot(each, each))) for each in centred]
-    return float(np.dot(*centred)) / (lengths[0] * lengths[1]) if min(lengths) > 0 else None
+    if any(len(np.unique(each)) < 2 for each in (one, two)):
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one, two).statistic)
 
 
 def train_critic(
@@ -368,10 +369,3 @@ def _problem(share: float, values: Tensor, possible: Range) -> str | None:
         f"{possible.high:.3g} (wanted {SHARE_WANTED:.0%}): they reach from {float(values.min()):.3g} to "
         f"{float(values.max()):.3g}; train longer, or lower reward.gamma or critic.learning_rate"
     )
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Ranks from 0, equal values sharing the mean of theirs. Shape (N,)."""
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count + 1) / 2
-    return np.asarray(middle[group], dtype=np.float64)

@@ -44,7 +44,7 @@ class AdvantageCritic(Protocol):
         """(B, C) and executed rows (B, n, A), normalised, to (B,)."""
 
 
-class Judge(Protocol):
+class PolicyGate(Protocol):
     """Compares two policies; `robot_rl.learning.offline.gate.Gate` is one."""
 
     def judge(self, reference: DenoisingPolicy, candidate: DenoisingPolicy, seed: int, step: int = 0) -> GateDecision:
@@ -133,7 +133,7 @@ class OfflineImprover:
         self,
         policy: DenoisingPolicy,
         critic: AdvantageCritic,
-        gate: Judge,
+        gate: PolicyGate,
         conditions: Tensor,
         config: OfflineConfig,
         second_estimate: SecondEstimate | None = None,
@@ -273,7 +273,7 @@ class OfflineImprover:
 def improve_offline(
     policy: DenoisingPolicy,
     critic: AdvantageCritic,
-    gate: Judge,
+    gate: PolicyGate,
     conditions: Tensor,
     config: OfflineConfig,
     on_decision: Callable[[GateDecision], None] | None = None,

@@ -124,9 +124,10 @@ def auc(score: Tensor, positive: Tensor) -> float | None:
     ups, downs = int(positive.sum()), int((~positive).sum())
     if not ups or not downs:
         return None
-    values, score = score.double().sort().values, score.double()
-    ranks = (torch.searchsorted(values, score) + torch.searchsorted(values, score, right=True) + 1) / 2
-    return float((ranks[positive].sum() - ups * (ups + 1) / 2) / (ups * downs))
+    from scipy.stats import rankdata
+
+    ranks = rankdata(score.cpu().double().numpy())
+    return float((ranks[positive.cpu().numpy()].sum() - ups * (ups + 1) / 2) / (ups * downs))
 
 
 def _chains(transitions: Transitions, able: Tensor, rows: int) -> Tensor:

@@ -1,23 +1,16 @@
-"""Second opinions on a policy from recorded data: fitted Q evaluation and the doubly robust estimator.
+"""A second opinion on a policy from recorded data: fitted Q evaluation (Le et al., arXiv 1903.08738, algorithm 3).
 
-Fitted Q evaluation (Le et al., arXiv 1903.08738, algorithm 3) regresses Q to the reward plus the discounted Q of what
-the policy itself would do next. It needs no transition model and no critic of another policy, so it errs in other ways
-than the gate does; a disagreement is worth a look.
+Q is regressed to the reward plus the discounted Q of what the policy itself would do next:
 
-Where the behaviour's propensities are known, the per-decision doubly robust estimator (Jiang and Li, arXiv 1511.03722,
-equation 10) corrects such a Q by the importance-weighted errors it makes along recorded episodes:
+    Q(c, a) <- r + discount mean_d Q(c', a_d),    a_d ~ policy(c')      no Q(c', .) where the episode has terminated
 
-    V_dr(t) = V(c_t) + rho_t (r_t + discount_t V_dr(t + 1) - Q(c_t, a_t))
+It needs no transition model and no critic of another policy, so it errs in other ways than the gate does. Beside the
+gate it decides nothing; a disagreement is worth a look. Every policy of a round is fitted from the same first network
+for the same number of steps, so that what separates two estimates is what the policies do and not how long somebody
+trained.
 
-Legend: `M` transitions, `S` episode starts, `B` batch, `D` sampled next chunks per transition, `C` encoding size, `n`
+Legend: `M` transitions, `S` episode starts, `B` batch, `D` sampled chunks per condition, `C` encoding size, `n`
 executed rows, `A` action dimension.
-
-Fitted Q evaluation beside the gate: it decides nothing, and a disagreement is worth a look.
-
-Every policy of a round is fitted from the same first network for the same number of steps, so that what separates two
-estimates is what the policies do and not how long somebody trained.
-
-Legend: `M` transitions, `n` executed rows.
 """
 
 from __future__ import annotations
@@ -45,10 +38,6 @@ SEED_APART = 7919
 """Added to the seed, so that the same seed in two configs never makes this network the critic's twin."""
 SAMPLING_BATCH = 4096
 REPORT_EVERY = 100
-
-
-class BadPropensities(RobotRLError):
-    """Importance ratios that cannot be used."""
 
 
 @dataclass
@@ -147,6 +136,41 @@ def fitted_q_gain(reference: FittedQ, candidate: FittedQ, confidence: float = 0.
     return paired_gain(difference, np.zeros(difference.shape, np.int64), confidence)
 
 
+class SecondOpinion:
+    """Estimates of policies on one round's data.
+
+    Args:
+        transitions: Of the round, at every tick.
+        config: See `FittedQConfig`.
+    """
+
+    def __init__(self, transitions: Transitions, config: FittedQConfig) -> None:
+        # As the policy decides, every n ticks: the windows in between say the same again, and cost as much each.
+        self._transitions = transitions.select(transitions.tick % transitions.chunk.shape[1] == 0)
+        self._config = config
+        self._known: dict[str, FittedQ] = {}
+
+    def of(self, reference: DenoisingPolicy, candidate: DenoisingPolicy) -> Mapping[str, float]:
+        """Estimated returns of both, the gain and its one-sided lower bound over starts; NaN where it diverged."""
+        try:
+            old, new = self._fitted(reference), self._fitted(candidate)
+        except Diverged:
+            return {SECOND_GAIN: math.nan}
+        gain = fitted_q_gain(old, new)
+        return {
+            "second_reference": old.estimate,
+            "second_candidate": new.estimate,
+            SECOND_GAIN: gain.mean,
+            "second_lower_bound": gain.lower_bound,
+        }
+
+    def _fitted(self, policy: DenoisingPolicy) -> FittedQ:
+        key = policy.fingerprint()
+        if key not in self._known:
+            self._known[key] = fitted_q_evaluation(policy, self._transitions, self._config)
+        return self._known[key]
+
+
 @torch.no_grad()
 def sample_chunks(policy: DenoisingPolicy, condition: Tensor, count: int, seed: int, rows: int) -> Tensor:
     """Executed rows of chunks that the policy would act with; the same noise for every policy.
@@ -169,82 +193,6 @@ def sample_chunks(policy: DenoisingPolicy, condition: Tensor, count: int, seed: 
         chunk = policy.denoise(repeated, noise).states[:, -1, :rows]
         parts.append(chunk.reshape(len(part), count, *chunk.shape[1:]))
     return torch.cat(parts)
-
-
-class DoublyRobust(NamedTuple):
-    """A doubly robust estimate."""
-
-    estimate: float
-    """Mean over episodes."""
-    standard_error: float
-    """Of that mean."""
-    effective_sample_size: float
-    """Of the episodes' whole importance weights: far below their number, the estimate rests on a few of them."""
-    clipped: float
-    """Share of ratios that were clipped, each of which biases the estimate towards Q."""
-    per_episode: Tensor
-    """Shape (number of episodes,), by ascending episode number."""
-
-
-def doubly_robust(
-    transitions: Transitions,
-    log_ratio: Tensor,
-    q: Tensor,
-    v: Tensor,
-    next_v: Tensor,
-    *,
-    clip: float = 10.0,
-) -> DoublyRobust:
-    """The policy's return from episodes that another one acted in; equation in the module.
-
-    Args:
-        transitions: Decisions that follow one another without gap or overlap.
-        log_ratio: log of the policy's over the behaviour's probability of each decision; of the whole denoising chain
-            where both denoise, which is a valid ratio as well. Shape (M,).
-        q: Of each decision. Shape (M,).
-        v: Expectation of Q under the policy at each condition. Shape (M,).
-        next_v: The same at each next condition: what an episode that was cut off goes on with. Shape (M,).
-        clip: Largest ratio of one decision.
-
-    Raises:
-        BadPropensities: NaN, or decisions that overlap or leave a gap.
-    """
-    columns = {"log_ratio": log_ratio, "q": q, "v": v, "next_v": next_v}
-    for name, values in columns.items():
-        if values.shape != transitions.reward.shape or not torch.isfinite(values).all():
-            raise BadPropensities(
-                f"{name} has shape {tuple(values.shape)} with {int((~torch.isfinite(values)).sum())} numbers that are "
-                f"not finite, wanted {len(transitions.reward)} finite ones, one per decision"
-            )
-    ratio = log_ratio.double().exp()
-    rho = ratio.clamp(max=clip)
-    returns: list[float] = []
-    weights: list[float] = []
-    for episode in sorted(set(transitions.episode.tolist())):
-        index = (transitions.episode == episode).nonzero()[:, 0]
-        index = index[transitions.tick[index].argsort()]
-        _require_chain(transitions, index, episode)
-        last = int(index[-1])
-        value = 0.0 if bool(transitions.terminated[last]) else float(next_v[last])
-        for each in index.flip(0).tolist():
-            error = float(transitions.reward[each]) + float(transitions.discount[each]) * value - float(q[each])
-            value = float(v[each]) + float(rho[each]) * error
-        returns.append(value)
-        weights.append(float(rho[index].prod()))
-    per_episode, weight = torch.tensor(returns, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)
-    count = len(returns)
-    error = float(per_episode.std()) / math.sqrt(count) if count > 1 else math.inf
-    size = float(weight.sum() ** 2 / weight.square().sum()) if float(weight.sum()) > 0.0 else 0.0
-    return DoublyRobust(float(per_episode.mean()), error, size, float((ratio > clip).double().mean()), per_episode)
-
-
-def _require_chain(transitions: Transitions, index: Tensor, episode: int) -> None:
-    tick, rows = transitions.tick[index], transitions.valid[index].sum(dim=1)
-    if int(tick[0]) != 0 or not torch.equal(tick[1:], (tick + rows)[:-1]):
-        raise BadPropensities(
-            f"the decisions of episode {episode} begin at ticks {tick.tolist()[:6]}... and do not follow one another "
-            "from tick 0: hand in one transition per decision, without overlap"
-        )
 
 
 def _network(transitions: Transitions, config: FittedQConfig) -> QNetwork:
@@ -282,38 +230,3 @@ def _fit(
         follow(target, network, config.target_rate)
         if progress is not None and ((step + 1) % REPORT_EVERY == 0 or step + 1 == config.steps):
             progress(step + 1, config.steps, float(loss.detach()))
-
-
-class SecondOpinion:
-    """Estimates of policies on one round's data.
-
-    Args:
-        transitions: Of the round, at every tick.
-        config: See `FittedQConfig`.
-    """
-
-    def __init__(self, transitions: Transitions, config: FittedQConfig) -> None:
-        # As the policy decides, every n ticks: the windows in between say the same again, and cost as much each.
-        self._transitions = transitions.select(transitions.tick % transitions.chunk.shape[1] == 0)
-        self._config = config
-        self._known: dict[str, FittedQ] = {}
-
-    def of(self, reference: DenoisingPolicy, candidate: DenoisingPolicy) -> Mapping[str, float]:
-        """Estimated returns of both, the gain and its one-sided lower bound over starts; NaN where it diverged."""
-        try:
-            old, new = self._fitted(reference), self._fitted(candidate)
-        except Diverged:
-            return {SECOND_GAIN: math.nan}
-        gain = fitted_q_gain(old, new)
-        return {
-            "second_reference": old.estimate,
-            "second_candidate": new.estimate,
-            SECOND_GAIN: gain.mean,
-            "second_lower_bound": gain.lower_bound,
-        }
-
-    def _fitted(self, policy: DenoisingPolicy) -> FittedQ:
-        key = policy.fingerprint()
-        if key not in self._known:
-            self._known[key] = fitted_q_evaluation(policy, self._transitions, self._config)
-        return self._known[key]

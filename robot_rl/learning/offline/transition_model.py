@@ -90,9 +90,6 @@ class DynamicsEnsemble(nn.Module):
         rows: `n`.
         action_size: `A`.
         config: See `DynamicsConfig`.
-
-    Attributes:
-        elites: Members that answer best, the best first.
     """
 
     centre: Tensor
@@ -128,7 +125,7 @@ class DynamicsEnsemble(nn.Module):
 
     @property
     def elites(self) -> list[int]:
-        """See the class."""
+        """Members that answer best, the best first."""
         return [int(member) for member in self.elite_members]
 
     @property

@@ -2,7 +2,7 @@
 
 One iteration, from the decisions of a few episodes (RL-100, arXiv 2510.14830; DPPO, arXiv 2409.00588):
 
-    A, targets   GAE over each segment; a takeover cuts it with a bootstrap, termination alone does not bootstrap
+    A, targets   GAE over segments; a takeover cuts it with a bootstrap, termination alone does not bootstrap
     policy       clipped surrogate over all K steps + imitation of the operator's rows, epochs up to the KL limit
     value        regression to A + V, clipped; the operator's driving tells it too, see `advantages`
     student      one-step distillation of the new policy, if there is a student
@@ -21,20 +21,19 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from policies.consistency import ConsistencyPolicy
-from policies.diffusion import DiffusionPolicy
 from policies.trainable import DenoisingPolicy
 from policies.value import ValueNetwork
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.collected import CollectedEpisode, takeovers
 from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, surrogate
-from robot_rl.learning.descent import Descent, Diverged
+from robot_rl.learning.descent import Diverged
 from robot_rl.learning.encoded_imitation import EncodedWindows, denoising_loss, encoded_windows
 from robot_rl.learning.online.advantages import (
     EncodedSegments,
@@ -44,25 +43,10 @@ from robot_rl.learning.online.advantages import (
     operator_segments,
     policy_segments,
 )
+from robot_rl.learning.online.student import Distillation, FollowingStudent
 from robot_rl.learning.online.value_learner import ValueConfig, ValueLearner, explained_variance
 from robot_rl.learning.randomness import step_generator
 from robot_rl.learning.transitions import RewardConfig
-
-
-class Distillation(Protocol):
-    """The loss of a one-step student; `robot_rl.learning.distillation.distillation_loss` is one."""
-
-    def __call__(
-        self,
-        student: ConsistencyPolicy,
-        teacher: DiffusionPolicy,
-        condition: Tensor,
-        noise: Tensor,
-        generator: torch.Generator,
-        /,
-    ) -> Tensor:
-        """From conditions (B, C) and standard normal noise (B, 1, H, A) to a loss; no gradient for the teacher."""
-
 
 DRAW, ORDER, VALUE, STUDENT = range(4)
 """Streams of randomness within an iteration."""
@@ -173,12 +157,9 @@ class OnlineLearner:
         self.problem: str | None = None
         self.value = ValueLearner(value, policy.condition_size, config.value, self.device)
         self._ppo = DenoisingPpo(self.policy, config.ppo, policy.execute_horizon)
-        self._distillation = distillation
-        self._student_descent = None
-        if student is not None:
-            weights = student.eval().denoiser.parameters()
-            optimizer = torch.optim.AdamW(weights, config.distillation_learning_rate, weight_decay=0.0)
-            self._student_descent = Descent("the student", optimizer, "lower online.distillation_learning_rate")
+        self._following = None
+        if student is not None and distillation is not None:
+            self._following = FollowingStudent(student, distillation, config.distillation_learning_rate)
         self._operator_windows: EncodedWindows | None = None
         self._caution = 1.0
 
@@ -273,10 +254,7 @@ class OnlineLearner:
             "operator_windows": None if self._operator_windows is None else tuple(self._operator_windows),
             "caution": self._caution,
         }
-        if self.student is not None and self._student_descent is not None:
-            state["student"] = copy.deepcopy(self.student.denoiser.state_dict())
-            state["student_optimizer"] = copy.deepcopy(self._student_descent.state())
-        return state
+        return state if self._following is None else state | self._following.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""
@@ -286,9 +264,8 @@ class OnlineLearner:
         windows = state["operator_windows"]
         self._operator_windows = None if windows is None else EncodedWindows(*windows)
         self._caution = float(state["caution"])
-        if self.student is not None and self._student_descent is not None:
-            self.student.denoiser.load_state_dict(state["student"])
-            self._student_descent.load_state(state["student_optimizer"])
+        if self._following is not None:
+            self._following.load_state(state)
 
     def take_back(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier `state` and learns more slowly from there; what the operator showed stays known."""
@@ -329,8 +306,11 @@ class OnlineLearner:
             metrics["value_loss"] = self.value.update(condition, target, generator, share if warm else 1.0)
         if losses:
             metrics["imitation_loss"] = math.fsum(losses) / len(losses)
-        if self.student is not None and segments is not None and warm:
-            metrics["distillation_loss"] = self._distil(segments.condition, iteration)
+        if self._following is not None and segments is not None and warm:
+            steps, generator = self.config.distillation_steps, self._generator(iteration, STUDENT)
+            metrics["distillation_loss"] = self._following.follow(
+                self.policy, segments.condition, steps, self.config.ppo.batch_size, generator
+            )
         return metrics
 
     def _judge(self, segments: EncodedSegments) -> tuple[Tensor, Tensor]:
@@ -380,24 +360,6 @@ class OnlineLearner:
                 loss = loss + weight * denoising_loss(self.policy, drawn, generator)
             losses.append(float(loss.detach()))
             yield loss
-
-    def _distil(self, condition: Tensor, iteration: int) -> float:
-        """The student follows the policy at the states of this iteration. Returns the mean loss."""
-        assert self.student is not None
-        assert self._distillation is not None
-        assert self._student_descent is not None
-        teacher = cast(DiffusionPolicy, self.policy)  # A student is made of no other.
-        generator, losses = self._generator(iteration, STUDENT), []
-        for _ in range(self.config.distillation_steps):
-            index = torch.randint(
-                len(condition), (self.config.ppo.batch_size,), generator=generator, device=self.device
-            )
-            shape = (len(index), 1, *self.policy.noise_shape[1:])
-            noise = torch.randn(shape, generator=generator, device=self.device)
-            loss = self._distillation(self.student, teacher, condition[index], noise, generator)
-            self._student_descent.step(loss)
-            losses.append(float(loss.detach()))
-        return math.fsum(losses) / max(1, len(losses))
 
     def _problem(self, metrics: Mapping[str, float]) -> str | None:
         """Why the update must not be kept, or None."""

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.slot_insert import interventions
 from benchmarks.slot_insert.imitation import imitate, new_policy
-from benchmarks.slot_insert.interventions import ALONE, ARMS, Point, Settings, run, table, within
+from benchmarks.slot_insert.interventions import ALONE, BRANCHES, Point, Settings, run, table, within
 from benchmarks.slot_insert.main import Recipe
 from benchmarks.slot_insert.operator import SKILLS, Attention, SlotCorrector, steer
 from benchmarks.slot_insert.robot import (
@@ -164,7 +164,7 @@ def test_the_table_looks_at_the_newest_policy_within_a_budget():
     points = [point(0, 5), point(900, 6), point(2_100, 7)]
     assert [within(points, budget).successes for budget in (0, 899, 900, 2_099, 9_999)] == [5, 5, 6, 6, 7]
     better = [point(0, 5), point(800, 8), point(2_000, 9)]
-    runs = {seed: {name: points if name == ALONE else better for name in ARMS} for seed in (0, 1)}
+    runs = {seed: {name: points if name == ALONE else better for name in BRANCHES} for seed in (0, 1)}
     text = table(runs, dataclasses.replace(Settings(), budgets=(1_000,)))
     assert f"| {ALONE} | 0.500 [0.500, 0.500] | 0.600 [0.600, 0.600] |" in text
     assert "| clumsy operator | +0.200 [+0.200, +0.200] |" in text
@@ -185,8 +185,8 @@ def test_a_finished_arm_is_not_run_again_and_other_settings_are_refused(tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(settings, 0, tmp_path, print)
     found = run(settings, 0, tmp_path, print)
-    assert ran == [*[*ARMS.values()][:3], *[*ARMS.values()][2:]]
+    assert ran == [*[*BRANCHES.values()][:3], *[*BRANCHES.values()][2:]]
     assert found == run(settings, 0, tmp_path, print)
-    assert [*found] == [*ARMS]
+    assert [*found] == [*BRANCHES]
     with pytest.raises(RobotRLError, match="other settings"):
         run(dataclasses.replace(settings, attention=Attention(drive=None)), 0, tmp_path, print)

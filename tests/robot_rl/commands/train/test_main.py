@@ -228,6 +228,11 @@ class Diverging(ImitationLearner):
         return super().update(batch, step) * (float("nan") if step == 9 else 1.0)
 
 
+class Poisoned(ImitationLearner):
+    def update(self, batch, step):
+        return super().update({**batch, "action": batch["action"] * (float("nan") if step == 9 else 1.0)}, step)
+
+
 def prepared(dataset: str, directory: Path, kind: type[ImitationLearner]) -> tuple[ImitationLearner, TrainingRun]:
     settings = TrainSettings(dataset=dataset, run=str(directory))
     settings.policy = {"_target_": "policies.diffusion.DiffusionPolicy", "streams": ["state"], "mlp": {"width": 16}}
@@ -261,6 +266,13 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_last_good_checkpoin
     learner, run = prepared(dataset, tmp_path / "run", Diverging)
     with pytest.raises(Diverged, match=r"loss is nan at step 10: lower .*newest checkpoint is .*00000006"):
         train_imitation(learner, run, Console(quiet=True))
+
+
+def test_a_step_that_is_not_finite_is_not_taken_and_names_the_last_good_checkpoint(dataset: str, tmp_path: Path):
+    learner, run = prepared(dataset, tmp_path / "run", Poisoned)
+    with pytest.raises(Diverged, match=r"the policy: the loss is nan at step 10, .*newest checkpoint is .*00000006"):
+        train_imitation(learner, run, Console(quiet=True))
+    assert all(weight.isfinite().all() for weight in learner.state()["policy"].values())
 
 
 def test_metrics_beyond_the_last_checkpoint_are_forgotten_when_a_run_resumes(dataset: str, tmp_path: Path):

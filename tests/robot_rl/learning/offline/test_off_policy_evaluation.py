@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import pytest
@@ -7,9 +6,7 @@ import torch
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.descent import Diverged
 from robot_rl.learning.offline.off_policy_evaluation import (
-    BadPropensities,
     FittedQConfig,
-    doubly_robust,
     fitted_q_evaluation,
     fitted_q_gain,
     sample_chunks,
@@ -17,8 +14,8 @@ from robot_rl.learning.offline.off_policy_evaluation import (
 from robot_rl.learning.transitions import Transitions
 from tests.robot_rl.point_task import ROWS, PointPolicy, point_transitions
 
-GAMMA, TARGET = 0.9, 0.7
-"""Discount of one decision; probability with which the judged policy takes action 1. The behaviour tosses a coin."""
+GAMMA = 0.9
+"""Discount of one decision."""
 SMALL = FittedQConfig(
     steps=300, batch_size=128, width=32, blocks=1, learning_rate=5e-3, target_rate=0.05, next_chunks=1, start_chunks=2
 )
@@ -44,102 +41,6 @@ def table(rows) -> Transitions:
         discounted_return=torch.zeros(episodes),
         episode_length=torch.full((episodes,), 2),
     )
-
-
-def reward(first: int, second: int | None = None) -> float:
-    return float(first) if second is None else 2.0 * second + first
-
-
-def every_episode_once() -> Transitions:
-    """Two decisions with two actions each: the coin's four episodes, each as likely as the others."""
-    rows = []
-    for episode, (first, second) in enumerate(itertools.product((0, 1), repeat=2)):
-        rows.append((episode, 0, 0.0, first, reward(first), 1.0 + first, False))
-        rows.append((episode, 1, 1.0 + first, second, reward(first, second), 9.0, True))
-    return table(rows)
-
-
-TRUTH = TARGET + GAMMA * (2.0 * TARGET + TARGET)
-"""Value of the judged policy: E[first] + GAMMA E[2 second + first]."""
-
-
-def log_ratio(transitions: Transitions) -> torch.Tensor:
-    return torch.where(transitions.chunk[:, 0, 0] == 1, TARGET / 0.5, (1 - TARGET) / 0.5).log()
-
-
-def true_q(transitions: Transitions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Q of each decision and V of its condition."""
-    action, condition = transitions.chunk[:, 0, 0], transitions.condition[:, 0]
-    at_start = condition == 0
-    first = condition - 1
-    q = torch.where(at_start, action + GAMMA * (2 * TARGET + action), 2 * action + first)
-    v = torch.where(at_start, TARGET + GAMMA * 3 * TARGET, 2 * TARGET + first)
-    return q, v
-
-
-def test_with_the_true_q_every_single_episode_gives_the_true_value():
-    transitions = every_episode_once()
-    q, v = true_q(transitions)
-    answer = doubly_robust(transitions, log_ratio(transitions), q, v, torch.zeros_like(q))
-    torch.testing.assert_close(answer.per_episode, torch.full((4,), TRUTH, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert answer.standard_error < 1e-5
-
-
-@pytest.mark.parametrize("wrong", [0.0, 3.0])
-def test_with_true_propensities_any_q_gives_the_true_value_on_average(wrong):
-    transitions = every_episode_once()
-    q = torch.full_like(transitions.reward, wrong)
-    answer = doubly_robust(transitions, log_ratio(transitions), q, q, torch.zeros_like(q))
-    assert answer.estimate == pytest.approx(TRUTH, abs=1e-5)
-    assert answer.clipped == 0.0
-
-
-def test_a_true_q_leaves_less_variance_than_importance_sampling_alone():
-    transitions = every_episode_once()
-    q, v = true_q(transitions)
-    zero = torch.zeros_like(q)
-    near = doubly_robust(transitions, log_ratio(transitions), q + 0.1, v + 0.1, zero)
-    alone = doubly_robust(transitions, log_ratio(transitions), zero, zero, zero)
-    assert near.standard_error < 0.2 * alone.standard_error
-
-
-def test_the_effective_sample_size_is_that_of_the_episodes_weights():
-    transitions = every_episode_once()
-    zero = torch.zeros_like(transitions.reward)
-    weights = torch.tensor([0.6 * 0.6, 0.6 * 1.4, 1.4 * 0.6, 1.4 * 1.4])
-    answer = doubly_robust(transitions, log_ratio(transitions), zero, zero, zero)
-    assert answer.effective_sample_size == pytest.approx(float(weights.sum() ** 2 / weights.square().sum()))
-    assert doubly_robust(transitions, zero, zero, zero, zero).effective_sample_size == pytest.approx(4.0)
-
-
-def test_an_importance_ratio_is_clipped_and_said_to_be():
-    transitions = every_episode_once()
-    zero = torch.zeros_like(transitions.reward)
-    huge = torch.where(transitions.chunk[:, 0, 0] == 1, 50.0, 0.0)
-    answer = doubly_robust(transitions, huge, zero, zero, zero, clip=2.0)
-    assert answer.clipped == pytest.approx(0.5)
-    assert float(answer.per_episode.max()) == pytest.approx(2 * (1 + GAMMA * 2 * 3))
-
-
-def test_an_episode_that_was_cut_off_goes_on_with_its_value():
-    transitions = table([(0, 0, 0.0, 1, 1.0, 2.0, False)])
-    zero = torch.zeros(1)
-    answer = doubly_robust(transitions, zero, zero, zero, torch.tensor([10.0]))
-    assert answer.estimate == pytest.approx(1.0 + GAMMA * 10.0)
-
-
-def test_windows_that_overlap_are_no_decisions():
-    transitions = point_transitions(4)
-    zero = torch.zeros(len(transitions))
-    with pytest.raises(BadPropensities, match="without overlap"):
-        doubly_robust(transitions, zero, zero, zero, zero)
-
-
-def test_propensities_that_are_no_numbers_are_refused():
-    transitions = every_episode_once()
-    zero = torch.zeros_like(transitions.reward)
-    with pytest.raises(BadPropensities, match="log_ratio has shape"):
-        doubly_robust(transitions, zero + math.nan, zero, zero, zero)
 
 
 class ConstantPolicy(PointPolicy):
