@@ -310,6 +310,7 @@ class ProcessEpisodes:
         self._settings = settings
         self._operator = build_operator(settings.operator, self.robot.spec)
         require_one_process(self.robot, self._operator, processes)
+        self._judge = judge_of(self.robot, settings.task)
         # Each episode has a filter of its own; limits that make no sense are refused before anything is connected.
         build_filter(self.robot.spec, settings.limits, self.robot)
         self._connected = ExitStack()
@@ -339,7 +340,7 @@ class ProcessEpisodes:
         clock = HostClock() if self.in_real_time else SimulatedClock()
         command_filter = build_filter(self.robot.spec, settings.limits, self.robot)
         result = run_episode(
-            Meeting(self.robot, policy, self._operator, judge_of(self.robot), clock, command_filter, sink),
+            Meeting(self.robot, policy, self._operator, self._judge, clock, command_filter, sink),
             options_for(policy, settings.task, settings.rollout),
             seed,
             header_for(settings.task, self._operator, policy, seed),
