@@ -115,7 +115,7 @@ def count_wrong(url: str, frames: dict[str, Frames], measured: Measured, codec: 
     wrong_frames = wrong_ticks = 0
     for episode_id, offered, states in zip(store.episode_ids(), measured.offered, measured.states, strict=True):
         episode = store.read_encoded(episode_id)
-        stored_states = episode.streams["state"].values[episode.frame_index["state"]]
+        stored_states = episode.episode.per_tick("state")
         wrong_ticks += abs(len(stored_states) - len(states))
         wrong_ticks += sum(one.tobytes() != other for one, other in zip(stored_states, states, strict=False))
         for camera, stamps in offered.items():

@@ -275,7 +275,7 @@ class RosRobot:
         return np.full(self.spec.action.shape, np.nan)
 
     def keep_within(self, limits: CommandLimits) -> None:
-        """See `KeepsWithin`."""
+        """Takes the limits that a vendor's driver keeps for what it adds up; an arm node has its own."""
         if isinstance(self._commands, VendorCommands):
             self._commands.keep_within(limits)
 

@@ -27,6 +27,7 @@ from policies.trainable import Trainable, require_trainable
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory
 from robot_rl.core.specs import RobotSpec
+from robot_rl.core.targets import current_name
 
 FORMAT = "robot-rl checkpoint"
 VERSION = 1
@@ -56,7 +57,7 @@ def policy_class(path: str) -> type[nn.Module]:
     Raises:
         CheckpointError: It lies elsewhere, does not exist or is no `torch.nn.Module`.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = current_name(path).rpartition(".")
     package = module.split(".")[0]
     named = [each.strip() for each in os.environ.get(PACKAGES_VARIABLE, "").split(",")]
     if package not in (POLICY_PACKAGE, *filter(None, named)):
@@ -153,7 +154,7 @@ def load_training_state(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_weights(checkpoint: Path, into: nn.Module) -> None:
+def load_weights(checkpoint: Path, into: Trainable | nn.Module) -> None:
     """Fills a module with the weights to act with.
 
     Raises:

@@ -9,7 +9,8 @@ import numpy as np
 
 from data.archive.store import DatasetStore
 from policies.exploring_policy import ExploringPolicy
-from robot_rl.commands.improve.settings import EvaluationSettings, ImproveSettings
+from robot_rl.commands.evaluate import EvaluationSettings
+from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.train.main import train
 from robot_rl.commands.train.plan import TrainSettings
 from robot_rl.core.protocols import Judgement, OperatorCommand

@@ -1,4 +1,8 @@
-"""A person with a hand-held device: takes over, drives, labels and gives back; a lost device pauses the robot."""
+"""A person with a hand-held device: takes over, drives, labels and gives back; a lost device pauses the robot.
+
+A new device is one file, as `spacemouse.py` is: it opens the device, makes deflections of named controls of what the
+device says, and builds a `DeviceOperator`. Which controls move what and which buttons ask for what is yaml.
+"""
 
 from __future__ import annotations
 

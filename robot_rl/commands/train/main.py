@@ -31,7 +31,7 @@ from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import write_whole
 from robot_rl.learning.imitation import HeldOut, ImitationLearner
 from robot_rl.run.checkpoint import newest_checkpoint, policy_class, repair_last
-from robot_rl.run.identity import CONFIG_FILE, require_same_decisions
+from robot_rl.run.identity import CONFIG_FILE, require_same_identity
 from robot_rl.run.metrics import Screen
 from robot_rl.run.training_loop import TrainingRun, train_imitation
 
@@ -62,7 +62,7 @@ def train(settings: TrainSettings, *, quiet: bool = False) -> bool:
     run = Path(settings.run)
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as store:
         plan = make_plan(settings, store)
-        require_same_decisions(run, plan.decisions(), plan.defaults())
+        require_same_identity(run, plan.identity(), plan.defaults())
         if accelerator.is_main_process:
             repair_last(run)
         if _is_finished(run, settings.imitation.steps):
@@ -167,7 +167,7 @@ def _train(plan: Plan, cache: WindowCache, accelerator: Accelerator, console: Co
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / CONFIG_FILE, json.dumps(plan.decisions(), indent=2))
+        write_whole(run / CONFIG_FILE, json.dumps(plan.identity(), indent=2))
     finished = train_imitation(ImitationLearner(policy, config, accelerator), training, console)
     if finished:
         _print_what_next(console, run)

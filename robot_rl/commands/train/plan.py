@@ -1,6 +1,6 @@
 """What a training run learns from and how: its settings, resolved against a dataset.
 
-Whatever decides the weights is in `Plan.decisions`, with which a resumed run must agree.
+Whatever decides the weights is in `Plan.identity`, with which a resumed run must agree.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Plan:
         """The robot's."""
         return self.content.spec
 
-    def decisions(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What a resumed run must agree with, as JSON."""
         data = asdict(self.settings.data)
         del data["cache"]
@@ -142,7 +142,7 @@ class Plan:
         }
 
     def defaults(self) -> dict[str, Any]:
-        """What those decisions are where nobody decides: a run from before a setting existed was made with it."""
+        """What the identity is where nobody decides: a run from before a setting existed was made with it."""
         data = asdict(DataSettings())
         del data["cache"]
         return {

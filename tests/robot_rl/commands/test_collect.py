@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -59,11 +60,12 @@ def test_a_session_keeps_as_many_episodes_as_asked_for_with_consecutive_seeds():
 
 
 def test_a_redone_episode_is_thrown_away_and_its_seed_is_used_again():
-    run = session()
-    run.operator = ClumsyOnce()
+    robot = Slider()
+    run = session(robot=robot)
+    run.who = dataclasses.replace(run.who, operator=ClumsyOnce())
     seeds = []
-    reset = run.robot.reset
-    run.robot.reset = lambda seed: (seeds.append(seed), reset(seed))
+    reset = robot.reset
+    robot.reset = lambda seed: (seeds.append(seed), reset(seed))
     run.run(first_seed=5, episodes=2)
     assert seeds == [5, 5, 6]
     assert len(run.results) == 2

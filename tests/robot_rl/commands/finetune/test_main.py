@@ -156,13 +156,13 @@ def test_updates_that_made_the_policy_worse_are_taken_back_and_said_so(place, mo
 
 def test_interventions_are_stored_as_the_operators_and_reach_imitation_but_no_surrogate(place, monkeypatch):
     seen = []
-    original = loop.segments_of
+    original = loop.policy_segments
 
     def remember(policy, collected, reward):
         seen.extend(collected)
         return original(policy, collected, reward)
 
-    monkeypatch.setattr(loop, "segments_of", remember)
+    monkeypatch.setattr(loop, "policy_segments", remember)
     finetune(settings(place, operator={"first": 4, "last": 7}), quiet())
     helped = [each for each in stored(place / "run") if len(each) > 7]
     assert helped
