@@ -46,7 +46,7 @@ class ConsistencyPolicyConfig(DiffusionPolicyConfig):
     predictions: ClassVar[tuple[str, ...]] = ("epsilon", "sample", "velocity")
 
     def validate(self) -> None:
-        """See the base class; the student's step is one."""
+        """Refuses what its base does, more steps than one, and a teacher that has one itself."""
         super().validate()
         if self.sampling_steps != 1:
             raise InvalidPolicyConfig(

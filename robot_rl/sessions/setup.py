@@ -126,16 +126,16 @@ class NoSink:
     """Keeps nothing of an episode."""
 
     def begin(self, spec: RobotSpec, header: EpisodeHeader) -> None:
-        """See `EpisodeSink`."""
+        """Nothing to prepare."""
 
     def append(self, step: Step) -> None:
-        """See `EpisodeSink`."""
+        """Forgets the step."""
 
     def end(self, result: EpisodeResult) -> None:
-        """See `EpisodeSink`."""
+        """`run_episode` gives the result to its caller."""
 
     def discard(self) -> None:
-        """See `EpisodeSink`."""
+        """Nothing was kept."""
 
 
 def build_robot(settings: dict[str, Any]) -> Robot:
