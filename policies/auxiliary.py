@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, features: Tensor) -> Tensor:
-        """See the class."""
+        """Shapes (B, features) to (B, *shape)."""
         return torch.unflatten(self.layers(features).float(), 1, self.shape)
 
 

@@ -27,6 +27,7 @@ from policies.diffusion import DiffusionPolicy
 from policies.diffusion_config import DiffusionPolicyConfig, InvalidPolicyConfig
 from policies.flow import FlowSchedule
 from policies.noise_schedule import DenoisingSteps, NoiseSchedule, StepCoefficients
+from policies.trainable import Trainable
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import RobotSpec
 
@@ -45,7 +46,7 @@ class ConsistencyPolicyConfig(DiffusionPolicyConfig):
     predictions: ClassVar[tuple[str, ...]] = ("epsilon", "sample", "velocity")
 
     def validate(self) -> None:
-        """See the base class; the student's step is one."""
+        """Refuses what its base does, more steps than one, and a teacher that has one itself."""
         super().validate()
         if self.sampling_steps != 1:
             raise InvalidPolicyConfig(
@@ -73,12 +74,13 @@ class ConsistencyPolicy(DiffusionPolicy):
         super().__init__(spec, config)
 
     @classmethod
-    def from_teacher(cls, teacher: DiffusionPolicy) -> Self:
+    def from_teacher(cls, teacher: Trainable) -> Self:
         """A student with the teacher's weights and statistics, not yet distilled, on the teacher's device.
 
         Raises:
-            InvalidPolicyConfig: The teacher has one step itself, or is a student.
+            InvalidPolicyConfig: The teacher has one step itself, is a student or none of ours.
         """
+        teacher = require_teacher(teacher)
         if isinstance(teacher, ConsistencyPolicy):
             raise InvalidPolicyConfig("the teacher is a one-step student itself: distil the policy it was made from")
         student = cls(teacher.spec, student_config(teacher.config))
@@ -122,6 +124,20 @@ def _straight_to_clean(step: StepCoefficients, prediction: str) -> StepCoefficie
         signal = 1.0 / skip
         skip, out = signal, out * signal
     return StepCoefficients(skip, out, mean_from_clean=1.0, mean_from_noisy=0.0, sigma=0.0)
+
+
+def require_teacher(policy: Trainable) -> DiffusionPolicy:
+    """The policy, whose network a student can have.
+
+    Raises:
+        InvalidPolicyConfig: It does not inherit from `DiffusionPolicy`.
+    """
+    if not isinstance(policy, DiffusionPolicy):
+        raise InvalidPolicyConfig(
+            f"a one-step student has the network of a DiffusionPolicy, which {type(policy).__name__} does not inherit "
+            "from: act with it as it is"
+        )
+    return policy
 
 
 def student_config(teacher: DiffusionPolicyConfig) -> ConsistencyPolicyConfig:

@@ -27,7 +27,7 @@ class TimestepEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(features, 4 * features), nn.SiLU(), nn.Linear(4 * features, features))
 
     def forward(self, timestep: Tensor) -> Tensor:
-        """See the class."""
+        """Timesteps (B,) to features (B, features)."""
         angles = timestep[:, None].to(self.frequencies.dtype) * self.frequencies
         embedded: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
         return embedded
@@ -43,7 +43,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """See the class."""
+        """Shapes (B, W) to (B, W)."""
         out: Tensor = features + self.body(features)
         return out
 
@@ -60,7 +60,7 @@ class MlpDenoiser(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(config.width), nn.SiLU(), nn.Linear(config.width, chunk_size))
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        """See the module."""
+        """Shapes (B, H, A), (B,) and (B, C) to the raw output, (B, H, A)."""
         features = self.enter(torch.cat([noisy.flatten(1), self.time(timestep), condition], dim=-1))
         flat: Tensor = self.leave(self.blocks(features))
         return flat.reshape(noisy.shape)
@@ -122,7 +122,7 @@ class UnetDenoiser(nn.Module):
         self.leave = nn.Sequential(ConvBlock(widths[0], widths[0], config), nn.Conv1d(widths[0], action_size, 1))
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        """See the module."""
+        """Shapes (B, H, A), (B,) and (B, C) to the raw output, (B, H, A)."""
         seen = torch.cat([self.time(timestep), condition], dim=-1)
         features = noisy.transpose(1, 2)
         skipped: list[Tensor] = []

@@ -105,7 +105,7 @@ class CameraEncoder(nn.Module):
         self.project = nn.Linear(2 * config.keypoints, config.features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Crops in [-1, 1] (B, 3, height, width) to (B, features)."""
         features: Tensor = self.project(self.keypoints(self.backbone(images)))
         return features
 

@@ -32,7 +32,7 @@ class EnsembleMlp(nn.Module):
         self.leave = EnsembleLinear(members, width, outputs)
 
     def forward(self, inputs: Tensor, members: Sequence[int] | None = None) -> Tensor:
-        """See the class; `members` names those that answer, in the order of `inputs`, None all."""
+        """Shapes (Z, B, inputs) to (Z, B, outputs); `members` names those that answer, in this order, None all."""
         features = _through(self.enter, inputs, members)
         for block in self.blocks:
             normalized = F.silu(F.layer_norm(features, features.shape[-1:]))

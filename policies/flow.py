@@ -64,11 +64,11 @@ class FlowPolicy(DiffusionPolicy):
         super().__init__(spec, config)
 
     def make_schedule(self, config: DiffusionPolicyConfig) -> DenoisingSteps:
-        """See the base class."""
+        """Euler's steps, for `config`."""
         return FlowSchedule(config)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator) -> Corrupted:
-        """See the base class; times are uniform."""
+        """Draws uniform times, and the states there on the way from noise to `clean`. Shape (B, H, A)."""
         noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean.device)
         time = torch.rand(len(clean), generator=generator, device=generator.device).to(clean.device)
         noisy = torch.lerp(noise, clean, time[:, None, None])

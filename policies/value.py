@@ -48,7 +48,7 @@ class EnsembleLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, width))
 
     def forward(self, features: Tensor) -> Tensor:
-        """See the class."""
+        """Shapes (Z, B, W) to (Z, B, W)."""
         return torch.addcmul(self.bias, F.layer_norm(features, features.shape[-1:]), self.weight)
 
 
@@ -70,7 +70,7 @@ class Standardizer(nn.Module):
         self.inverse.copy_(torch.where(spread > SMALLEST_SPREAD, 1.0 / spread.clamp(min=SMALLEST_SPREAD), 1.0))
 
     def forward(self, condition: Tensor) -> Tensor:
-        """See the class."""
+        """Shapes (B, C) to (B, C)."""
         return (condition - self.mean) * self.inverse
 
 
@@ -99,7 +99,7 @@ class ValueEnsemble(nn.Module):
             self.leave.bias.zero_()
 
     def forward(self, features: Tensor) -> Tensor:
-        """See the class."""
+        """Shapes (B, in) to (Z, B)."""
         values: Tensor = self.leave(self.hidden(features))
         return values[..., 0]
 
@@ -138,7 +138,7 @@ class QNetwork(nn.Module):
 
     @property
     def standardizer(self) -> Standardizer:
-        """Of the conditions; fit it before training."""
+        """Scales the conditions; fit it before training."""
         return self.ensemble.standardizer
 
     def forward(self, condition: Tensor, chunk: Tensor) -> Tensor:

@@ -188,8 +188,8 @@ def run_once(robot: Any, settings: dict[str, Any], asked: Asked, sink: EpisodeSi
         with robot, operator:
             say("connected")
             policy, command_filter = None if leads else Sweep(robot.spec), build_filter(robot.spec, settings["limits"])
-            who = Meeting(robot, policy, operator, judge_of(robot), HostClock(), command_filter, sink)
             task, console = TaskSettings(name="sweep", max_ticks=2000), Console(file=io.StringIO())
+            who = Meeting(robot, policy, operator, judge_of(robot, task), HostClock(), command_filter, sink)
             session = Session(who, options, task, console)
             session.run(request["seed"], 1)
     except RobotRLError as error:

@@ -78,6 +78,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
     robot = build_robot(settings.robot)
     command_filter = build_filter(robot.spec, settings.limits, robot)
     operator, seed, episodes = _who_drives(settings, robot)
+    judge = judge_of(robot, settings.task)
     realtime = runs_in_real_time(robot, operator, settings.realtime)
     offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
@@ -86,7 +87,7 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
         # Last, so that a robot or operator that is not there leaves no empty dataset behind.
         sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         clock = HostClock() if realtime else SimulatedClock()
-        who = Meeting(robot, None, operator, judge_of(robot), clock, command_filter, sink)
+        who = Meeting(robot, None, operator, judge, clock, command_filter, sink)
         session = Session(who, options_for(None, settings.task, settings.rollout), settings.task, console)
         session.run(seed, episodes)
     _show_cadence(session, console, realtime)

@@ -60,6 +60,7 @@ def deploy(overrides: Sequence[str]) -> int:
     policy = load_acting_policy(settings.policy, settings.device)
     policy.spec.require(robot.spec, f"policy {settings.policy}")
     operator = build_operator(correcting(settings.operator), robot.spec)
+    judge = judge_of(robot, settings.task)
     if settings.dataset:
         offer_recovery(settings.dataset, settings.recover, console)
     with ExitStack() as stack:
@@ -69,7 +70,7 @@ def deploy(overrides: Sequence[str]) -> int:
         if settings.dataset:
             sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         options = options_for(policy, settings.task, settings.rollout)
-        who = Meeting(robot, policy, operator, judge_of(robot), HostClock(), command_filter, sink)
+        who = Meeting(robot, policy, operator, judge, HostClock(), command_filter, sink)
         session = Session(who, options, settings.task, console)
         console.print(f"{settings.policy} drives {robot.spec.name} at {robot.spec.control_hz:g} Hz; Ctrl-C stops")
         try:

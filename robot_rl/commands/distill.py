@@ -17,7 +17,7 @@ from data.archive.store import DatasetStore
 from data.training.statistics import cache_statistics
 from data.training.window_cache import WindowCache
 from data.training.windows import WindowDataset, split_episodes
-from policies.consistency import ConsistencyPolicy
+from policies.consistency import ConsistencyPolicy, require_teacher
 from policies.diffusion import DiffusionPolicy
 from robot_rl.commands.train.main import make_accelerator, open_cache
 from robot_rl.commands.train.plan import DataSettings, Plan, TrainSettings, make_plan
@@ -138,7 +138,7 @@ def open_teacher(settings: DistillSettings) -> Teacher:
         RobotRLError: It acts in one step already, or cannot be read.
     """
     checkpoint = resolve_checkpoint(Path(settings.policy)).resolve()
-    policy, provenance = load_policy(checkpoint), dict(read_record(checkpoint)["provenance"])
+    policy, provenance = require_teacher(load_policy(checkpoint)), dict(read_record(checkpoint)["provenance"])
     if isinstance(policy, ConsistencyPolicy):
         origin = provenance.get("teacher", {}).get("checkpoint", "the policy it was made from")
         raise RobotRLError(f"{settings.policy} is a one-step student already: distil its teacher, policy={origin}")

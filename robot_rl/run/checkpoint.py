@@ -22,7 +22,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from policies.diffusion import DiffusionPolicy
 from policies.trainable import Trainable, require_trainable
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory
@@ -201,7 +200,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return document
 
 
-def load_policy(path: str | Path, device: str | torch.device = "cpu") -> DiffusionPolicy:
+def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Trainable:
     """The policy of a checkpoint, ready to act.
 
     Args:
@@ -218,7 +217,7 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Diffusi
     config = policy_config_class(kind).from_json(record["config"])
     policy = kind(RobotSpec.from_json(record["spec"]), config)
     load_weights(checkpoint, policy)
-    return cast(DiffusionPolicy, require_trainable(policy).to(device).eval())
+    return require_trainable(policy).to(device).eval()
 
 
 def _whole_checkpoints(run: Path) -> list[Path]:

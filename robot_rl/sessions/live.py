@@ -21,7 +21,7 @@ from policies.exploring_policy import ExploringPolicy
 from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Notable, Operator, Robot, drives_always
+from robot_rl.core.protocols import Judge, Notable, Operator, Robot, drives_always
 from robot_rl.core.specs import RobotSpec
 from robot_rl.learning.collected import CollectedEpisode, MemorySink, takeovers
 from robot_rl.runtime.ending import Ending, ending_of
@@ -50,11 +50,13 @@ class Scene(NamedTuple):
     Attributes:
         robot: Its spec is known.
         operator: Beside the policy.
+        judge: The task's or the robot; None if only the operator labels.
         realtime: Whether episodes run at the robot's own rate.
     """
 
     robot: Robot
     operator: Operator
+    judge: Judge | None
     realtime: bool
 
 
@@ -72,7 +74,8 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
     """
     robot = build_robot(settings.robot)
     operator = build_operator(correcting(settings.operator), robot.spec)
-    judged = judge_of(robot) is not None
+    judge = judge_of(robot, settings.task)
+    judged = judge is not None
     if drives_always(operator):
         raise RobotRLError(
             f"operator '{operator.name}' drives all the time, wanted one who lets the policy drive and corrects it: "
@@ -83,7 +86,7 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
             f"robot '{robot.spec.name}' cannot tell success from failure, and operator=none labels nothing: run this "
             "with somebody beside the robot, operator=keyboard"
         )
-    scene = Scene(robot, operator, runs_in_real_time(robot, operator, realtime) or not judged)
+    scene = Scene(robot, operator, judge, runs_in_real_time(robot, operator, realtime) or not judged)
     if realtime is False and not judged:
         raise RobotRLError(f"realtime=false, but robot '{robot.spec.name}' does not judge itself: leave realtime out")
     if scene.realtime and workers != 1:
@@ -160,7 +163,7 @@ class LiveCollector:
     ) -> None:
         self._settings, self._dataset, self._console = settings, dataset, console
         self._recover, self._codecs = recover, codecs
-        self._robot, self._operator = scene.robot, scene.operator
+        self._robot, self._operator, self._judge = scene.robot, scene.operator, scene.judge
         # One filter for the whole session: a latched fault is for a person to clear.
         self._filter = build_filter(scene.robot.spec, settings.limits, scene.robot)
         self._entered = ExitStack()
@@ -223,9 +226,9 @@ class LiveCollector:
 
         self._note(str(score))
         sink = _Recording(self._writer, policy, ended)
-        judge, task = judge_of(self._robot), self._settings.task
+        task = self._settings.task
         session = Session(
-            Meeting(self._robot, policy, self._operator, judge, HostClock(), self._filter, sink),
+            Meeting(self._robot, policy, self._operator, self._judge, HostClock(), self._filter, sink),
             options_for(policy, task, self._settings.rollout),
             task,
             self._console,

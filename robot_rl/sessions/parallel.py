@@ -1,9 +1,8 @@
 """Episodes of a policy, from processes that live as long as their robots; several only where time stands still.
 
 Reinforcement learning changes the policy every few seconds, so robot and operator are built once per process and only
-the pickled policy is sent anew. An episode is a function of policy and seed, whichever process runs it.
-
-Robot and operator of one process, built once for all its episodes; in real time unless both can do without.
+the pickled policy is sent anew. `ProcessEpisodes` is what one process has, `EpisodeCollector` asks one or many of them.
+In simulated time an episode is a function of policy and seed, whichever process runs it.
 """
 
 from __future__ import annotations
@@ -53,11 +52,65 @@ class CollectingFailed(RobotRLError):
     """A process that runs episodes could not be set up, failed or died."""
 
 
-def _collect_one(episodes: ProcessEpisodes, policy: Policy, seed: int) -> CollectedEpisode:
-    sink = MemorySink()
-    with _one_torch_thread():
-        episodes.run(policy, sink, seed)
-    return collected(sink, policy)
+class ProcessEpisodes:
+    """Episodes of one process: its robot, operator and judge, built once; in real time unless both can do without.
+
+    A context manager: entering connects robot and operator.
+
+    Args:
+        settings: Robot, limits, operator, task and rollout.
+        processes: How many run episodes of these settings at once.
+
+    Attributes:
+        robot: Its spec is known before it is connected.
+
+    Raises:
+        RobotRLError: Several processes, but robot or operator are there only once; or a limit that makes no sense.
+    """
+
+    def __init__(self, settings: SessionSettings, processes: int = 1) -> None:
+        self.robot = build_robot(settings.robot)
+        self._settings = settings
+        self._operator = build_operator(settings.operator, self.robot.spec)
+        require_one_process(self.robot, self._operator, processes)
+        self._judge = judge_of(self.robot, settings.task)
+        # Each episode has a filter of its own; limits that make no sense are refused before anything is connected.
+        build_filter(self.robot.spec, settings.limits, self.robot)
+        self._connected = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._connected.enter_context(self.robot)
+        self._connected.enter_context(self._operator)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connected.close()
+
+    @property
+    def in_real_time(self) -> bool:
+        """Whether episodes run at the robot's own rate."""
+        return runs_in_real_time(self.robot, self._operator)
+
+    def run(self, policy: Policy, sink: EpisodeSink, seed: int) -> EpisodeResult:
+        """One episode, with a command filter of its own so that a simulated fault ends with it.
+
+        Raises:
+            RobotRLError: A robot that moves by itself ended it by a fault, which only a person may clear.
+        """
+        settings = self._settings
+        clock = HostClock() if self.in_real_time else SimulatedClock()
+        command_filter = build_filter(self.robot.spec, settings.limits, self.robot)
+        result = run_episode(
+            Meeting(self.robot, policy, self._operator, self._judge, clock, command_filter, sink),
+            options_for(policy, settings.task, settings.rollout),
+            seed,
+            header_for(settings.task, self._operator, policy, seed),
+        )
+        if self.in_real_time and ending_of(result).is_fault:
+            raise RobotRLError(f"{result.reason}. Look at the robot, then start the command again")
+        return result
 
 
 def collected(sink: MemorySink, policy: Policy) -> CollectedEpisode:
@@ -65,6 +118,28 @@ def collected(sink: MemorySink, policy: Policy) -> CollectedEpisode:
     episode = sink.take()
     chains = policy.take_chains() if isinstance(policy, RemembersChains) else ()
     return CollectedEpisode(episode, decisions_of(episode, chains))
+
+
+def _collect_one(episodes: ProcessEpisodes, policy: Policy, seed: int) -> CollectedEpisode:
+    sink = MemorySink()
+    with _one_torch_thread():
+        episodes.run(policy, sink, seed)
+    return collected(sink, policy)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Runs torch, where it is loaded, on one thread: the same figures however many processes share the machine."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class EpisodeCollector:
@@ -274,76 +349,3 @@ def _report(connection: Connection, error: Exception) -> None:
         connection.send(_Failure(f"{name}{error}"))
     except OSError:
         return
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Runs torch, where it is loaded, on one thread: the same figures however many processes share the machine."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class ProcessEpisodes:
-    """A context manager: entering connects robot and operator.
-
-    Args:
-        settings: Robot, limits, operator, task and rollout.
-        processes: How many run episodes of these settings at once.
-
-    Attributes:
-        robot: Its spec is known before it is connected.
-
-    Raises:
-        RobotRLError: Several processes, but robot or operator are there only once; or a limit that makes no sense.
-    """
-
-    def __init__(self, settings: SessionSettings, processes: int = 1) -> None:
-        self.robot = build_robot(settings.robot)
-        self._settings = settings
-        self._operator = build_operator(settings.operator, self.robot.spec)
-        require_one_process(self.robot, self._operator, processes)
-        # Each episode has a filter of its own; limits that make no sense are refused before anything is connected.
-        build_filter(self.robot.spec, settings.limits, self.robot)
-        self._connected = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._connected.enter_context(self.robot)
-        self._connected.enter_context(self._operator)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connected.close()
-
-    @property
-    def in_real_time(self) -> bool:
-        """Whether episodes run at the robot's own rate."""
-        return runs_in_real_time(self.robot, self._operator)
-
-    def run(self, policy: Policy, sink: EpisodeSink, seed: int) -> EpisodeResult:
-        """One episode, with a command filter of its own so that a simulated fault ends with it.
-
-        Raises:
-            RobotRLError: A robot that moves by itself ended it by a fault, which only a person may clear.
-        """
-        settings = self._settings
-        clock = HostClock() if self.in_real_time else SimulatedClock()
-        command_filter = build_filter(self.robot.spec, settings.limits, self.robot)
-        result = run_episode(
-            Meeting(self.robot, policy, self._operator, judge_of(self.robot), clock, command_filter, sink),
-            options_for(policy, settings.task, settings.rollout),
-            seed,
-            header_for(settings.task, self._operator, policy, seed),
-        )
-        if self.in_real_time and ending_of(result).is_fault:
-            raise RobotRLError(f"{result.reason}. Look at the robot, then start the command again")
-        return result

@@ -48,11 +48,14 @@ class TaskSettings:
         name: For example `peg-insert-side-v3`.
         max_ticks: Time limit of an episode.
         instruction: What is to be done, for people.
+        judge: Who says how well it goes, a class with a method `judge()`, by `_target_` with its arguments; it is given
+            the `robot` besides. Empty leaves it to the robot, if that can tell.
     """
 
     name: str = MISSING
     max_ticks: int = MISSING
     instruction: str = ""
+    judge: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -123,16 +126,16 @@ class NoSink:
     """Keeps nothing of an episode."""
 
     def begin(self, spec: RobotSpec, header: EpisodeHeader) -> None:
-        """See `EpisodeSink`."""
+        """Nothing to prepare."""
 
     def append(self, step: Step) -> None:
-        """See `EpisodeSink`."""
+        """Forgets the step."""
 
     def end(self, result: EpisodeResult) -> None:
-        """See `EpisodeSink`."""
+        """`run_episode` gives the result to its caller."""
 
     def discard(self) -> None:
-        """See `EpisodeSink`."""
+        """Nothing was kept."""
 
 
 def build_robot(settings: dict[str, Any]) -> Robot:
@@ -173,9 +176,21 @@ def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:
     return cast(Operator, operator)
 
 
-def judge_of(robot: Robot) -> Judge | None:
-    """The robot itself where it can judge, as simulated ones do; else the operator labels."""
-    return robot if isinstance(robot, Judge) else None
+def judge_of(robot: Robot, task: TaskSettings) -> Judge | None:
+    """The task's own, else the robot itself where it can judge, as simulated ones do; else the operator labels.
+
+    Raises:
+        RobotRLError: The task names something that is no judge.
+    """
+    if not task.judge:
+        return robot if isinstance(robot, Judge) else None
+    judge = build(task.judge, robot=robot)
+    require_shape(judge, [Judge])
+    if not isinstance(judge, Judge):
+        raise RobotRLError(
+            f"task.judge: {task.judge['_target_']} has no method judge(), wanted a Judge of robot_rl/core/protocols.py"
+        )
+    return judge
 
 
 def runs_in_real_time(robot: Robot, operator: Operator, wanted: bool | None = None) -> bool:

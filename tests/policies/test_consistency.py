@@ -117,3 +117,8 @@ def test_what_a_student_cannot_do_is_refused_with_the_way_out():
 def test_a_students_config_survives_json():
     config = ConsistencyPolicy.from_teacher(tiny_policy()).config
     assert ConsistencyPolicyConfig.from_json(config.to_json()) == config
+
+
+def test_a_student_of_a_policy_that_is_none_of_ours_is_refused():
+    with pytest.raises(InvalidPolicyConfig, match="which Linear does not inherit from"):
+        ConsistencyPolicy.from_teacher(torch.nn.Linear(2, 2))

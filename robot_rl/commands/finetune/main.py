@@ -22,7 +22,7 @@ from rich.console import Console
 
 from data.archive.store import DatasetStore
 from policies.consistency import ConsistencyPolicy
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy, require_denoising
 from policies.value import ValueNetwork
 from robot_rl.commands.finetune.batches import Batches, batches_for
 from robot_rl.commands.finetune.loop import FinetuneLoop, Progress
@@ -66,7 +66,7 @@ def finetune(settings: FinetuneSettings, console: Console) -> bool:
     settings = settings.resolve()
     require_device(settings.device)
     checkpoint = checkpoint_to_improve(settings.policy)
-    policy = load_policy(checkpoint, settings.device)
+    policy = require_denoising(load_policy(checkpoint, settings.device))
     directory = Path(settings.run)
     batches = batches_for(settings, directory / DATASET, console)
     policy.spec.require(batches.spec, f"policy {settings.policy}")
@@ -110,7 +110,7 @@ def require_device(device: str) -> None:
         raise RobotRLError("device=cuda, but torch sees no GPU here: `robot-rl doctor` says why; device=cpu works too")
 
 
-def build_learner(settings: FinetuneSettings, policy: DiffusionPolicy, value: ValueNetwork | None) -> OnlineLearner:
+def build_learner(settings: FinetuneSettings, policy: DenoisingPolicy, value: ValueNetwork | None) -> OnlineLearner:
     """The learner before its first iteration; a function of the settings' seed."""
     student, distillation = None, None
     # A value network made from scratch draws its weights from torch's own generator.
@@ -121,12 +121,12 @@ def build_learner(settings: FinetuneSettings, policy: DiffusionPolicy, value: Va
         return OnlineLearner(policy, value, settings.online, settings.reward, student, distillation)
 
 
-def _exploring(settings: FinetuneSettings, policy: DiffusionPolicy) -> DiffusionPolicy:
+def _exploring(settings: FinetuneSettings, policy: DenoisingPolicy) -> DenoisingPolicy:
     config = settings.online
     return policy.with_exploration(config.sampling_steps, config.sigma_min, config.sigma_max)
 
 
-def _begin(settings: FinetuneSettings, policy: DiffusionPolicy, spec: RobotSpec, console: Console) -> StageRun:
+def _begin(settings: FinetuneSettings, policy: DenoisingPolicy, spec: RobotSpec, console: Console) -> StageRun:
     """The run's directory and its own dataset, with the demonstrations in it if there are any."""
     directory, fingerprint = Path(settings.run), policy.fingerprint()
     if settings.dataset is None:
@@ -158,7 +158,7 @@ def _require_both_outcomes(settings: FinetuneSettings, source: DatasetStore) -> 
 
 
 def _first_value(
-    settings: FinetuneSettings, policy: DiffusionPolicy, snapshot: str, run: StageRun
+    settings: FinetuneSettings, policy: DenoisingPolicy, snapshot: str, run: StageRun
 ) -> ValueNetwork | None:
     """The value network of IQL critics on the dataset; None for one from scratch.
 
@@ -185,12 +185,12 @@ def _first_value(
         return {"rank_correlation": report.rank_correlation, "transitions": len(transitions)}
 
     directory = run.phase(CRITIC, work).directory
-    value = ValueNetwork(policy.encoder.output_size, settings.critic.width, settings.critic.blocks)
+    value = ValueNetwork(policy.condition_size, settings.critic.width, settings.critic.blocks)
     value.load_state_dict(torch.load(directory / VALUE_FILE, weights_only=True))
     return value.to(settings.device)
 
 
-def _demonstrations(settings: FinetuneSettings, policy: DiffusionPolicy, run: StageRun) -> EncodedWindows | None:
+def _demonstrations(settings: FinetuneSettings, policy: DenoisingPolicy, run: StageRun) -> EncodedWindows | None:
     """The dataset's successes to imitate besides, if that is wanted."""
     if settings.online.demonstration_weight == 0:
         return None

@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.archive.store import DatasetStore
+from policies.trainable import require_denoising
 from robot_rl.commands.evaluate import EvalSettings, evaluate
 from robot_rl.commands.improve.report import ControlRecord, Improved, Judged, write_improve_report
 from robot_rl.commands.improve.round import RoundRecord, run_round
@@ -59,7 +60,7 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
     scene = scene_for(settings, settings.realtime, settings.workers)
     settings = settings.resolve(scene.realtime)
     checkpoint = checkpoint_to_improve(settings.policy)
-    policy = load_policy(checkpoint)
+    policy = require_denoising(load_policy(checkpoint))
     directory = Path(settings.run)
     robot_spec = scene.robot.spec
     policy.spec.require(robot_spec, f"policy {settings.policy}")
@@ -84,7 +85,7 @@ def _start(steps: Steps, checkpoint: Path, snapshot: str) -> Branch:
     config, dataset = steps.settings.offline, steps.run.directory / DATASET
 
     def work(directory: Path) -> dict[str, str]:
-        policy = load_policy(checkpoint)
+        policy = require_denoising(load_policy(checkpoint))
         exploring = policy.with_exploration(config.sampling_steps, config.sigma_min, config.sigma_max)
         provenance = {
             "dataset": str(dataset),

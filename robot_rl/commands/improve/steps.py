@@ -19,9 +19,8 @@ import torch
 from rich.console import Console
 
 from data.archive.store import DatasetStore
-from policies.diffusion import DiffusionPolicy
 from policies.exploring_policy import ExploringPolicy
-from policies.trainable import Trainable
+from policies.trainable import DenoisingPolicy, Trainable, require_denoising
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.train.main import train
 from robot_rl.commands.train.plan import TrainSettings
@@ -79,9 +78,9 @@ class Steps:
     def __exit__(self, *_: object) -> None:
         self._entered.close()
 
-    def policy_of(self, directory: Path) -> DiffusionPolicy:
+    def policy_of(self, directory: Path) -> DenoisingPolicy:
         """The policy of a phase."""
-        return load_policy(directory, self.device)
+        return require_denoising(load_policy(directory, self.device))
 
     def save_policy(self, directory: Path, policy: Trainable, provenance: Mapping[str, Any], step: int = 1) -> None:
         """Makes a directory one that every command can load a policy from."""
@@ -106,7 +105,7 @@ class Steps:
 
         def work(directory: Path) -> Mapping[str, Any]:
             policy = load_policy(branch.policy)
-            explorer = ExploringPolicy(policy, provenance=read_record(branch.policy)["provenance"])
+            explorer = ExploringPolicy(require_denoising(policy), provenance=read_record(branch.policy)["provenance"])
             if self.settings.realtime:
                 return self._live_rollouts(explorer, branch, len(seeds))
             fingerprint = policy.fingerprint()

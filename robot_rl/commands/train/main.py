@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import cast
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -23,8 +22,7 @@ from data.archive.store import DatasetStore
 from data.training.statistics import cache_statistics
 from data.training.window_cache import WindowCache
 from data.training.windows import EpisodeSplit, WindowDataset, split_episodes
-from policies.diffusion import DiffusionPolicy
-from policies.trainable import require_trainable
+from policies.trainable import Trainable, require_denoising, require_trainable
 from robot_rl.commands.train.plan import Plan, TrainSettings, make_plan
 from robot_rl.config.settings import load
 from robot_rl.core.errors import RobotRLError
@@ -118,18 +116,19 @@ def cache_root(dataset: str, chosen: str | None) -> Path:
     return Location.parse(dataset).state / "windows" if chosen is None else Path(chosen).expanduser()
 
 
-def build_policy(plan: Plan, cache: WindowCache, split: EpisodeSplit) -> DiffusionPolicy:
+def build_policy(plan: Plan, cache: WindowCache, split: EpisodeSplit) -> Trainable:
     """The policy before its first step.
 
     Weights from the seed and statistics from the training episodes, or both from the policy it starts from.
     """
     if plan.initial is not None:
-        plan.initial.policy.encoder.requires_grad_(not plan.settings.freeze_encoder)
+        if plan.settings.freeze_encoder:
+            require_denoising(plan.initial.policy).encoder.requires_grad_(False)
         return plan.initial.policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.settings.imitation.seed)
         made = policy_class(plan.policy_path)(plan.spec, plan.policy_config)
-    policy = cast(DiffusionPolicy, require_trainable(made))
+    policy = require_trainable(made)
     policy.set_statistics(cache_statistics(cache, split.training))
     return policy
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 
 from data.archive.store import DatasetStore
 from data.training.window_cache import ActionSource, CacheContent, Selection, select_episodes
-from policies.diffusion import DiffusionPolicy
 from policies.trainable import PolicyConfig, Trainable
 from robot_rl.config.settings import MISSING, to_dataclass
 from robot_rl.core.episode import Outcome
@@ -85,7 +84,7 @@ class InitialPolicy(NamedTuple):
     """What a run starts from instead of random weights."""
 
     checkpoint: Path
-    policy: DiffusionPolicy
+    policy: Trainable
     fingerprint: str
 
     @classmethod

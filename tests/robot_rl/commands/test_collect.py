@@ -30,10 +30,11 @@ ROOT = Path(__file__).resolve().parents[3]
 def session(timeline=None, policy=None, robot=None) -> Session:
     robot = robot or Slider()
     operator, policy, sink = TimelineOperator(timeline), policy or SeekingPolicy(), ListSink()
+    task = TaskSettings(name="slide", max_ticks=40)
     return Session(
-        Meeting(robot, policy, operator, judge_of(robot), SimulatedClock(), BrakingFilter(), sink),
+        Meeting(robot, policy, operator, judge_of(robot, task), SimulatedClock(), BrakingFilter(), sink),
         options=RolloutOptions(max_ticks=40),
-        task=TaskSettings(name="slide", max_ticks=40),
+        task=task,
         console=Console(file=io.StringIO()),
     )
 
