@@ -274,7 +274,7 @@ class Demo:
             f"output={policy if policy.name != 'bundle' else policy.parent}/eval",
             f"episodes={self.size.episodes}",
             f"seed={self._judged}",
-            f"video_episodes={film}",
+            f"film={film}",
             self._workers,
         ]
         self._announce("eval", overrides)

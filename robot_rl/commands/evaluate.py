@@ -111,11 +111,11 @@ class TimedPolicy:
         self.latency_ms: list[float] = []
 
     def reset(self, seed: int) -> None:
-        """See `Policy`."""
+        """Passed on."""
         self._policy.reset(seed)
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """See `Policy`."""
+        """Passed on, and timed."""
         begun = time.perf_counter()
         chunk = self._policy.act(history)
         self.latency_ms.append((time.perf_counter() - begun) * 1e3)

@@ -53,7 +53,7 @@ class FilmSink:
         self._landmarks: list[dict[str, FloatArray]] = []
 
     def begin(self, spec: RobotSpec, header: EpisodeHeader) -> None:
-        """See `EpisodeSink`."""
+        """Nothing: the robot is pictured at its first step."""
 
     def append(self, step: Step) -> None:
         """Films every few ticks."""
@@ -66,10 +66,10 @@ class FilmSink:
         self._ticks += 1
 
     def end(self, result: EpisodeResult) -> None:
-        """See `EpisodeSink`."""
+        """Nothing: `frames` has the film."""
 
     def discard(self) -> None:
-        """See `EpisodeSink`."""
+        """Nothing: the film goes with this sink."""
 
     def frames(self) -> list[Frame]:
         """The film; empty if this robot shows nothing."""
