@@ -18,7 +18,7 @@ from rich.progress import track
 from robot_rl.config.settings import MISSING, load
 from robot_rl.core.episode import ActionChunk, EpisodeResult, Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Policy
+from robot_rl.core.protocols import ExecutesRows, Policy, Traced
 from robot_rl.core.version import software_version
 from robot_rl.reports.film import FILM_FPS, FilmSink
 from robot_rl.reports.summary import EvaluationIdentity, evaluation_document, write_json
@@ -107,15 +107,15 @@ class TimedPolicy:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.spec, self.observation_count, self.fingerprint = policy.spec, policy.observation_count, policy.fingerprint
-        self.execute_horizon: int | None = getattr(policy, "execute_horizon", None)
+        self.execute_horizon = policy.execute_horizon if isinstance(policy, ExecutesRows) else None
         self.latency_ms: list[float] = []
 
     def reset(self, seed: int) -> None:
-        """Passed on."""
+        """Keeps the times of the episodes before."""
         self._policy.reset(seed)
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """Passed on, and timed."""
+        """The policy's chunk; how long it took is kept."""
         begun = time.perf_counter()
         chunk = self._policy.act(history)
         self.latency_ms.append((time.perf_counter() - begun) * 1e3)
@@ -160,7 +160,7 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     policy.spec.require(planned.robot.spec, f"policy {settings.policy}")
     seeds = settings.seeds
     evaluated = run_seeds(settings, seeds, console)
-    provenance: Mapping[str, Any] = getattr(policy, "provenance", {})
+    provenance: Mapping[str, Any] = policy.provenance if isinstance(policy, Traced) else {}
     identity = EvaluationIdentity(
         robot=robot_name,
         task=settings.task.name,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.files import append_line, whole_lines
 
 GATE_FILE = "gate.jsonl"
 REFUSED = "refused"
@@ -101,14 +101,7 @@ class GateDecision:
 
 def append_decision(path: Path, decision: GateDecision) -> None:
     """Adds one decision and waits until the disk holds it; half a line left by a kill is cut off first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        file.write(json.dumps(decision.to_json()).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, json.dumps(decision.to_json()))
 
 
 def read_decisions(path: Path) -> list[GateDecision]:
@@ -117,11 +110,8 @@ def read_decisions(path: Path) -> list[GateDecision]:
     Raises:
         DamagedDecisions: A whole line that is no decision.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     decisions = []
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            break
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             decisions.append(GateDecision.from_json(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:

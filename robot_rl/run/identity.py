@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.targets import TARGET, current_name
 from robot_rl.run.checkpoint import newest_checkpoint
 
 CONFIG_FILE = "config.json"
@@ -67,8 +68,9 @@ def refuse_another_identity(run: Path, identity: Mapping[str, Any], defaults: Ma
 
 
 def _leaves(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value, dictionaries opened."""
+    """Dotted key to value, dictionaries opened; a class by the name that it has now."""
     found: dict[str, Any] = {}
     for key, value in document.items():
+        value = current_name(value) if key == TARGET and isinstance(value, str) else value
         found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found

@@ -11,7 +11,7 @@ import pytest
 from hardware.contract import check_robot
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor
-from robot_rl.core.protocols import Judgement
+from robot_rl.core.protocols import ROBOT_CAPABILITIES, Judgement
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 MS = 1_000_000
@@ -489,11 +489,101 @@ class DeclaresInWords(PlanarArm):
     simulated_time = "no"
 
 
+class JudgesByAnAttribute(PlanarArm):
+    fault = r"judge of JudgesByAnAttribute is 'well', wanted a method judge\(\), which Judge in .* asks for"
+    judge = "well"
+
+
+class JudgesWhatItIsGiven(PlanarArm):
+    fault = r"judge of JudgesWhatItIsGiven cannot be called as judge\(\) \(missing a required argument: 'tick'\)"
+
+    def judge(self, tick):
+        return super().judge()
+
+
+class JudgesByANumber(PlanarArm):
+    fault = "judge gave float, wanted a robot_rl.core.protocols.Judgement"
+
+    def judge(self):
+        return 1.0
+
+
+class PicturedInGrey(PlanarArm):
+    fault = r"picture\(\) gave uint8 of shape \(4, 4\), wanted None or uint8 of shape \(height, width, 3\)"
+
+    def picture(self):
+        return np.zeros((4, 4), np.uint8)
+
+
+class LandmarksWithoutABox(PlanarArm):
+    fault = "it has landmarks but no landmarks_box, which Landmarked in"
+
+    def landmarks(self):
+        return {"hand": np.zeros(3)}
+
+
+class FlatLandmarks(LandmarksWithoutABox):
+    fault = r"landmarks\(\) gave, for 'hand', float64 of shape \(2,\), wanted floating-point numbers of shape \(3,\)"
+    landmarks_box = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def landmarks(self):
+        return {"hand": np.zeros(2)}
+
+
+class BoxOfOneCorner(FlatLandmarks):
+    fault = "landmarks_box is .*, wanted its lowest and its highest corner"
+    landmarks_box = ((0.0, 0.0, 0.0),)
+
+    def landmarks(self):
+        return {"hand": np.zeros(3)}
+
+
+class KeepsATargetOfAnotherSize(PlanarArm):
+    fault = r"ahead\(\) gave float64 of shape \(1,\), wanted floating-point numbers of shape \(2,\)"
+
+    def ahead(self):
+        return np.zeros(1)
+
+
+class WatchedInWords(PlanarArm):
+    fault = "watched of WatchedInWords is 'yes', wanted True or False"
+    watched = "yes"
+
+
+class KeptAliveByAnAttribute(PlanarArm):
+    fault = r"keep_alive of KeptAliveByAnAttribute is True, wanted a method keep_alive\(\)"
+    keep_alive = True
+
+
 BROKEN = [each for each in list(globals().values()) if isinstance(each, type) and hasattr(each, "fault")]
 
 
 def test_a_robot_that_keeps_the_contract_has_no_violations():
     assert check_robot(PlanarArm) == []
+
+
+def test_a_robot_with_every_capability_is_kept_alive_and_keeps_the_contract():
+    beats = []
+
+    class Able(PlanarArm):
+        watched = True
+        landmarks_box = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+        def keep_alive(self):
+            beats.append(self)
+
+        def ahead(self):
+            return np.full(2, np.nan)
+
+        def picture(self):
+            return None
+
+        def landmarks(self):
+            return {"hand": np.zeros(3), "goal": np.ones(3, np.float32)}
+
+    assert all(isinstance(Able(), each) for each in ROBOT_CAPABILITIES)
+    assert check_robot(Able, ticks=9) == []
+    assert len(beats) >= 9
 
 
 @pytest.mark.parametrize("robot", BROKEN, ids=lambda robot: robot.__name__)

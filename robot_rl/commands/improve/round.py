@@ -22,8 +22,9 @@ import torch
 from robot_rl.commands.improve.steps import Branch, Steps
 from robot_rl.core.confidence import OwnRollouts, chance_of_so_few
 from robot_rl.core.decision import GATE_FILE, REFUSED, REIMITATION, ROUND, GateDecision, append_decision
-from robot_rl.learning.offline.critic import BadTransitions, CriticConfig, CriticDiverged, IqlCritic, train_critic
-from robot_rl.learning.offline.dynamics import ModelDiverged, NoTransitions, train_dynamics
+from robot_rl.learning.descent import Diverged
+from robot_rl.learning.offline.critic import BadTransitions, CriticConfig, IqlCritic, train_critic
+from robot_rl.learning.offline.dynamics import NoTransitions, train_dynamics
 from robot_rl.learning.offline.gate import Gate, GateConfig
 from robot_rl.learning.offline.improver import OfflineConfig, improve_offline
 from robot_rl.learning.offline.off_policy_evaluation import FittedQConfig, SecondOpinion
@@ -232,7 +233,7 @@ def learn_critic(context: Context, directory: Path) -> Mapping[str, Any]:
         critic, report = train_critic(context.transitions, config, context.steps.device)
     except NoSignal as error:
         return {"refused": str(error), "blind": True, "report": {}}
-    except (CriticDiverged, BadTransitions) as error:
+    except (Diverged, BadTransitions) as error:
         return {"refused": str(error), "blind": False, "report": {}}
     torch.save(critic.state_dict(), directory / NETWORK_FILE)
     return {"refused": report.problem, "blind": False, "report": report.to_json()}
@@ -243,7 +244,7 @@ def learn_dynamics(context: Context, directory: Path) -> Mapping[str, Any]:
     try:
         config = context.seeded(context.steps.settings.dynamics)
         model, report = train_dynamics(context.transitions, config, context.steps.device)
-    except (ModelDiverged, NoTransitions) as error:
+    except (Diverged, NoTransitions) as error:
         return {"refused": str(error), "report": {}}
     torch.save(model.state_dict(), directory / NETWORK_FILE)
     return {"refused": None, "report": report.to_json()}

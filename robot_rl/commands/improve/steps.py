@@ -21,6 +21,7 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from policies.diffusion import DiffusionPolicy
 from policies.exploring_policy import ExploringPolicy
+from policies.trainable import Trainable
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.train.main import train
 from robot_rl.commands.train.plan import TrainSettings
@@ -82,9 +83,7 @@ class Steps:
         """The policy of a phase."""
         return load_policy(directory, self.device)
 
-    def save_policy(
-        self, directory: Path, policy: DiffusionPolicy, provenance: Mapping[str, Any], step: int = 1
-    ) -> None:
+    def save_policy(self, directory: Path, policy: Trainable, provenance: Mapping[str, Any], step: int = 1) -> None:
         """Makes a directory one that every command can load a policy from."""
         record = {
             "class": f"{type(policy).__module__}.{type(policy).__qualname__}",

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -23,6 +24,7 @@ from data.training.statistics import cache_statistics
 from data.training.window_cache import WindowCache
 from data.training.windows import EpisodeSplit, WindowDataset, split_episodes
 from policies.diffusion import DiffusionPolicy
+from policies.trainable import require_trainable
 from robot_rl.commands.train.plan import Plan, TrainSettings, make_plan
 from robot_rl.config.settings import load
 from robot_rl.core.errors import RobotRLError
@@ -126,7 +128,8 @@ def build_policy(plan: Plan, cache: WindowCache, split: EpisodeSplit) -> Diffusi
         return plan.initial.policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.settings.imitation.seed)
-        policy = policy_class(plan.policy_path)(plan.spec, plan.policy_config)
+        made = policy_class(plan.policy_path)(plan.spec, plan.policy_config)
+    policy = cast(DiffusionPolicy, require_trainable(made))
     policy.set_statistics(cache_statistics(cache, split.training))
     return policy
 

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from benchmarks.runtime.filter_fuzz import FuzzCount, LimitCheck
 from benchmarks.runtime.stream_fuzz import fuzz_round
 from hardware.arm.interpolator import CommandInterpolator, limits_at_rate
+from hardware.safety.dimensions import LimitError
 from hardware.safety.filter import FilterReason, OperatorState
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.episode import Observation
 from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 

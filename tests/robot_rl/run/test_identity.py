@@ -47,3 +47,11 @@ def test_a_setting_that_is_gone_is_a_difference(run):
 
 def test_a_run_without_a_checkpoint_may_begin_anew(run):
     require_same_identity(run, {"seed": 4}, {})
+
+
+def test_a_run_that_names_a_class_of_before_can_be_resumed(tmp_path):
+    place, name = "hardware.operators", "keyboard.KeyboardOperator"
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({"operator": {"_target_": f"{place}.{name}", "parts": [1]}}))
+    refuse_another_identity(tmp_path, {"operator": {"_target_": f"{place}.terminal.{name}", "parts": [1]}})
+    with pytest.raises(RobotRLError, match=r"operator\._target_"):
+        refuse_another_identity(tmp_path, {"operator": {"_target_": f"{place}.devices.{name}", "parts": [1]}})

@@ -36,7 +36,7 @@ def imitation(dataset) -> str:
 @pytest.fixture
 def session(imitation, dataset, tmp_path, monkeypatch):
     """Settings of a run in real time, whose clock is a simulated one so that it takes none."""
-    monkeypatch.setattr("robot_rl.sessions.live.MonotonicClock", SimulatedClock)
+    monkeypatch.setattr("robot_rl.sessions.live.HostClock", SimulatedClock)
 
     def made(**more):
         values = {
