@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from robot_rl.commands import distill
 from robot_rl.commands.collect import CollectSettings, collect_episodes
@@ -34,6 +33,7 @@ from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
+from robot_rl.reports.stage_table import stage_table
 from robot_rl.reports.summary import LearningCurve, Role, RunSummary, StageResult, dataset_facts
 
 MARKER = ".robot-rl-demo"
@@ -274,7 +274,7 @@ class Demo:
             f"output={policy if policy.name != 'bundle' else policy.parent}/eval",
             f"episodes={self.size.episodes}",
             f"seed={self._judged}",
-            f"video_episodes={film}",
+            f"film={film}",
             self._workers,
         ]
         self._announce("eval", overrides)
@@ -334,20 +334,8 @@ def _summary(run: Path) -> dict[str, Any]:
 
 
 def _print_result(demo: Demo, report: Path, seconds: float) -> None:
-    table = Table(title=f"{demo.evaluation['task']}, size {demo.settings.size}, {seconds / 60:.1f} min")
-    for column in ("stage", "successes", "episodes", "95 % interval", "robot ticks", "seconds"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for stage in demo.stages:
-        judged = stage.episodes > 0
-        table.add_row(
-            f"{stage.name} (for comparison)" if stage.role is Role.BASELINE else stage.name,
-            str(stage.successes) if judged else "",
-            str(stage.episodes) if judged else "",
-            f"{stage.interval.low:.2f} to {stage.interval.high:.2f}" if judged else "",
-            f"{stage.environment_steps:,}" if stage.environment_steps else "",
-            f"{stage.seconds:.1f}",
-        )
-    demo.console.print(table)
+    title = f"{demo.evaluation['task']}, size {demo.settings.size}, {seconds / 60:.1f} min"
+    demo.console.print(stage_table(demo.stages, title))
     latency = demo.evaluation["latency_ms"]
     video = demo.student / "eval" / "eval.mp4"
     demo.console.print(

@@ -39,12 +39,12 @@ class TensorBoard:
         self._writer: Any = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """A scalar for each number."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """See `Tracker`."""
+        """Writes what is left and ends the event file."""
         self._writer.close()
 
 
@@ -64,11 +64,11 @@ class WeightsAndBiases:
         self._run = wandb.init(project="robot-rl", name=run.name, id=identity, resume="allow", config=dict(settings))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """A line of the run's history."""
         self._run.log(dict(values), step=step)
 
     def close(self) -> None:
-        """See `Tracker`."""
+        """Uploads what is left and marks the run as finished."""
         self._run.finish()
 
 

@@ -87,13 +87,13 @@ class BagView:
         }
 
     def take(self, topic: str, message: Any) -> None:
-        """See `View`."""
+        """Hands a message to every stream of its topic."""
         for reader in self._readers.values():
             if reader.topic == topic:
                 reader.take(message)
 
     def observe(self, tick_ns: int) -> Observation:
-        """See `View`; in lockstep the newest of every stream, which is of the last row and of age 0."""
+        """The newest samples by the tick; in lockstep those of the last row, of age 0."""
         if not self._lockstep:
             return align({name: reader.ring for name, reader in self._readers.items()}, tick_ns)
         values: dict[str, AnyArray] = {}
@@ -104,7 +104,7 @@ class BagView:
         return Observation(tick_ns, values, dict.fromkeys(values, 0))
 
     def unseen(self) -> Mapping[str, str]:
-        """See `View`."""
+        """Streams without a sample, and why; not those whose samples were all implausible."""
         return {
             name: f"{reader.topic}: {reader.problem or 'no message came before the last command'}"
             for name, reader in self._readers.items()
@@ -112,11 +112,11 @@ class BagView:
         }
 
     def refused(self) -> Mapping[str, int]:
-        """See `View`."""
+        """Topics with messages that could not be used, and how many."""
         return {reader.topic: reader.refused for reader in self._readers.values() if reader.refused}
 
     def implausible(self) -> Mapping[str, tuple[int, str]]:
-        """See `View`."""
+        """Streams with samples that no body could have reached: how many, and the first in words."""
         return {
             name: (reader.implausible, reader.first_implausible)
             for name, reader in self._readers.items()
@@ -124,16 +124,16 @@ class BagView:
         }
 
     def fault(self) -> str:
-        """See `View`."""
+        """Which streams cannot be believed any more, in words; empty while all can."""
         return "; ".join(reader.fault for reader in self._readers.values() if reader.fault)
 
     def let_jump(self, allowed: bool) -> None:
-        """See `View`."""
+        """Tells every stream whether the arm may be somewhere else at once."""
         for reader in self._readers.values():
             reader.let_jump(allowed)
 
     def forget_fault(self) -> None:
-        """See `View`."""
+        """Begins anew with the streams that have a fault."""
         for reader in self._readers.values():
             if reader.fault:
                 reader.forget()

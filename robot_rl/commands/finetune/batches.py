@@ -89,7 +89,7 @@ class SimulatedBatches:
 
     @property
     def spec(self) -> RobotSpec:
-        """See `Batches`."""
+        """The simulated robot's."""
         return self._spec
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class SimulatedBatches:
         self._collector.__exit__(kind, error, trace)
 
     def collect(self, policy: ExploringPolicy, iteration: int) -> Batch:
-        """See `Batches`; the seeds are the iteration's own."""
+        """Seeds are the iteration's own, so that an attempt after a kill meets the same episodes."""
         begun, count = time.perf_counter(), self._settings.online.episodes_per_iteration
         first = self._settings.seed + iteration * count
         running = self._collector.collect(policy, range(first, first + count))
@@ -120,7 +120,7 @@ class SimulatedBatches:
         return Batch(episodes, snapshot, time.perf_counter() - begun)
 
     def say(self, message: str) -> None:
-        """See `Batches`; nobody is there."""
+        """Nobody is at the controls of a simulation."""
 
 
 def append_missing(dataset: Path, fingerprint: str, episodes: Sequence[CollectedEpisode]) -> str:
@@ -154,7 +154,7 @@ class RealTimeBatches:
 
     @property
     def spec(self) -> RobotSpec:
-        """See `Batches`."""
+        """The spec of the robot that is connected."""
         return self._live.spec
 
     def __enter__(self) -> Self:
@@ -167,7 +167,7 @@ class RealTimeBatches:
         self._live.__exit__(kind, error, trace)
 
     def collect(self, policy: ExploringPolicy, iteration: int) -> Batch:
-        """See `Batches`; the seeds go on after the episodes that are stored, so that no noise is drawn twice.
+        """Seeds go on after the episodes that are stored, so that no noise is drawn twice.
 
         Raises:
             RobotRLError: A fault ended an episode, which only a person may clear.
@@ -186,5 +186,5 @@ class RealTimeBatches:
         return Batch(episodes, found.snapshot, time.perf_counter() - begun, complete=not found.stopped)
 
     def say(self, message: str) -> None:
-        """See `Batches`."""
+        """Shown to the operator from the next episode on."""
         self._live.say(message)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from robot_rl.commands.improve.round import RoundRecord
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.core.episode import Outcome
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
+from robot_rl.reports.stage_table import stage_table
 from robot_rl.reports.summary import LearningCurve, Role, RunSummary, StageResult, dataset_facts
 from robot_rl.run.phases import Phase
 
@@ -95,7 +95,8 @@ def write_improve_report(facts: Improved, console: Console) -> Path:
         notes=notes_of(facts),
     )
     report = write_report(run, summary)
-    _show(console, stages, report, run)
+    console.print(stage_table(stages))
+    console.print(f"report   {report}\npolicy   {run}/checkpoints/last\nnext     robot-rl export run={run}")
     return report
 
 
@@ -217,21 +218,3 @@ def _left_out(left_out: Mapping[str, int]) -> str:
 
 def _range(bounds: Sequence[float]) -> str:
     return f"{bounds[0]:.3g} to {bounds[1]:.3g}"
-
-
-def _show(console: Console, stages: Sequence[StageResult], report: Path, run: Path) -> None:
-    table = Table()
-    for column in ("stage", "successes", "episodes", "95 % interval", "robot ticks", "seconds"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for stage in stages:
-        judged = stage.episodes > 0
-        table.add_row(
-            stage.name,
-            str(stage.successes) if judged else "",
-            str(stage.episodes) if judged else "",
-            f"{stage.interval.low:.2f} to {stage.interval.high:.2f}" if judged else "",
-            "" if stage.environment_steps is None else str(stage.environment_steps),
-            f"{stage.seconds:.1f}",
-        )
-    console.print(table)
-    console.print(f"report   {report}\npolicy   {run}/checkpoints/last\nnext     robot-rl export run={run}")

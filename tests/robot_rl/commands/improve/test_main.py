@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,16 @@ def test_the_same_command_again_does_nothing_but_write_the_report(done, dataset,
     before = {path: path.stat().st_mtime_ns for path in done.rglob("phase.json")}
     improve(improve_settings(imitation, dataset, done), QUIET)
     assert {path: path.stat().st_mtime_ns for path in done.rglob("phase.json")} == before
+
+
+def test_a_reimitation_whose_gate_was_killed_is_judged_on_the_data_the_round_began_with(place, dataset, imitation):
+    run = place / "judged-again"
+    product = run / "round-1" / "imitation-gate"
+    improve(short(imitation, dataset, run), QUIET)
+    straight = json.loads((product / "phase.json").read_text())["facts"]
+    shutil.rmtree(product)
+    improve(short(imitation, dataset, run), QUIET)
+    assert json.loads((product / "phase.json").read_text())["facts"] == straight
 
 
 def spoilt(policy, *arguments, **more):
