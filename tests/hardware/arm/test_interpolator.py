@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.runtime.filter_fuzz import FuzzCount, LimitCheck
+from benchmarks.runtime.fuzz_checks import LimitCheck
+from benchmarks.runtime.fuzz_run import FuzzCount
 from benchmarks.runtime.stream_fuzz import fuzz_round
 from hardware.arm.interpolator import CommandInterpolator, limits_at_rate
 from hardware.safety.filter import FilterReason, OperatorState

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.runtime.filter_fuzz import FuzzCount, LimitCheck, fuzz_round, same_command
+from benchmarks.runtime.filter_fuzz import fuzz_round
+from benchmarks.runtime.fuzz_checks import LimitCheck, same_command
+from benchmarks.runtime.fuzz_run import FuzzCount
 from hardware.safety.filter import (
     FilterReason,
     FilterResult,
