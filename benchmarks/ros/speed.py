@@ -34,16 +34,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.ros.fault_bench import (
-    ROOT,
-    Bench,
-    Observer,
-    Process,
-    cpu_s,
-    environment,
-    joint_arm_settings,
-    profile,
-)
+from benchmarks.ros.fault_bench import ROOT, Bench, Process, cpu_s, environment, joint_arm_settings, profile
+from benchmarks.ros.fault_observer import Observer
 from hardware.cameras.frame_source import resized
 from hardware.ros.robot import RosRobot
 from robot_rl.core.clock import MonotonicClock, prompt_thread
@@ -230,7 +222,7 @@ def settings_for(stream_hz: float, cameras: Sequence[str], times: Path) -> dict[
         limits["max_age_s"][f"image_{name}"] = 0.2
         settings["cameras"][name] = {"namespace": f"{namespace}/{name}", "source": source, "publish": ["compressed"]}
     settings["arm"]["driver"] = {
-        "_target_": "benchmarks.ros.fault_actors.TimedJointArm",
+        "_target_": "benchmarks.ros.fault_devices.TimedJointArm",
         "path": str(times),
         "control_hz": POLICY_HZ,
     }
