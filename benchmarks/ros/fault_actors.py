@@ -124,7 +124,7 @@ class Asked:
 
     @property
     def size(self) -> tuple[int, int]:
-        """As small as terminals are."""
+        """Columns and lines; nothing is shown."""
         return 80, 24
 
 
@@ -144,7 +144,7 @@ class Sweep:
         self._start = None
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """See `Policy`."""
+        """Rows from where the episode began, as the time since says."""
         seen = history[-1]
         if self._start is None:
             self._start = seen.stamp_ns, np.array(seen.values["joint_position"], dtype=np.float64)

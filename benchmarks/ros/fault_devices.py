@@ -30,7 +30,7 @@ class FreezingCamera(PatternCamera):
         self._frozen = frozen
 
     def read(self, timeout_s: float) -> Frame:
-        """See `FrameSource.read`."""
+        """The next frame, or the last picture under the next stamp."""
         frame = super().read(timeout_s)
         if not self._frozen or self._last is None:
             self._last = frame.image
@@ -51,7 +51,7 @@ class TimedJointArm(JointArm):
         self._times_ns: list[int] = []
 
     def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`."""
+        """Moves like the arm it is, and notes when."""
         self._times_ns.append(time.monotonic_ns())
         return super().apply(action)
 

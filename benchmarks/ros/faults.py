@@ -67,10 +67,10 @@ class Trial:
 
     Attributes:
         seed: Of its episode.
-        motion: See there; None where the arm was not to stop by itself.
+        motion: What the arm did; None where the arm was not to stop by itself.
         arm_said: The arm node's mode and reason afterwards.
         session_said: How the session's process ended its episode; empty if it was killed.
-        recovered: See the module; the next trial's motion is judged by the run's going on.
+        recovered: As "recovered when told" above; that the next trial moves again, the run's going on shows.
         commands: Rows that the observer heard.
         note: What else there is to tell.
         moved_later_rad: How far the arm went once the cause was gone, though nobody had told it to.

@@ -72,13 +72,13 @@ class NumberedPolicy:
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """See `Policy`."""
+        """Begins numbering anew, where the next observation is."""
         self.captures_ns: list[int] = []
         self.start_rad: float | None = None
         self._place: FloatArray | None = None
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """See `Policy`."""
+        """A chunk whose place says how many came before it; the picture goes into it without changing it."""
         seen = history[-1]
         if self._place is None:
             self._place = np.array(seen.values["joint_position"], dtype=np.float64)
@@ -102,7 +102,7 @@ class TimedRobot(RosRobot):
     acknowledged_ns = 0
 
     def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`."""
+        """Sends a row and waits until it is acknowledged."""
         applied = super().apply(action)
         self.acknowledged_ns = time.monotonic_ns()
         return applied
@@ -116,7 +116,7 @@ class Rows(NoSink):
         self.found: list[tuple[int, int]] = []
 
     def append(self, step: Step) -> None:
-        """See `EpisodeSink`."""
+        """Reads the chunk's number from the row."""
         assert self._policy.start_rad is not None
         number = round((float(step.requested[NUMBERED]) - self._policy.start_rad) / STEP_RAD)
         if 0 <= number < len(self._policy.captures_ns):

@@ -65,7 +65,7 @@ class _Joint:
 
 
 class Plant:
-    """See the module.
+    """Joints that follow and tools that show their place late, moved command by command.
 
     Args:
         limits: At the rate of the commands, with `following`.

@@ -22,7 +22,7 @@ from hardware.safety.filter import FilterReason
 
 TICKS_PER_ROUND = 500
 ROUNDS_AT_ONCE = 40
-"""Of one task of a process."""
+"""How many one process does before it says what it has seen."""
 TOTALS_EVERY_S = 600.0
 ENDING = (signal.SIGINT, signal.SIGTERM)
 

@@ -85,7 +85,7 @@ class WatchedArm(TroubledArm):
         super().__init__(**settings)
 
     def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`."""
+        """Moves like the arm it is, and notes the command and the place."""
         joints = len(JOINTS)
         place = self.true_joints_rad + self._offset[:joints]
         self.told.append((self._clock.now_ns(), np.array(action[:joints], np.float64), place))
