@@ -35,7 +35,7 @@ COMMANDS = {
     "distill": Command("robot_rl.commands.distill:main", "make a one-step policy of a trained one"),
     "export": Command("robot_rl.commands.export:main", "write an ONNX bundle of a trained policy"),
     "eval": Command("robot_rl.commands.evaluate:main", "run seeded episodes of a policy and report its success"),
-    "deploy": Command("robot_rl.commands.collect:deploy", "run a policy in real time until stopped"),
+    "deploy": Command("robot_rl.commands.deploy:deploy", "run a policy in real time until stopped"),
     "up": Command("robot_rl.commands.up.main:main", "start a robot's nodes on this computer, stop them cleanly"),
     "stop": Command("robot_rl.commands.up.stop_and_clear:stop", "latch the software stop of a running arm"),
     "clear": Command("robot_rl.commands.up.stop_and_clear:clear", "end a latched stop or fault of a running arm"),

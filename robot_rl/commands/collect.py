@@ -1,8 +1,4 @@
-"""`robot-rl collect` and `robot-rl deploy`: sessions of `run_episode` with somebody at the controls or watching.
-
-Collecting is driving without a policy. Deploying runs a policy in real time; with an operator who may take over and a
-dataset to record into it is a correction session.
-"""
+"""`robot-rl collect`: an operator drives, episodes are recorded; a script or a person, at a robot or a simulation."""
 
 from __future__ import annotations
 

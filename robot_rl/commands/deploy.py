@@ -1,4 +1,7 @@
-"""`robot-rl deploy`: a policy drives the robot, an operator watches."""
+"""`robot-rl deploy`: a policy drives the robot in real time.
+
+With an operator who may take over and a dataset to record into it is a correction session.
+"""
 
 from __future__ import annotations
 
