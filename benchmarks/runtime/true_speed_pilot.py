@@ -120,7 +120,7 @@ class Trial:
 
 
 class Stand:
-    """An arm loop, its arm, and a clock that both share; times are stepped by the stream's ticks.
+    """A controller, its arm, and a clock that both share; times are stepped by the commands' ticks.
 
     Args:
         settings: The whole robot, as nodes read it.
