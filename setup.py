@@ -33,7 +33,11 @@ setup(
     maintainer_email="maintainers@robot-rl.invalid",
     python_requires=">=3.11",
     packages=[*PACKAGES, "configs"],
-    package_data={"configs": ["*.yaml", "*/*.yaml", "*/*/*.yaml"], "hardware.ros": ["*.xml"]},
+    package_data={
+        "configs": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
+        "hardware.ros": ["*.xml"],
+        "robot_rl.reports": ["*.j2", "*.css"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/robot_rl"]),
         ("share/robot_rl", ["package.xml", "hardware/ros/cyclonedds.xml", "hardware/ros/fastdds.xml"]),

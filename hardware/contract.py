@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from hardware.contract_answers import (
+    capability_problems,
+    judgement_problems,
+    observation_problems,
+    spec_problems,
+    value_problem,
+)
+from robot_rl.core.capabilities import misshapen
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Clock, Judgement, Robot, stands_still
-from robot_rl.core.specs import NS_PER_S, AnyArray, ArraySpec, FloatArray, RobotSpec
+from robot_rl.core.protocols import ROBOT_CAPABILITIES, Clock, Judge, Judgement, KeptAlive, Robot, stands_still
+from robot_rl.core.specs import NS_PER_S, AnyArray, FloatArray, RobotSpec
 
 SEED = 7
 OTHER_SEED = 8
-OLDEST_NS = NS_PER_S // 2
-"""A stream older than this must be refused with `StaleSensor`, never handed over."""
 BOUND_SLACK = 1e-5
 """Share of an action's range by which float32 rounding may overstep a bound."""
 SAME_MOTION = 1e-3
@@ -51,7 +57,8 @@ def check_robot(
     found = _Findings()
     with found.guarded("making and entering it"):
         robot = make()
-        found.extend(_spec_problems(robot.spec))
+        found.extend(spec_problems(robot.spec))
+        found.extend(misshapen(robot, ROBOT_CAPABILITIES))
         if found.violations:
             return found.violations
         if clock is None and not _declares_stillness(robot, found):
@@ -143,6 +150,8 @@ class _Drive:
             tick_ns = start_ns + tick * self.robot.spec.tick_ns
             if self.clock:
                 self.clock.sleep_until_ns(tick_ns)
+            if isinstance(self.robot, KeptAlive):
+                self.robot.keep_alive()
             run.observations.append(self._look(tick_ns, captured_ns, scribble))
             for _ in range(looks - 1):
                 self._look(tick_ns, captured_ns, scribble)
@@ -159,7 +168,7 @@ class _Drive:
 
     def _look(self, tick_ns: int, captured_ns: dict[str, int], scribble: bool) -> Observation:
         observation = self.robot.observe(tick_ns)
-        for kind, message in _observation_problems(self.robot.spec, observation, tick_ns):
+        for kind, message in observation_problems(self.robot.spec, observation, tick_ns):
             self.found.add(kind, message)
         for name, age_ns in observation.age_ns.items():
             if tick_ns - age_ns < captured_ns.get(name, tick_ns - age_ns):
@@ -195,7 +204,7 @@ class _Drive:
             self.found.add("input", "apply changed the array it was given: work on a copy")
         if scribble:
             given.fill(0)
-        problem = _value_problem(spec.action, applied)
+        problem = value_problem(spec.action, applied)
         if problem or not isinstance(applied, np.ndarray):
             raise _Unusable(f"apply must return what was executed: {problem}")
         low, high = spec.action.bounds()
@@ -213,16 +222,13 @@ class _Drive:
         return copy
 
     def _judged(self) -> Judgement:
-        judge = getattr(self.robot, "judge", None)
-        if judge is None:
-            return Judgement(reward=0.0, success=False, done=False)
-        judgement: Judgement = judge()
-        if not np.isfinite(judgement.reward):
-            self.found.add("reward", f"judge gave a reward of {judgement.reward}, wanted a finite number")
-        verdicts: tuple[object, object] = judgement.success, judgement.done
-        if not all(isinstance(verdict, bool) for verdict in verdicts):
-            self.found.add("judgement", "judge's success and done must be of type bool")
-        return judgement
+        nothing = Judgement(reward=0.0, success=False, done=False)
+        if not isinstance(self.robot, Judge):
+            return nothing
+        judgement = self.robot.judge()
+        for kind, message in judgement_problems(judgement):
+            self.found.add(kind, message)
+        return judgement if isinstance(judgement, Judgement) else nothing
 
     def _hand_out(self, what: str, live: AnyArray, copy: AnyArray, scribble: bool) -> None:
         if scribble and live.flags.writeable:
@@ -243,6 +249,8 @@ def _check_drives(drive: _Drive, make: Callable[[], Robot], ticks: int, repeatab
     with found.guarded("an episode"):
         first = drive.run(SEED, actions)
         _check_motion(spec, first, found)
+        for kind, message in capability_problems(drive.robot):
+            found.add(kind, message)
         with found.guarded("stopping"):
             drive.robot.stop()
             drive.robot.stop()
@@ -350,68 +358,6 @@ def _check_refusals(drive: _Drive, found: _Findings) -> None:
             )
         else:
             found.add(kind, f"{kind} was accepted: raise RobotRLError before anything moves")
-
-
-def _spec_problems(spec: RobotSpec) -> list[str]:
-    problems = [] if spec.observations else ["spec.observations is empty: a robot shows at least one stream"]
-    for name, array in {**spec.observations, "action": spec.action}.items():
-        where = f"spec of '{name}'"
-        try:
-            np.dtype(array.dtype)
-            low, high = array.bounds()
-        except (TypeError, ValueError) as error:
-            problems.append(f"{where}: {error}")
-            continue
-        if (low > high).any():
-            problems.append(f"{where}: a low bound exceeds its high bound")
-        if array.names and len(array.names) != array.size:
-            problems.append(f"{where}: {len(array.names)} names for {array.size} elements")
-    if RobotSpec.from_json(spec.to_json()) != spec:
-        problems.append("spec does not survive to_json and from_json: use tuples, strings and numbers only")
-    return problems
-
-
-def _observation_problems(spec: RobotSpec, observation: Observation, tick_ns: int) -> Iterator[tuple[str, str]]:
-    """Kind and message of everything wrong with one observation."""
-    if observation.stamp_ns != tick_ns:
-        yield "stamp", f"observation is stamped {observation.stamp_ns} ns, wanted the tick asked for, {tick_ns} ns"
-    for what, keys in (("values", observation.values), ("age_ns", observation.age_ns)):
-        yield from _key_problems(what, spec.observations, keys)
-    for name, age_ns in observation.age_ns.items():
-        if type(age_ns) is not int:
-            yield f"age type {name}", f"age of stream '{name}' is of type {type(age_ns).__name__}, wanted int"
-        if age_ns < 0:
-            yield f"age {name}", f"age of stream '{name}' is {age_ns} ns: captured after the tick, in the future"
-        elif age_ns > OLDEST_NS:
-            yield f"age {name}", f"stream '{name}' is {age_ns / 1e6:.0f} ms old and stale: raise StaleSensor instead"
-    for name, array in spec.observations.items():
-        if name in observation.values:
-            problem = _value_problem(array, observation.values[name]) or _bound_problem(array, observation.values[name])
-            if problem:
-                yield f"value {name}", f"stream '{name}': {problem}"
-
-
-def _key_problems(what: str, wanted: Mapping[str, object], got: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for name in wanted:
-        if name not in got:
-            yield f"missing {what} {name}", f"stream '{name}' of the spec is missing from {what}"
-    for name in got:
-        if name not in wanted:
-            yield f"extra {what} {name}", f"stream '{name}' in {what} is not in the spec"
-
-
-def _value_problem(array: ArraySpec, value: object) -> str | None:
-    if not isinstance(value, np.ndarray):
-        return f"type is {type(value).__name__}, wanted a numpy array"
-    return array.problem_with(value)
-
-
-def _bound_problem(array: ArraySpec, value: AnyArray) -> str | None:
-    low, high = array.bounds()
-    outside = (value < low) | (value > high)
-    if outside.any():
-        return f"{value[outside][0]} is outside the spec's bounds"
-    return None
 
 
 def _first_difference(one: _Run, other: _Run, tolerance: float, seen_by_camera: Collection[str]) -> str | None:

@@ -1,23 +1,14 @@
-"""What a node is told: one JSON file with the whole resolved robot, and the objects that it names.
-
-Nodes run on the robot's computer, where neither Hydra nor torch need be; so this is all of instantiation that they get.
-"""
+"""What a node is told: one JSON file with the whole resolved robot, and the objects that it names."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import json
-import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from robot_rl.core import section, targets
 from robot_rl.core.errors import RobotRLError
-
-TARGET = "_target_"
 
 Settings = TypeVar("Settings")
 
@@ -54,111 +45,16 @@ def build(target_settings: Mapping[str, Any]) -> Any:
     Raises:
         BadConfig: There is no such class, or it does not take these settings.
     """
-    target = target_settings.get(TARGET)
-    if not isinstance(target, str):
-        raise BadConfig(f"settings {sorted(target_settings)} have no {TARGET}: name the class to build")
-    make = find(target)
-    arguments = {key: _built(value) for key, value in target_settings.items() if key != TARGET}
-    require_types(target, make, arguments)
-    try:
-        return make(**arguments)
-    except RobotRLError:
-        raise
-    except TypeError as error:
-        raise BadConfig(f"{target} does not take {', '.join(arguments) or 'no settings'}: {error}") from error
-    except Exception as error:  # a driver is anybody's code, and whoever starts it is told in words
-        raise BadConfig(f"{target} cannot be made of these settings: {type(error).__name__}: {error}") from error
+    return targets.build(target_settings, BadConfig, typed=True)
 
 
-def require_types(target: str, make: Any, arguments: Mapping[str, Any]) -> None:
-    """Refuses text for a number and the like, where a class says what it takes; NaN and infinity are no numbers.
-
-    Args:
-        target: Its name.
-        make: The class, or a function that makes one.
-        arguments: To be given to it.
-
-    Raises:
-        BadConfig: Names the argument.
-    """
-    try:
-        hints = typing.get_type_hints(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
-    except (NameError, TypeError, AttributeError):
-        return  # annotations that exist for type checkers only
-    for key, value in arguments.items():
-        wanted = _unlike(value, hints[key]) if _is_plain(hints.get(key)) else ""
-        if wanted:
-            raise BadConfig(f"{target}: {key} is {value!r}, wanted {wanted}")
-
-
-def _is_plain(hint: Any) -> bool:
-    return all(each in (bool, int, float, str, type(None)) for each in (typing.get_args(hint) or (hint,)))
-
-
-def read_section(what: str, section: Mapping[str, Any] | None, kind: type[Settings]) -> Settings:
+def read_section(what: str, settings: Mapping[str, Any] | None, kind: type[Settings]) -> Settings:
     """A dataclass filled from a part of the robot's settings.
 
     Raises:
         BadConfig: The part is absent, a key is unknown or missing, or a value is of another type than the dataclass
             says; a number that is NaN or infinite is none.
     """
-    if section is not None and not isinstance(section, Mapping):
-        raise BadConfig(f"{what} is {section!r}, wanted a mapping of settings")
-    if not section:
+    if settings is None or settings == {}:
         raise BadConfig(f"the robot's settings have no '{what}': this node has nothing to run")
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    unknown = sorted(set(section) - {field.name for field in fields})
-    if unknown:
-        known = ", ".join(field.name for field in fields)
-        raise BadConfig(f"{what}.{unknown[0]} is no setting; there are {known}")
-    hints = typing.get_type_hints(kind)
-    for key, value in section.items():
-        wanted = _unlike(value, hints[key])
-        if wanted:
-            raise BadConfig(f"{what}.{key} is {value!r}, wanted {wanted}")
-    try:
-        return kind(**section)
-    except TypeError as error:
-        raise BadConfig(f"{what} is incomplete: {error}") from error
-
-
-def _unlike(value: Any, hint: Any) -> str:
-    """What a value should have been by its dataclass; empty if it is that."""
-    if typing.get_origin(hint) is types.UnionType:
-        problems = [_unlike(value, each) for each in typing.get_args(hint)]
-        return "" if "" in problems else " or ".join(problems)
-    kind = typing.get_origin(hint) or hint
-    if kind is float:
-        is_one = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return "" if is_one else "a finite number"
-    if kind is int:
-        return "" if type(value) is int else "a whole number"
-    if kind is Sequence:
-        is_list = isinstance(value, list | tuple) and all(not _unlike(each, typing.get_args(hint)[0]) for each in value)
-        return "" if is_list else "a list of names"
-    if kind in (dict, Mapping):
-        return "" if isinstance(value, Mapping) else "a mapping"
-    names = {str: "a name (in quotes, if yaml makes something else of it)", bool: "true or false", type(None): "null"}
-    return "" if isinstance(value, kind) else names.get(kind, str(hint))
-
-
-def _built(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return build(value) if TARGET in value else {key: _built(each) for key, each in value.items()}
-    return [_built(each) for each in value] if isinstance(value, list) else value
-
-
-def find(target: str) -> Any:
-    """What a `_target_` names.
-
-    Raises:
-        BadConfig: There is no such thing.
-    """
-    module_name, _, name = target.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing a module runs it
-        raise BadConfig(f"cannot import {module_name or target} of {TARGET} {target}: {error}") from error
-    if not hasattr(module, name):
-        raise BadConfig(f"{module_name} has no {name!r} ({TARGET}: {target})")
-    return getattr(module, name)
+    return section.read(kind, settings, what, BadConfig)

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,33 +26,11 @@ from policies.encoders import ObservationEncoder
 from policies.noise_schedule import DenoisingSteps, NoiseSchedule
 from policies.normalizer import ACTION, Normalizer
 from policies.point_encoder import with_colour_range
+from policies.trainable import OBSERVATION_PREFIX, Corrupted, DenoisingChain
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import ActionKind, RobotSpec
 
 __all__ = ["CameraConfig", "DiffusionPolicy", "DiffusionPolicyConfig", "MlpConfig", "UnetConfig"]
-
-OBSERVATION_PREFIX = "obs/"
-"""Prefix of stream names in a training batch."""
-
-
-class DenoisingChain(NamedTuple):
-    """Every state of one sampling run, normalised units."""
-
-    states: Tensor
-    """From the initial noise to the clean chunk. Shape (B, K + 1, H, A)."""
-    predictions: Tensor
-    """The network's raw output at each step. Shape (B, K, H, A)."""
-
-
-class Corrupted(NamedTuple):
-    """A training sample of the network, normalised units."""
-
-    noisy: Tensor
-    """Shape (B, H, A)."""
-    timestep: Tensor
-    """Shape (B,)."""
-    target: Tensor
-    """What the network should say. Shape (B, H, A)."""
 
 
 class DiffusionPolicy(nn.Module):
@@ -105,6 +83,27 @@ class DiffusionPolicy(nn.Module):
     def noise_shape(self) -> tuple[int, int, int]:
         """Shape (K, H, A) of the noise that one sample consumes."""
         return self.config.sampling_steps, self.horizon, self.action_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.normalizer.fitted.device
+
+    @property
+    def condition_size(self) -> int:
+        """Size of the observation encoding, `C`."""
+        return self.encoder.output_size
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Standard deviation of each denoising step, normalised units. Length `K`."""
+        # The plain numbers, not the table: reading a GPU's tensor would wait for it.
+        return tuple(step.sigma for step in self.schedule.steps[: self.config.sampling_steps])
+
+    @property
+    def prediction_gain(self) -> float:
+        """Largest factor from the network's output to the next state; it is large where little signal is left."""
+        return max(abs(step.mean_from_clean * step.clean_from_prediction) for step in self.schedule.steps)
 
     def set_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
         """Fits the normaliser, once and before training.
@@ -275,11 +274,11 @@ class DiffusionPolicy(nn.Module):
         decided = torch.where(self.binary, torch.where(chunk < 0, -1.0, 1.0), chunk)
         return self.normalizer.unnormalize(ACTION, decided)
 
-    def with_sampling_steps(self, sampling_steps: int) -> DiffusionPolicy:
+    def with_sampling_steps(self, sampling_steps: int) -> Self:
         """A copy that denoises in another number of steps; the weights stay as they are."""
         return self._with_noise(dataclasses.replace(self.config, sampling_steps=sampling_steps))
 
-    def with_exploration(self, sampling_steps: int, sigma_min: float, sigma_max: float) -> DiffusionPolicy:
+    def with_exploration(self, sampling_steps: int, sigma_min: float, sigma_max: float) -> Self:
         """A copy whose every denoising step is noisy, as policy gradients need (arXiv 2409.00588, section 4.3).
 
         It acts alike through `denoise` with K rows of noise, and explores with K + 1.
@@ -300,7 +299,7 @@ class DiffusionPolicy(nn.Module):
             )
         )
 
-    def _with_noise(self, config: DiffusionPolicyConfig) -> DiffusionPolicy:
+    def _with_noise(self, config: DiffusionPolicyConfig) -> Self:
         """A copy with another schedule; the weights stay as they are."""
         config.validate()
         other = copy.deepcopy(self)
@@ -325,8 +324,7 @@ class DiffusionPolicy(nn.Module):
             )
         if not 1 <= rows <= self.horizon:
             raise RobotRLError(f"rows is {rows}, wanted 1 to the horizon {self.horizon}")
-        # The plain numbers, not the table: reading a GPU's tensor would wait for it.
-        silent = [step for step, each in enumerate(self.schedule.steps) if not each.sigma > 0]
+        silent = [step for step, sigma in enumerate(self.sigmas) if not sigma > 0]
         if silent:
             raise RobotRLError(
                 f"denoising step {silent[0]} of {steps} has sigma 0 and so no density: raise policy.sigma_min above 0, "

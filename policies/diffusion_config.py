@@ -184,6 +184,11 @@ class DiffusionPolicyConfig:
         """Restores tuples, which configuration files turn into lists."""
         self.streams = tuple(self.streams)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width to which the policy shrinks cameras [px]."""
+        return self.camera.image_size
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write; `from_json` reads it back equal."""
         return dataclasses.asdict(self)

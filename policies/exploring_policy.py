@@ -1,4 +1,4 @@
-"""A diffusion policy in closed loop that explores, and remembers by which denoising chains it decided.
+"""A denoising policy in closed loop that explores, and remembers by which denoising chains it decided.
 
 Legend: `K` denoising steps, `H` chunk length, `A` action dimension.
 """
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from policies.diffusion import DiffusionPolicy
 from policies.history import draw_noise, stack_history
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
 
@@ -42,7 +42,7 @@ class ExploringPolicy:
     It holds a copy of the weights as they are now, can be pickled, and draws everything from the seed of `reset`.
 
     Args:
-        policy: From `DiffusionPolicy.with_exploration`: each of its K steps has a positive standard deviation.
+        policy: From `DenoisingPolicy.with_exploration`: each of its K steps has a positive standard deviation.
         device: Where to run it.
         explore: Whether the last step's noise is on; without it the policy acts as it would when deployed.
         provenance: Where its weights come from.
@@ -53,7 +53,7 @@ class ExploringPolicy:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: DenoisingPolicy,
         device: str | torch.device = "cpu",
         explore: bool = True,
         provenance: Mapping[str, Any] = MappingProxyType({}),
@@ -112,7 +112,7 @@ class ExploringPolicy:
         chunk takes 1.2 ms instead of 3.0. What it returns is the same bit for bit.
         """
         chain = _Chain(self._policy)
-        condition = torch.zeros(1, self._policy.encoder.output_size, device=self._device)
+        condition = torch.zeros(1, self._policy.condition_size, device=self._device)
         noise = torch.zeros(1, *self._noise_shape, device=self._device)
         with torch.no_grad(), warnings.catch_warnings():
             # Shapes are checked in Python while tracing, and never change afterwards.
@@ -128,7 +128,7 @@ class ExploringPolicy:
 class _Chain(torch.nn.Module):
     """Only what is traced."""
 
-    def __init__(self, policy: DiffusionPolicy) -> None:
+    def __init__(self, policy: DenoisingPolicy) -> None:
         super().__init__()
         self._policy = policy
 
@@ -136,16 +136,15 @@ class _Chain(torch.nn.Module):
         return self._policy.denoise(condition, noise).states
 
 
-def require_noise(policy: DiffusionPolicy) -> None:
+def require_noise(policy: DenoisingPolicy) -> None:
     """Refuses a policy with a deterministic denoising step.
 
     Raises:
         DeterministicKernel: Names the step and what to do.
     """
-    sigmas = [step.sigma for step in policy.schedule.steps]
-    silent = [number for number, sigma in enumerate(sigmas) if not sigma > 0]
+    silent = [number for number, sigma in enumerate(policy.sigmas) if not sigma > 0]
     if silent:
         raise DeterministicKernel(
-            f"denoising step {silent[0]} of {len(sigmas)} has standard deviation 0, so its choices have no density: "
-            "explore with policy.with_exploration(sampling_steps, sigma_min, sigma_max), sigma_min above 0"
+            f"denoising step {silent[0]} of {len(policy.sigmas)} has standard deviation 0, so its choices have no "
+            "density: explore with policy.with_exploration(sampling_steps, sigma_min, sigma_max), sigma_min above 0"
         )

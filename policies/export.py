@@ -27,10 +27,10 @@ from policies.bundle import (
     disagreement,
     file_sha256,
 )
-from policies.diffusion import DiffusionPolicy
 from policies.onnx_policy import open_session
+from policies.trainable import DenoisingPolicy, Trainable, require_denoising
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import AnyArray
+from robot_rl.core.specs import ActionKind, AnyArray
 
 OPSET = 21
 PARITY_CASES = 8
@@ -49,19 +49,19 @@ class ExportFailed(RobotRLError):
 class SamplingGraph(nn.Module):
     """Everything between robot units and robot units, as one graph."""
 
-    def __init__(self, policy: DiffusionPolicy) -> None:
+    def __init__(self, policy: DenoisingPolicy) -> None:
         super().__init__()
         self.policy = policy
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """Streams in order (B, N, *shape), then noise (B, K, H, A), to the bundle's outputs."""
-        observations = dict(zip(self.policy.config.streams, arrays[:-1], strict=True))
+        observations = dict(zip(self.policy.spec.observations, arrays[:-1], strict=True))
         chain = self.policy.denoise(self.policy.encode(observations), arrays[-1])
         return self.policy.to_actions(chain.states[:, -1]), chain.predictions
 
 
 def export_bundle(
-    policy: DiffusionPolicy,
+    policy: Trainable,
     directory: Path,
     *,
     provenance: Mapping[str, Any],
@@ -82,11 +82,13 @@ def export_bundle(
     Raises:
         ExportFailed: The directory is taken, or the graph and torch disagree.
         MissingStatistics: The policy was never fitted.
+        NotTrainable: It has no chain of denoising steps to export.
     """
     directory = Path(directory)
     policy.normalizer.require_fitted()
     _refuse_to_overwrite(directory, replace)
-    ready = policy.with_sampling_steps(sampling_steps or policy.config.sampling_steps).cpu().float().eval()
+    denoising = require_denoising(policy)
+    ready = denoising.with_sampling_steps(sampling_steps or denoising.noise_shape[0]).to("cpu").float().eval()
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
@@ -100,7 +102,7 @@ def export_bundle(
 
 
 def _write_files(
-    policy: DiffusionPolicy, staging: Path, provenance: Mapping[str, Any], generator: np.random.Generator
+    policy: DenoisingPolicy, staging: Path, provenance: Mapping[str, Any], generator: np.random.Generator
 ) -> Bundle:
     staging.chmod(0o755)
     cases = parity_cases(policy, PARITY_CASES, generator)
@@ -110,7 +112,7 @@ def _write_files(
         observation_count=policy.observation_count,
         horizon=policy.horizon,
         execute_horizon=policy.execute_horizon,
-        sampling_steps=policy.config.sampling_steps,
+        sampling_steps=policy.noise_shape[0],
         fingerprint=policy.fingerprint(),
         model_sha256=file_sha256(staging / MODEL_FILE),
         parity_tolerance=parity_tolerance(policy),
@@ -122,7 +124,7 @@ def _write_files(
     return bundle
 
 
-def write_graph(policy: DiffusionPolicy, path: Path) -> None:
+def write_graph(policy: DenoisingPolicy, path: Path) -> None:
     """Writes the graph for a batch of one, the whole sampling loop unrolled in it."""
     count = policy.observation_count
     specs = policy.spec.observations.values()
@@ -172,22 +174,21 @@ def check_graph(path: Path, cases: Mapping[str, AnyArray], tolerance: float) -> 
         raise ExportFailed(f"the ONNX graph and torch disagree, so no bundle was written: {problem}")
 
 
-def parity_tolerance(policy: DiffusionPolicy) -> float:
+def parity_tolerance(policy: DenoisingPolicy) -> float:
     """Allowed deviation as a share of an output's scale: rounding, times the largest gain of a denoising step.
 
     Where little signal is left, predicting noise divides by it and the error grows with it.
     """
-    steps = policy.schedule.steps
-    return ROUNDING * max(1.0, *(abs(step.mean_from_clean * step.clean_from_prediction) for step in steps))
+    return ROUNDING * max(1.0, policy.prediction_gain)
 
 
-def parity_cases(policy: DiffusionPolicy, count: int, generator: np.random.Generator) -> dict[str, AnyArray]:
+def parity_cases(policy: DenoisingPolicy, count: int, generator: np.random.Generator) -> dict[str, AnyArray]:
     """Random inputs, a little beyond the range of the training data, with torch's answers; see `policies.bundle`."""
-    lowest, highest = (policy.to_actions(torch.full((policy.action_size,), end)) for end in (-1.0, 1.0))
-    switches = policy.binary & (lowest != highest)
+    lowest, highest = (policy.to_actions(torch.full(policy.spec.action.shape, end)) for end in (-1.0, 1.0))
+    switches = torch.from_numpy(policy.spec.kind_mask(ActionKind.BINARY)) & (lowest != highest)
     cases: list[dict[str, AnyArray]] = []
     for _ in range(20 * count):
-        streams = {name: _random_stream(policy, name, generator) for name in policy.config.streams}
+        streams = {name: _random_stream(policy, name, generator) for name in policy.spec.observations}
         noise = generator.standard_normal((1, *policy.noise_shape), dtype=np.float32)
         with torch.inference_mode():
             condition = policy.encode({name: torch.from_numpy(values) for name, values in streams.items()})
@@ -205,7 +206,7 @@ def parity_cases(policy: DiffusionPolicy, count: int, generator: np.random.Gener
     raise ExportFailed("a binary action channel is never decided either way: has this policy been trained?")
 
 
-def _random_stream(policy: DiffusionPolicy, name: str, generator: np.random.Generator) -> AnyArray:
+def _random_stream(policy: DenoisingPolicy, name: str, generator: np.random.Generator) -> AnyArray:
     spec = policy.spec.observations[name]
     shape = (1, policy.observation_count, *spec.shape)
     if spec.is_image:

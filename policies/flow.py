@@ -19,9 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from policies.diffusion import Corrupted, DiffusionPolicy
+from policies.diffusion import DiffusionPolicy
 from policies.diffusion_config import DiffusionPolicyConfig
 from policies.noise_schedule import DenoisingSteps, Mixture, step_coefficients
+from policies.trainable import Corrupted
 from robot_rl.core.specs import RobotSpec
 
 

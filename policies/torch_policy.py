@@ -1,4 +1,4 @@
-"""A diffusion policy in closed loop, run by torch: for evaluation during training and for machines with a GPU."""
+"""A trained policy in closed loop, run by torch: for evaluation during training and for machines with a GPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.diffusion import DiffusionPolicy
 from policies.history import draw_noise, stack_history
+from policies.trainable import Trainable
 from robot_rl.core.episode import ActionChunk, Observation
 
 
@@ -25,7 +25,7 @@ class TorchPolicy:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: Trainable,
         device: str | torch.device = "cpu",
         provenance: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:

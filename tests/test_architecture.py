@@ -24,7 +24,7 @@ FIRST_COMMANDS = tuple(f"robot_rl.commands.{each}" for each in ("train", "evalua
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "robot_rl.core": (),
     "data": CORE,
-    "data.training": (*CORE, "data.archive"),
+    "data.training": CORE,
     "data.archive": CORE,
     "data.recorder": (*CORE, "data.archive"),
     "data.convert": (*CORE, "data.archive"),
@@ -162,6 +162,7 @@ ACROSS = {
     "robot_rl.core.x": "robot_rl.config.settings",
     "data.archive.x": "data.recorder.writer",
     "data.training.x": "hardware.sync",
+    "data.training.y": "data.archive.store",
     "policies.x": "robot_rl.learning.imitation",
     "hardware.safety.x": "hardware.arm.controller",
     "hardware.arm.x": "hardware.ros.client",
@@ -177,7 +178,7 @@ ACROSS = {
     "robot_rl.learning.imitation": "robot_rl.learning.baselines.rlpd",
     "robot_rl.run.x": "robot_rl.sessions.setup",
     "robot_rl.sessions.x": "robot_rl.run.metrics",
-    "robot_rl.reports.x": "robot_rl.learning.offline.decision",
+    "robot_rl.reports.x": "robot_rl.learning.offline.gate",
     "robot_rl.commands.train.x": "robot_rl.commands.evaluate",
     "robot_rl.commands.finetune.x": "robot_rl.commands.improve.steps",
     "robot_rl.commands.improve.x": "robot_rl.commands.demo",
@@ -195,6 +196,36 @@ def test_an_invented_import_against_a_rule_is_caught(name, other):
 def test_an_invented_circle_is_caught():
     assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
     assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+
+
+CAPABILITY_CHECKS = ("robot_rl.core.capabilities", "policies.trainable")
+"""Who may look for a capability by its name: whoever says what is wrong with it."""
+TAKING_PART = ("robot", "operator", "policy", "judge", "clock", "task", "driver")
+"""Whom a capability belongs to."""
+
+
+def asked_by_name(code: str) -> list[str]:
+    """Capabilities that code asks of somebody by their names instead of by a protocol."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    asked = [node for node in calls if ast.unparse(node.func) in ("getattr", "hasattr") and len(node.args) > 1]
+    return [
+        ast.unparse(node)
+        for node in asked
+        if ast.unparse(node.args[0]).split(".")[-1].lstrip("_") in TAKING_PART
+        and isinstance(node.args[1], ast.Constant)
+    ]
+
+
+def test_nobody_is_asked_for_a_capability_by_its_name():
+    """But for the spec, which everybody has: whether something is a robot at all is asked of yaml files."""
+    for name, path in FILES.items():
+        if name not in CAPABILITY_CHECKS and not within(name, "benchmarks"):
+            asked = [each for each in asked_by_name(path.read_text()) if "'spec'" not in each]
+            assert not asked, f"{name} asks {asked}: say it by a protocol of robot_rl/core/protocols.py"
+    assert asked_by_name("getattr(self._robot, 'picture', None); hasattr(driver, 'judge'); getattr(self, name)") == [
+        "getattr(self._robot, 'picture', None)",
+        "hasattr(driver, 'judge')",
+    ]
 
 
 def test_hydra_stays_in_one_room():

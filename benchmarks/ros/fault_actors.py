@@ -41,14 +41,14 @@ from hardware.ros.camera_node import compressed_image
 from hardware.ros.client import QoSProfile, message, qos_profile_sensor_data
 from hardware.ros.leader_arm import LeaderTopic
 from hardware.sim.joint_arm import NAMES, JointArm
-from robot_rl.core.clock import HostClock, MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import EpisodeSink
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.sessions.session import Session
-from robot_rl.sessions.setup import NoSink, TaskSettings, build_filter, build_operator, build_robot
+from robot_rl.sessions.setup import NoSink, TaskSettings, build_filter, build_operator, build_robot, judge_of
 
 SPEED = 0.6
 """Of the first joint while a policy or leader moves it [rad/s]; its limit is 0.75."""
@@ -185,17 +185,10 @@ def run_once(robot: Any, settings: dict[str, Any], asked: Asked, sink: EpisodeSi
     try:
         with robot, operator:
             say("connected")
-            session = Session(
-                robot=robot,
-                policy=None if leads else Sweep(robot.spec),
-                operator=operator,
-                clock=MonotonicClock(),
-                command_filter=build_filter(robot.spec, settings["limits"]),
-                sink=sink,
-                options=options,
-                task=TaskSettings(name="sweep", max_ticks=2000),
-                console=Console(file=io.StringIO()),
-            )
+            policy, command_filter = None if leads else Sweep(robot.spec), build_filter(robot.spec, settings["limits"])
+            who = Meeting(robot, policy, operator, judge_of(robot), HostClock(), command_filter, sink)
+            task, console = TaskSettings(name="sweep", max_ticks=2000), Console(file=io.StringIO())
+            session = Session(who, options, task, console)
             session.run(request["seed"], 1)
     except RobotRLError as error:
         ended = str(error)

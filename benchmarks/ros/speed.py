@@ -38,11 +38,12 @@ from benchmarks.ros.fault_bench import ROOT, Bench, Process, cpu_s, environment,
 from benchmarks.ros.fault_observer import Observer
 from hardware.cameras.frame_source import resized
 from hardware.ros.robot import RosRobot
-from robot_rl.core.clock import MonotonicClock, prompt_thread
+from robot_rl.core.clock import HostClock, prompt_thread
 from robot_rl.core.episode import ActionChunk, Observation, Step
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 from robot_rl.runtime.cadence import render
-from robot_rl.runtime.rollout import RolloutOptions, run_episode
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import NoSink, TaskSettings, build_filter, build_operator, header_for
 
 POLICY_HZ, CAMERA_HZ = 30.0, 30.0
@@ -134,18 +135,10 @@ def session(config: Path, output: Path, ticks: int) -> None:
     options = RolloutOptions(max_ticks=ticks, execute_horizon=1, blend_s=0.0)
     with robot:
         _say("connected")
-        result = run_episode(
-            robot,
-            policy,
-            operator,
-            None,
-            MonotonicClock(),
-            build_filter(robot.spec, settings["limits"]),
-            rows,
-            options,
-            1,
-            header_for(TaskSettings("speed", ticks), operator, policy, 1),
-        )
+        command_filter = build_filter(robot.spec, settings["limits"])
+        who = Meeting(robot, policy, operator, None, HostClock(), command_filter, rows)
+        header = header_for(TaskSettings("speed", ticks), operator, policy, 1)
+        result = run_episode(who, options, 1, header)
     np.save(output, np.array(rows.found, dtype=np.int64).reshape(-1, 2))
     _say("ended", reason=result.reason, cadence=dict(result.cadence), counters=robot.counters)
 

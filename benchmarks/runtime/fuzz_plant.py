@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from benchmarks.runtime.fuzz_draws import Array, Tool
 from benchmarks.runtime.fuzz_run import FuzzCount
-from hardware.safety.limits import MOST_AHEAD, CommandLimits, FollowingLimits
+from hardware.safety.following_limits import MOST_AHEAD, FollowingLimits
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray
 
 LONGEST_PAUSE_S = 1.0

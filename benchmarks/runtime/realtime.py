@@ -32,10 +32,11 @@ import numpy as np
 from hardware.operators.simulated.absent import AbsentOperator
 from hardware.sim.pusht import PushTRobot
 from policies.onnx_policy import OnnxPolicy
-from robot_rl.core.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Source, Step
 from robot_rl.core.specs import NS_PER_S, RobotSpec
-from robot_rl.runtime.rollout import RolloutOptions, run_episode
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import build_filter
 
 CONTROL_HZ = 100.0
@@ -111,10 +112,11 @@ class _MemorySink:
         pass
 
 
-class _WatchedClock(MonotonicClock):
+class _WatchedClock(HostClock):
     """Remembers how late every wait ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.lateness_ns: list[int] = []
 
     def sleep_until_ns(self, deadline_ns: int) -> None:
@@ -138,9 +140,8 @@ def asynchronous(policy: OnnxPolicy, ticks: int, priority: int | None) -> Row:
     header = EpisodeHeader("benchmark", "nobody", policy.fingerprint, 0, "", "")
     sink, command_filter = _MemorySink(), build_filter(robot.spec, LIMITS)
     with robot:
-        cadence = run_episode(
-            robot, policy, AbsentOperator(), None, clock, command_filter, sink, options, 0, header
-        ).cadence
+        who = Meeting(robot, policy, AbsentOperator(), None, clock, command_filter, sink)
+        cadence = run_episode(who, options, 0, header).cadence
     return Row(
         cadence["ticks"],
         cadence["over_budget_ticks"],

@@ -31,12 +31,13 @@ from benchmarks.slot_insert.main import Recipe, collect
 from benchmarks.slot_insert.robot import SlotTask, demonstrate, outcomes
 from policies.diffusion import DiffusionPolicy
 from robot_rl.core.confidence import wilson_interval
-from robot_rl.learning.imitation import step_generator
+from robot_rl.core.decision import SECOND_GAIN, GateDecision
 from robot_rl.learning.offline.critic import IqlCritic, rank_correlation, train_critic
 from robot_rl.learning.offline.dynamics import train_dynamics
-from robot_rl.learning.offline.gate import PAPER_GAIN, Gate, GateDecision
+from robot_rl.learning.offline.gate import PAPER_GAIN, Gate
 from robot_rl.learning.offline.improver import OfflineConfig, OfflineImprover
-from robot_rl.learning.offline.off_policy_evaluation import SECOND_GAIN, FittedQConfig, SecondOpinion
+from robot_rl.learning.offline.off_policy_evaluation import FittedQConfig, SecondOpinion
+from robot_rl.learning.randomness import step_generator
 from robot_rl.learning.transitions import Transitions, encode_episodes
 from robot_rl.reports.summary import write_json
 

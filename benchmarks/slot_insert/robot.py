@@ -20,7 +20,7 @@ import torch
 from policies.diffusion import DiffusionPolicy
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Source, Stream
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.learning.collected import CollectedEpisode, Decision
+from robot_rl.learning.collected import CollectedEpisode, SampledChunk
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -338,7 +338,7 @@ def roll_out(
         CollectedEpisode(
             episode,
             tuple(
-                Decision(number * rows, chain[index])
+                SampledChunk(number * rows, chain[index])
                 for number, chain in enumerate(sampler.chains)
                 if explore and number * rows < len(episode) and episode.source[number * rows] == Source.POLICY
             ),

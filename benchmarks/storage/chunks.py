@@ -121,7 +121,7 @@ def windows_per_second(store: DatasetStore, seconds: float) -> tuple[float, floa
     """Random windows read from the dataset and decoded, per second of the clock and per second of CPU."""
     generator = np.random.default_rng(0)
     encoded = store.read_encoded("000000")
-    frames, count, began, began_cpu = len(encoded.stamps_ns), 0, time.perf_counter(), time.process_time()
+    frames, count, began, began_cpu = len(encoded), 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
         first = int(generator.integers(frames - WINDOW_FRAMES))
         for camera in CAMERAS:

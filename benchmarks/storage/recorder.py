@@ -24,7 +24,7 @@ from data.archive.codecs import Codec
 from data.archive.store import DatasetStore
 from data.recorder.background_commits import CommitProgress
 from data.recorder.writer import EpisodeWriter
-from robot_rl.core.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
 from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 
@@ -91,7 +91,7 @@ def record(url: str, frames: dict[str, Frames], episodes: int, seconds: float, c
     measured, ticks = Measured(), int(seconds * TICK_HZ)
     spec = robot(frames[CAMERAS[0]].shape[1:3])
     header = EpisodeHeader("bench", "none", "", 0, "", "")
-    clock = MonotonicClock()
+    clock = HostClock()
     with prompt_thread(), EpisodeWriter(url, spec, dict.fromkeys(CAMERAS, codec), on_progress=measured.note) as writer:
         ended_s = None
         for _ in range(episodes):
@@ -115,7 +115,7 @@ def count_wrong(url: str, frames: dict[str, Frames], measured: Measured, codec: 
     wrong_frames = wrong_ticks = 0
     for episode_id, offered, states in zip(store.episode_ids(), measured.offered, measured.states, strict=True):
         episode = store.read_encoded(episode_id)
-        stored_states = episode.streams["state"].values[episode.frame_index["state"]]
+        stored_states = episode.episode.per_tick("state")
         wrong_ticks += abs(len(stored_states) - len(states))
         wrong_ticks += sum(one.tobytes() != other for one, other in zip(stored_states, states, strict=False))
         for camera, stamps in offered.items():

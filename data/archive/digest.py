@@ -13,22 +13,32 @@ from typing import Any
 
 import numpy as np
 
-from data.archive.schema import CompressedStream, EncodedEpisode, header_to_json, result_to_json, to_strict_json
+from data.archive.schema import (
+    TICK_COLUMNS,
+    CompressedStream,
+    EncodedEpisode,
+    header_to_json,
+    result_to_json,
+    to_strict_json,
+)
+from robot_rl.core.episode import Stream
 from robot_rl.core.specs import AnyArray, RobotSpec
 
 SLICE_BYTES = 8 << 20
-COLUMNS = ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons")
 
 
-def digest_of(episode: EncodedEpisode) -> str:
+def digest_of(encoded: EncodedEpisode) -> str:
     """SHA-256 over everything an episode holds: spec, header, result, ticks, stamps, frames. In hexadecimal."""
+    episode, streams = encoded.episode, encoded.streams
     document = {
-        "uuid": episode.uuid,
+        "uuid": encoded.uuid,
         "spec": _spec_document(episode.spec),
         "header": header_to_json(episode.header),
         "result": result_to_json(episode.result),
-        "columns": {name: _array_digest(getattr(episode, name)) for name in COLUMNS},
-        "streams": {name: _stream_digests(episode, name) for name in episode.spec.observations},
+        "columns": {name: _array_digest(getattr(episode, name)) for name in TICK_COLUMNS},
+        "streams": {
+            name: _stream_digests(streams[name], episode.frame_index[name]) for name in episode.spec.observations
+        },
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -38,9 +48,8 @@ def _spec_document(spec: RobotSpec) -> Any:
     return json.loads(json.dumps(to_strict_json(spec.without_speed_bounds().to_json())), parse_int=float)
 
 
-def _stream_digests(episode: EncodedEpisode, name: str) -> list[str]:
-    stream = episode.streams[name]
-    arrays = [stream.stamps_ns, episode.frame_index[name]]
+def _stream_digests(stream: Stream | CompressedStream, index: AnyArray) -> list[str]:
+    arrays = [stream.stamps_ns, index]
     if not isinstance(stream, CompressedStream):
         return [_array_digest(each) for each in (*arrays, stream.values)]
     frames = hashlib.sha256()

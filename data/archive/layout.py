@@ -18,6 +18,7 @@ from data.archive.digest import digest_of
 from data.archive.errors import explained
 from data.archive.schema import (
     FORMAT_VERSION,
+    TICK_COLUMNS,
     CompressedStream,
     DatasetError,
     EncodedEpisode,
@@ -28,7 +29,7 @@ from data.archive.schema import (
     result_to_json,
     to_strict_json,
 )
-from robot_rl.core.episode import Stream
+from robot_rl.core.episode import Episode, Stream
 from robot_rl.core.specs import AnyArray, RobotSpec
 
 CHUNK_BYTES = 4 << 20
@@ -41,7 +42,6 @@ FRAME_CHECKSUM = Crc32cCodec()
 """JPEG and PNG do not get smaller a second time, but a flipped bit must not pass for a picture."""
 WRITE_BYTES = 8 << 20
 """How much of a compressed stream is in memory at a time."""
-TICK_COLUMNS = ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons")
 
 Progress = Callable[[float], None]
 """Told the fraction done, 0 to 1."""
@@ -60,13 +60,14 @@ def write_root(root: zarr.Group, spec: RobotSpec, codecs: Mapping[str, str]) -> 
     )
 
 
-def write_episode(root: zarr.Group, episode_id: str, episode: EncodedEpisode, progress: Progress) -> None:
+def write_episode(root: zarr.Group, episode_id: str, encoded: EncodedEpisode, progress: Progress) -> None:
     """Writes every array of an episode under `episodes/<id>`."""
+    episode, streams = encoded.episode, encoded.streams
     columns: dict[str, AnyArray] = {name: getattr(episode, name) for name in TICK_COLUMNS}
-    total = sum(map(_size, episode.streams.values())) + sum(array.nbytes for array in columns.values())
+    total = sum(map(_size, streams.values())) + sum(array.nbytes for array in columns.values())
     attributes = {
-        "uuid": episode.uuid,
-        "digest": digest_of(episode),
+        "uuid": encoded.uuid,
+        "digest": digest_of(encoded),
         "header": header_to_json(episode.header),
         "result": result_to_json(episode.result),
         "bytes": total,
@@ -75,7 +76,7 @@ def write_episode(root: zarr.Group, episode_id: str, episode: EncodedEpisode, pr
     for name, array in columns.items():
         _write(group, name, array)
     done = 0
-    for name, stream in episode.streams.items():
+    for name, stream in streams.items():
         place = group.create_group(f"streams/{name}")
         _write(place, "stamps_ns", stream.stamps_ns)
         _write(place, "frame_index", episode.frame_index[name])
@@ -109,18 +110,15 @@ def read_episode(group: zarr.Group, spec: RobotSpec, what: str) -> EncodedEpisod
         what: How an error that comes when bytes are fetched begins.
     """
     info = read_info(group, "")
-    columns = {name: _read(group, name) for name in TICK_COLUMNS}
-    streams = {name: _read_stream(group, name, name in spec.images, what) for name in spec.observations}
-    index = {name: _read(group, f"streams/{name}/frame_index") for name in spec.observations}
-    return EncodedEpisode(
-        uuid=info.uuid,
+    episode = Episode(
         spec=spec,
         header=info.header,
         result=info.result,
-        streams=streams,
-        frame_index=index,
-        **columns,
+        streams={name: _read_stream(group, name) for name in spec.observations if name not in spec.images},
+        frame_index={name: _read(group, f"streams/{name}/frame_index") for name in spec.observations},
+        **{name: _read(group, name) for name in TICK_COLUMNS},
     )
+    return EncodedEpisode(info.uuid, episode, {name: _read_camera(group, name, what) for name in spec.images})
 
 
 def attributes_of(group: zarr.Group) -> dict[str, Any]:
@@ -207,13 +205,15 @@ def _write_frames(place: zarr.Group, stream: CompressedStream, progress: _Share)
         progress(stop)
 
 
-def _read_stream(group: zarr.Group, name: str, is_camera: bool, what: str) -> Stream | CompressedStream:
+def _read_stream(group: zarr.Group, name: str) -> Stream:
     place = group_at(group, f"streams/{name}")
-    stamps_ns = _read(place, "stamps_ns")
-    if not is_camera:
-        return Stream(stamps_ns, _read(place, "values"))
+    return Stream(_read(place, "stamps_ns"), _read(place, "values"))
+
+
+def _read_camera(group: zarr.Group, name: str, what: str) -> CompressedStream:
+    place = group_at(group, f"streams/{name}")
     data = StoredBytes(_array(place, "bytes"), what)
-    return CompressedStream(stamps_ns, _read(place, "offsets"), data, str(place.attrs["codec"]))
+    return CompressedStream(_read(place, "stamps_ns"), _read(place, "offsets"), data, str(place.attrs["codec"]))
 
 
 def _array(group: zarr.Group, path: str) -> zarr.Array[Any]:

@@ -27,7 +27,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,11 @@ import numpy.typing as npt
 from data.archive.codecs import DEFAULT_CODEC, Codec
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import AnyArray, FloatArray, RobotSpec
+from robot_rl.core.specs import AnyArray, RobotSpec
 
 FORMAT_VERSION = 1
+TICK_COLUMNS = ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons")
+"""Fields of an `Episode` with one row per tick."""
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -69,6 +71,12 @@ class CompressedStream:
     data: ByteRange
     codec: str
 
+    @classmethod
+    def of(cls, stamps_ns: npt.ArrayLike, frames: Sequence[bytes], codec: str) -> Self:
+        """The stream of these compressed frames, N of them as of the stamps [ns]."""
+        data = np.frombuffer(b"".join(frames), dtype=np.uint8)
+        return cls(np.asarray(stamps_ns, np.int64), offsets_of([len(frame) for frame in frames]), data, codec)
+
     def frame(self, index: int) -> bytes:
         """The compressed bytes of one frame."""
         return self.data[int(self.offsets[index]) : int(self.offsets[index + 1])].tobytes()
@@ -76,27 +84,27 @@ class CompressedStream:
 
 @dataclass(frozen=True)
 class EncodedEpisode:
-    """An episode as it is stored; fields as in `robot_rl.core.episode.Episode`, cameras still compressed.
+    """An episode as it is stored.
 
-    `uuid` names the recording itself: the same log committed twice is still one episode.
+    Attributes:
+        uuid: Names the recording itself: the same log committed twice is still one episode.
+        episode: Everything but the compressed streams' frames; it knows which of them each tick saw.
+        compressed: Camera stream to its frames.
     """
 
     uuid: str
-    spec: RobotSpec
-    header: EpisodeHeader
-    result: EpisodeResult
-    stamps_ns: npt.NDArray[np.int64]
-    streams: Mapping[str, Stream | CompressedStream]
-    frame_index: Mapping[str, npt.NDArray[np.int64]]
-    requested: FloatArray
-    applied: FloatArray
-    source: npt.NDArray[np.uint8]
-    reward: npt.NDArray[np.float32]
-    filter_reasons: npt.NDArray[np.uint32]
+    episode: Episode
+    compressed: Mapping[str, CompressedStream]
 
     def __len__(self) -> int:
         """Number of ticks."""
-        return len(self.stamps_ns)
+        return len(self.episode)
+
+    @property
+    def streams(self) -> dict[str, Stream | CompressedStream]:
+        """Every stream, compressed or not; those of the spec in its order."""
+        held: dict[str, Stream | CompressedStream] = {**self.episode.streams, **self.compressed}
+        return {name: held[name] for name in [*self.episode.spec.observations, *held] if name in held}
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,8 @@ class EpisodeInfo:
 
     Attributes:
         id: Stable for ever, six digits or more.
-        header: See `EpisodeHeader`.
-        result: See `EpisodeResult`.
+        header: What was known when it began.
+        result: What was known when it ended.
         bytes: Size of its arrays before zarr's own compression.
         uuid: Name of the recording itself.
         digest: Of everything it holds, see `digest.digest_of`; empty for an episode stored without one.
@@ -147,10 +155,9 @@ def full_codecs(spec: RobotSpec, codecs: Mapping[str, str] | None) -> dict[str, 
 
 def encode_episode(episode: Episode, codecs: Mapping[str, str], uuid: str) -> EncodedEpisode:
     """Compresses the cameras of an episode; a codec for each of them."""
-    streams: dict[str, Stream | CompressedStream] = {}
-    for name, stream in episode.streams.items():
-        streams[name] = _compress(stream, codecs[name]) if name in codecs else stream
-    return EncodedEpisode(uuid=uuid, **{**_columns(episode), "streams": streams})
+    compressed = {name: _compress(stream, codecs[name]) for name, stream in episode.streams.items() if name in codecs}
+    others = {name: stream for name, stream in episode.streams.items() if name not in codecs}
+    return EncodedEpisode(uuid, dataclasses.replace(episode, streams=others), compressed)
 
 
 def decode_episode(encoded: EncodedEpisode, streams: Sequence[str] | None = None) -> Episode:
@@ -164,21 +171,16 @@ def decode_episode(encoded: EncodedEpisode, streams: Sequence[str] | None = None
         SpecMismatch: A stream that the episode does not have.
         CodecError: A damaged frame.
     """
-    spec = encoded.spec if streams is None else encoded.spec.select(streams)
-    decoded = {name: _decompress(encoded.streams[name], spec, name) for name in spec.observations}
-    index = {name: encoded.frame_index[name] for name in spec.observations}
-    return Episode(**{**_columns(encoded), "spec": spec, "streams": decoded, "frame_index": index})
-
-
-def _columns(episode: Episode | EncodedEpisode) -> dict[str, Any]:
-    return {each.name: getattr(episode, each.name) for each in dataclasses.fields(Episode)}
+    episode, stored = encoded.episode, encoded.streams
+    spec = episode.spec if streams is None else episode.spec.select(streams)
+    decoded = {name: _decompress(stored[name], spec, name) for name in spec.observations}
+    index = {name: episode.frame_index[name] for name in spec.observations}
+    return dataclasses.replace(episode, spec=spec, streams=decoded, frame_index=index)
 
 
 def _compress(stream: Stream, name: str) -> CompressedStream:
     codec = Codec.parse(name)
-    frames = [codec.encode(frame) for frame in stream.values]
-    data = np.frombuffer(b"".join(frames), dtype=np.uint8)
-    return CompressedStream(stream.stamps_ns, offsets_of([len(frame) for frame in frames]), data, name)
+    return CompressedStream.of(stream.stamps_ns, [codec.encode(frame) for frame in stream.values], name)
 
 
 def _decompress(stream: Stream | CompressedStream, spec: RobotSpec, name: str) -> Stream:
@@ -226,9 +228,10 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def problems_of(episode: EncodedEpisode) -> list[str]:
+def problems_of(encoded: EncodedEpisode) -> list[str]:
     """Every way in which an episode's columns contradict each other or its spec; [] if none."""
-    spec, ticks = episode.spec, len(episode.stamps_ns)
+    episode, streams = encoded.episode, encoded.streams
+    spec, ticks = episode.spec, len(episode)
     wanted: dict[str, tuple[AnyArray, tuple[int, ...], str]] = {
         "stamps_ns": (episode.stamps_ns, (ticks,), "int64"),
         "requested": (episode.requested, (ticks, *spec.action.shape), spec.action.dtype),
@@ -237,7 +240,7 @@ def problems_of(episode: EncodedEpisode) -> list[str]:
         "reward": (episode.reward, (ticks,), "float32"),
         "filter_reasons": (episode.filter_reasons, (ticks,), "uint32"),
     }
-    for name, stream in episode.streams.items():
+    for name, stream in streams.items():
         if name not in spec.observations:
             continue
         frames = len(stream.stamps_ns)
@@ -255,23 +258,23 @@ def problems_of(episode: EncodedEpisode) -> list[str]:
     ]
     if episode.result.ticks != ticks:
         problems.append(f"result.ticks: {episode.result.ticks}, but {ticks} ticks are there")
-    return problems + _stream_problems(episode)
+    return problems + _stream_problems(episode, streams)
 
 
-def _stream_problems(episode: EncodedEpisode) -> list[str]:
+def _stream_problems(episode: Episode, streams: Mapping[str, Stream | CompressedStream]) -> list[str]:
     problems = []
     for name in episode.spec.observations:
-        if name not in episode.streams or name not in episode.frame_index:
+        if name not in streams or name not in episode.frame_index:
             problems.append(f"streams.{name}: missing; the spec asks for it")
             continue
-        stream, index = episode.streams[name], episode.frame_index[name]
+        stream, index = streams[name], episode.frame_index[name]
         if len(index) and not (index.min() >= 0 and index.max() < len(stream.stamps_ns)):
             problems.append(f"streams.{name}.frame_index: points outside its {len(stream.stamps_ns)} frames")
         if isinstance(stream, CompressedStream) and len(stream.offsets) and stream.offsets[-1] != len(stream.data):
             problems.append(
                 f"streams.{name}.offsets: end at {stream.offsets[-1]}, but {len(stream.data)} bytes are there"
             )
-    extra = [name for name in episode.streams if name not in episode.spec.observations]
+    extra = [name for name in streams if name not in episode.spec.observations]
     return problems + [f"streams.{name}: not in the spec" for name in extra]
 
 

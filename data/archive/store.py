@@ -30,10 +30,10 @@ from data.archive.layout import (
     read_episode,
     read_info,
     write_episode,
-    write_root,
 )
 from data.archive.location import Location
 from data.archive.lock import WriterLock
+from data.archive.repository import BRANCH, exists, snapshot_named, write_root_if_absent
 from data.archive.schema import (
     FORMAT_VERSION,
     DatasetError,
@@ -51,11 +51,7 @@ from robot_rl.core.episode import Episode
 from robot_rl.core.errors import SpecMismatch
 from robot_rl.core.specs import RobotSpec
 
-BRANCH = "main"
 CONFLICT_TRIES = 5
-
-# Icechunk warns on every open that local commits need a lock; `lock.py` is that lock.
-icechunk.set_logs_filter("off")
 
 
 class DatasetMissing(DatasetError):
@@ -121,7 +117,7 @@ class DatasetStore:
         try:
             with explained(f"cannot make dataset {url}"):
                 repository = icechunk.Repository.open_or_create(location.storage())
-                _write_root_if_absent(repository, spec, wanted)
+                write_root_if_absent(repository, spec, wanted)
                 snapshot = repository.lookup_branch(BRANCH)
             store = cls(location, repository, snapshot, lock)
             store.require_spec(spec)
@@ -158,14 +154,14 @@ class DatasetStore:
             raise DatasetError(f"dataset {url}: snapshot {snapshot} is history; open the newest state to write")
         location = Location.parse(url)
         with explained(f"cannot open dataset {url}"):
-            if not _exists(location):
+            if not exists(location):
                 raise DatasetMissing(f"no dataset at {url}; make one with: robot-rl collect dataset={url}")
             repository = icechunk.Repository.open(location.storage())
         if writable and lock is None:
             lock = WriterLock.acquire(location.lock_path, wait_s)
         try:
             with explained(f"cannot open dataset {url}"):
-                resolved = _resolve(repository, url, snapshot)
+                resolved = snapshot_named(repository, url, snapshot)
             return cls(location, repository, resolved, lock)
         except BaseException:
             if lock is not None:
@@ -239,7 +235,7 @@ class DatasetStore:
     def append_encoded(self, *episodes: EncodedEpisode, progress: Progress | None = None) -> str:
         """Stores compressed episodes as they are, all in one transaction. Returns and raises as `append`."""
         for episode in episodes:
-            self.require_spec(episode.spec)
+            self.require_spec(episode.episode.spec)
             problems = problems_of(episode)
             if problems:
                 raise DatasetError(f"episode {episode.uuid} contradicts itself:\n  " + "\n  ".join(problems))
@@ -365,37 +361,6 @@ class DatasetStore:
             ids = self.episode_ids()
             held = f"it has {len(ids)}, {ids[0]} to {ids[-1]}" if ids else "it is empty"
             raise DatasetError(f"no episode '{episode_id}' in dataset {self.url}: {held}") from None
-
-
-def _write_root_if_absent(repository: icechunk.Repository, spec: RobotSpec, codecs: Mapping[str, str]) -> None:
-    session = repository.writable_session(BRANCH)
-    root = zarr.open_group(session.store, mode="a")
-    # A process killed while it made the dataset leaves a repository without one.
-    if not attributes_of(root):
-        write_root(root, spec, codecs)
-        session.commit("new dataset")
-
-
-def _exists(location: Location) -> bool:
-    # Icechunk would make the directory just by looking.
-    if location.repository is not None and not location.repository.is_dir():
-        return False
-    return icechunk.Repository.exists(location.storage())
-
-
-def _resolve(repository: icechunk.Repository, url: str, snapshot: str | None) -> str:
-    if snapshot is None:
-        return repository.lookup_branch(BRANCH)
-    if snapshot in repository.list_tags():
-        return repository.lookup_tag(snapshot)
-    try:
-        repository.lookup_snapshot(snapshot)
-    except icechunk.IcechunkError as error:
-        raise DatasetError(
-            f"no snapshot or tag '{snapshot}' in dataset {url}: it is another dataset's, or it was garbage-collected; "
-            f"robot-rl data history {url} shows what is there"
-        ) from error
-    return snapshot
 
 
 def _check_stream_names(spec: RobotSpec) -> None:

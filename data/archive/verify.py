@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data.archive.digest import digest_of
 from data.archive.finding import Finding
-from data.archive.schema import CompressedStream, EncodedEpisode, decode_episode
+from data.archive.schema import EncodedEpisode, decode_episode
 from data.archive.verify_motion import check_following, check_speed, check_spread, check_waiting
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
@@ -66,13 +66,11 @@ def _verify_stored(store: DatasetStore, episode_id: str) -> Iterator[Finding]:
 
 def _in_memory(episode: EncodedEpisode) -> EncodedEpisode:
     """The same with compressed frames read once and for all."""
-    streams = {
+    compressed = {
         name: dataclasses.replace(stream, data=stream.data[0 : len(stream.data)])
-        if isinstance(stream, CompressedStream)
-        else stream
-        for name, stream in episode.streams.items()
+        for name, stream in episode.compressed.items()
     }
-    return dataclasses.replace(episode, streams=streams)
+    return dataclasses.replace(episode, compressed=compressed)
 
 
 def _words(error: Exception) -> str:
@@ -82,13 +80,14 @@ def _words(error: Exception) -> str:
 def _check_digest(store: DatasetStore, episode_id: str, parts: Sequence[EncodedEpisode]) -> Iterator[Finding]:
     """Whether the ticks (the first part) and every stream (one part each) are what was written."""
     whole = dataclasses.replace(
-        parts[0],
+        parts[0].episode,
         spec=store.spec,
-        streams={name: stream for part in parts for name, stream in part.streams.items()},
-        frame_index={name: index for part in parts for name, index in part.frame_index.items()},
+        streams={name: stream for part in parts for name, stream in part.episode.streams.items()},
+        frame_index={name: index for part in parts for name, index in part.episode.frame_index.items()},
     )
+    compressed = {name: stream for part in parts for name, stream in part.compressed.items()}
     written = store.info(episode_id).digest
-    if written and digest_of(whole) != written:
+    if written and digest_of(EncodedEpisode(parts[0].uuid, whole, compressed)) != written:
         yield Finding(episode_id, "episode", "its content is not what was written", f"SHA-256 {written[:12]}...")
 
 

@@ -9,137 +9,16 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.convert.bag_file import Arrival, BagError, BagFile, BagTopic
+from data.convert.bag_file import Arrival, BagError, BagFile
+from data.convert.bag_layout import AppliedRow, BagLayout, Channel, CommandPart, CommandRow, Content
 from data.convert.diffusion_policy import UNKNOWN_SEED
-from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Judgement
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray, RobotSpec
-
-Content = TypeVar("Content")
-
-
-class CommandRow(NamedTuple):
-    """What a command holds, shape (C,), and the stamp of its message [ns]; 0 where the message has none."""
-
-    stamp_ns: int
-    values: FloatArray
-
-
-class AppliedRow(NamedTuple):
-    """What the arm made of the command with this stamp, shape (A,), and why it differs (bit set)."""
-
-    stamp_ns: int
-    values: FloatArray
-    reasons: int
-
-
-class JudgedRow(NamedTuple):
-    """A judge's view of the state that the command with this stamp led to."""
-
-    stamp_ns: int
-    judgement: Judgement
-
-
-@dataclass(frozen=True)
-class Channel(Generic[Content]):
-    """A topic and what its messages mean.
-
-    Attributes:
-        topic: Where.
-        read: None for a message that is about something else; raises `RobotRLError` for one that cannot be used.
-    """
-
-    topic: BagTopic
-    read: Callable[[Any], Content | None]
-
-
-class View(Protocol):
-    """What a robot sees while its bag plays: the live robot's decoders, rings and alignment."""
-
-    def take(self, topic: str, message: Any) -> None:
-        """A message arrives; what to make of one that cannot be used is up to the view, as live."""
-
-    def observe(self, tick_ns: int) -> Observation:
-        """What is seen at a tick [ns].
-
-        Raises:
-            StaleSensor: A stream has none, or only one older than its limit.
-        """
-
-    def unseen(self) -> Mapping[str, str]:
-        """Stream to why nothing of it could be used; {} if every stream has shown something."""
-
-    def refused(self) -> Mapping[str, int]:
-        """Topic to the number of messages that could not be used."""
-
-    def implausible(self) -> Mapping[str, tuple[int, str]]:
-        """Stream to the number of samples that no body could have reached, and the first in words; {} for none."""
-
-    def fault(self) -> str:
-        """Which stream cannot be believed any more and why, in words; empty while all can."""
-
-    def let_jump(self, allowed: bool) -> None:
-        """Whether the arm may be somewhere else at once, as a simulated one is while it is put at its start."""
-
-    def forget_fault(self) -> None:
-        """Begins anew with streams that could not be believed any more."""
-
-
-@dataclass(frozen=True)
-class CommandPart:
-    """Commands that fill some of the action's dimensions.
-
-    Attributes:
-        channel: Where they are.
-        columns: The dimensions.
-        actions: Makes actions (T, columns) of the commands that held at successive ticks (T, C); None if they are
-            actions as they are.
-        initial: What held before the first command; None if that is what the first one says.
-    """
-
-    channel: Channel[CommandRow]
-    columns: tuple[int, ...]
-    actions: Callable[[FloatArray], FloatArray] | None = None
-    initial: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class BagLayout:
-    """How a robot's streams and actions are found in a bag.
-
-    Attributes:
-        spec: The robot's.
-        streams: Stream name to its topic; two may share one.
-        make_view: What the robot sees, with nothing seen yet.
-        commands: Where actions are; together they fill every dimension, and the first one's are what ticks follow.
-        stamps_are_ticks: Each command (of one part only) is stamped with the control tick that it was decided at.
-        applied: Acknowledgements; None if the arm gives none, then what was commanded counts as executed.
-        judgement: None if nobody judges.
-        episode_start: A message of this begins an episode; its content is the seed, None for unknown.
-        lockstep: Time stood still between rows: what was seen is what was stamped before the command, whenever it
-            arrived, and ticks are the nominal period apart.
-    """
-
-    spec: RobotSpec
-    streams: Mapping[str, BagTopic]
-    make_view: Callable[[], View]
-    commands: Sequence[CommandPart]
-    stamps_are_ticks: bool
-    lockstep: bool = False
-    applied: Channel[AppliedRow] | None = None
-    judgement: Channel[JudgedRow] | None = None
-    episode_start: Channel[int] | None = None
-
-    def topics(self) -> list[BagTopic]:
-        """Every topic that a bag must hold."""
-        others = [each.topic for each in (self.applied, self.judgement, self.episode_start) if each is not None]
-        commands = [part.channel.topic for part in self.commands]
-        return [*self.streams.values(), *commands, *others]
 
 
 @dataclass
@@ -212,7 +91,7 @@ class ScriptedEpisode(NamedTuple):
     began_ns: int | None
 
 
-class _Stretch(NamedTuple):
+class _Segment(NamedTuple):
     """Commands of one episode, and what its beginning says; see `ScriptedEpisode`."""
 
     seed: int
@@ -227,7 +106,7 @@ def read_script(
 
     Args:
         bag: Opened, with every topic of the layout.
-        layout: See `BagLayout`.
+        layout: Where the robot's actions are in it.
         gap_s: Commands further apart than this begin a new episode; None if none do [s].
         clock: `arrival` or `stamp`, see `ros_bag.episodes_of`.
         report: Told of what was left out.
@@ -240,7 +119,7 @@ def read_script(
     judged = dict(reader.column(layout.judgement, lambda row: (row.stamp_ns, row.judgement)))
     others = [reader.rows(part) for part in layout.commands[1:]]
     episodes = []
-    for seed, began_ns, commands in reader.stretches(gap_s):
+    for seed, began_ns, commands in reader.segments(gap_s):
         reader.check_order(commands)
         if layout.stamps_are_ticks:
             ticks = _acknowledged(commands, layout, applied, judged, report)
@@ -281,28 +160,28 @@ class _ScriptReader:
         arrivals = self.bag.messages([part.channel.topic.name])
         return [row for each in arrivals if (row := self._command(each, part.channel)) is not None]
 
-    def stretches(self, gap_s: float | None) -> Iterator[_Stretch]:
+    def segments(self, gap_s: float | None) -> Iterator[_Segment]:
         """The first part's commands from one beginning of an episode to the next."""
         channel, start = self.layout.commands[0].channel, self.layout.episode_start
         names = {channel.topic.name, *([start.topic.name] if start is not None else [])}
-        stretch = _Stretch(UNKNOWN_SEED, None, [])
+        segment = _Segment(UNKNOWN_SEED, None, [])
         for each in self.bag.messages([*names]):
             if start is not None and each.topic == start.topic.name:
-                if stretch.commands:
-                    yield stretch
+                if segment.commands:
+                    yield segment
                 found = self.report.read(start, each.message)
-                stretch = _Stretch(UNKNOWN_SEED if found is None else found, self._time_ns(each), [])
+                segment = _Segment(UNKNOWN_SEED if found is None else found, self._time_ns(each), [])
                 continue
             row = self._command(each, channel)
             if row is None:
                 continue
-            rows = stretch.commands
+            rows = segment.commands
             if gap_s is not None and rows and row.stamp_ns - rows[-1].stamp_ns > gap_s * NS_PER_S:
-                yield stretch
-                stretch = _Stretch(UNKNOWN_SEED, None, [])
-            stretch.commands.append(row)
-        if stretch.commands:
-            yield stretch
+                yield segment
+                segment = _Segment(UNKNOWN_SEED, None, [])
+            segment.commands.append(row)
+        if segment.commands:
+            yield segment
 
     def _time_ns(self, each: Arrival) -> int:
         """When a message counts from, on the clock that the bag is read by."""

@@ -9,7 +9,6 @@ Legend: `M` rows of all episodes, `T` ticks in an episode, `A` action dimension.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from zarr.storage import ZipStore
 
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Source, Stream
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.files import atomic_directory
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, ArraySpec, RobotSpec
 
 UNKNOWN_SEED = -1
@@ -364,15 +364,8 @@ def write_archive(
     """
     if target.exists():
         raise ConversionError(f"{target} exists; remove it or export to another directory")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        rows = _write_all(unfinished, layout, episodes, action)
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return rows
+    with atomic_directory(target) as unfinished:
+        return _write_all(unfinished, layout, episodes, action)
 
 
 def _write_all(directory: Path, layout: Layout, episodes: Iterable[Episode], action: str) -> int:

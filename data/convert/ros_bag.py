@@ -20,12 +20,14 @@ from typing import Literal
 
 import numpy as np
 
-from data.archive.schema import EncodedEpisode
+from data.archive.codecs import Codec
+from data.archive.schema import CompressedStream, EncodedEpisode
 from data.convert.bag_file import Arrival, BagError, BagFile
-from data.convert.bag_script import BagLayout, ImportReport, ScriptedEpisode, ScriptedTick, read_script
+from data.convert.bag_layout import BagLayout
+from data.convert.bag_script import ImportReport, ScriptedEpisode, ScriptedTick, read_script
 from data.convert.diffusion_policy import Facts
-from data.convert.encoded_columns import EncodedColumns
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Observation, Outcome, Source, Step
+from robot_rl.core.episode_builder import EpisodeBuilder
 from robot_rl.core.errors import StaleSensor
 from robot_rl.core.specs import NS_PER_S
 
@@ -58,9 +60,9 @@ def episodes_of(
 
     Args:
         bag: Opened.
-        layout: See `BagLayout`.
+        layout: Where the robot's streams and actions are in it.
         facts: What the bag does not say; the outcome only where nobody judged.
-        options: See `BagOptions`.
+        options: How it is read.
         report: Filled on the way; complete when the last episode is out.
 
     Raises:
@@ -74,15 +76,19 @@ def episodes_of(
         _check_clocks(bag, layout)
     script = read_script(bag, layout, options.gap_s, options.clock, report)
     playback = _Playback(bag, layout, options, report)
+    codecs = {name: Codec.parse(codec) for name, codec in options.codecs.items()}
     for scripted in script:
-        columns = EncodedColumns(layout.spec, options.codecs)
-        seen, fault = playback.play(scripted, columns)
+        # Compressed as they come: a long episode would not fit in memory.
+        builder = EpisodeBuilder(layout.spec, {name: codec.encode for name, codec in codecs.items()})
+        seen, fault = playback.play(scripted, builder)
         if fault:
             report.cut.append(f"{bag.path.name}: an episode ends after {len(seen)} ticks: {fault}")
         if seen:
             report.episodes += 1
-            report.ticks += len(columns)
-            yield columns.episode(uuid.uuid4().hex, *_told(scripted, seen, facts, bag, columns.rewards, fault))
+            report.ticks += len(seen)
+            episode = builder.episode(*_told(scripted, seen, facts, bag, builder.rewards, fault))
+            compressed = {name: CompressedStream.of(*builder.encoded(name), str(codecs[name])) for name in codecs}
+            yield EncodedEpisode(uuid.uuid4().hex, episode, compressed)
     playback.finish()
     if not report.episodes:
         why = "; ".join(report.cut) or report.stale_because
@@ -101,7 +107,7 @@ class _Playback:
         self._next = next(self._arrivals, None)
         self._last_ns: dict[str, int] = {}
 
-    def play(self, scripted: ScriptedEpisode, columns: EncodedColumns) -> tuple[list[ScriptedTick], str]:
+    def play(self, scripted: ScriptedEpisode, builder: EpisodeBuilder) -> tuple[list[ScriptedTick], str]:
         """Adds an episode's ticks as far as its streams can be believed; returns them and why they end early."""
         self._begin(scripted)
         seen: list[ScriptedTick] = []
@@ -111,7 +117,7 @@ class _Playback:
             fault = self.view.fault()
             if fault:
                 return seen, fault
-            if self._append(tick, columns):
+            if self._append(tick, builder):
                 seen.append(tick)
         return seen, ""
 
@@ -127,7 +133,7 @@ class _Playback:
             self.view.take(self._next.topic, self._next.message)
             self._next = next(self._arrivals, None)
 
-    def _append(self, tick: ScriptedTick, columns: EncodedColumns) -> bool:
+    def _append(self, tick: ScriptedTick, builder: EpisodeBuilder) -> bool:
         """Adds a tick with what it saw; returns False for one that saw nothing fresh, which no session records."""
         try:
             seen = self.view.observe(tick.seen_ns)
@@ -136,9 +142,9 @@ class _Playback:
             self._report.stale_because = self._report.stale_because or str(error)
             return False
         observation = Observation(tick.stamp_ns, seen.values, seen.age_ns)
-        self._check_forward(observation, first=not len(columns))
+        self._check_forward(observation, first=not len(builder))
         reward = 0.0 if tick.judgement is None else tick.judgement.reward
-        columns.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
+        builder.append(Step(observation, tick.requested, tick.applied, Source.OPERATOR, reward, tick.reasons))
         return True
 
     def finish(self) -> None:

@@ -106,7 +106,10 @@ class BackgroundCommits:
             return self._changed.wait_for(lambda: not self._pending, timeout_s)
 
     def close(self) -> None:
-        """Lets the process end after its last job, without waiting for that job."""
+        """Lets the process end after its last job, without waiting for that job.
+
+        With no job left, the process and the thread that listens to it have ended.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -114,6 +117,7 @@ class BackgroundCommits:
             return
         if not self.pending():
             self._process.wait(EXIT_WAIT_S)
+            self._listener.join(EXIT_WAIT_S)
 
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
@@ -129,7 +133,8 @@ class BackgroundCommits:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )
-        threading.Thread(target=self._listen, args=(self._process,), name="commit events", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), name="commit events", daemon=True)
+        self._listener.start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

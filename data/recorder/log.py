@@ -24,12 +24,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from data.archive.schema import (
+    TICK_COLUMNS,
     CompressedStream,
     EncodedEpisode,
     from_strict_json,
@@ -40,9 +41,10 @@ from data.archive.schema import (
     result_to_json,
     to_strict_json,
 )
-from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step, Stream
+from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Step, Stream
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import AnyArray, RobotSpec
+from robot_rl.core.files import sync
+from robot_rl.core.specs import ArraySpec, RobotSpec
 
 MAGIC = b"RRLOG1\r\n"
 SUFFIX = ".log"
@@ -166,7 +168,7 @@ class LogWriter:
         try:
             os.fdatasync(self._descriptor)
             if not self._name_is_safe:
-                _sync_directory(self.path.parent)
+                sync(self.path.parent)
                 self._name_is_safe = True
         except OSError as error:
             raise LogError(f"cannot sync log {self.path}: {error.strerror}; check its disk") from error
@@ -178,12 +180,16 @@ class LogWriter:
             self._descriptor = -1
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class _Place(NamedTuple):
+    """A frame's capture stamp [ns] and where its bytes lie in the log."""
+
+    stamp_ns: int
+    start: int
+    stop: int
+
+
+def _stamps_of(frames: Sequence[_Place]) -> npt.NDArray[np.int64]:
+    return np.array([each.stamp_ns for each in frames], dtype=np.int64)
 
 
 class LogReader:
@@ -234,24 +240,25 @@ class LogReader:
     def episode(self, result: EpisodeResult) -> EncodedEpisode:
         """What was recorded, under a result; frames that no tick saw are left out."""
         ticks, spec = self._ticks, self.head.spec
-        streams: dict[str, Stream | CompressedStream] = {}
+        streams: dict[str, Stream] = {}
+        compressed: dict[str, CompressedStream] = {}
         frame_index = {}
         for number, name in enumerate(spec.observations):
             frame_index[name] = ticks["frames"][:, number].astype(np.int64)
-            streams[name] = self._stream(number, name, int(frame_index[name].max(initial=-1)) + 1)
-        columns: dict[str, AnyArray] = {
-            name: np.ascontiguousarray(ticks[name])
-            for name in ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons")
-        }
-        return EncodedEpisode(
-            uuid=self.head.uuid,
+            frames = self._frames[number][: int(frame_index[name].max(initial=-1)) + 1]
+            if name in self.head.codecs:
+                compressed[name] = self._compressed(frames, self.head.codecs[name])
+            else:
+                streams[name] = self._stream(frames, spec.observations[name])
+        episode = Episode(
             spec=spec,
             header=self.head.header,
             result=result,
             streams=streams,
             frame_index=frame_index,
-            **columns,
+            **{name: np.ascontiguousarray(ticks[name]) for name in TICK_COLUMNS},
         )
+        return EncodedEpisode(self.head.uuid, episode, compressed)
 
     def _read_head(self) -> LogHead:
         bodies = self._bodies(len(MAGIC)) if self._map[: len(MAGIC)] == MAGIC else iter(())
@@ -269,12 +276,12 @@ class LogReader:
 
     def _read_records(self) -> None:
         ticks: list[bytes] = []
-        self._frames: list[list[tuple[int, int, int]]] = [[] for _ in self.head.spec.observations]
+        self._frames: list[list[_Place]] = [[] for _ in self.head.spec.observations]
         for start, stop in self._bodies(self._first):
             kind = self._map[start : start + 1]
             if kind == b"F":
                 _, stream, stamp_ns = _FRAME.unpack_from(self._map, start)
-                self._frames[stream].append((stamp_ns, start + _FRAME.size, stop))
+                self._frames[stream].append(_Place(stamp_ns, start + _FRAME.size, stop))
             elif kind == b"T":
                 ticks.append(self._map[start + 1 : stop])
             elif kind == b"E":
@@ -303,15 +310,13 @@ class LogReader:
         self.problem = f"the record at byte {position} of {self._size} {what}"
         self.torn = torn
 
-    def _stream(self, number: int, name: str, count: int) -> Stream | CompressedStream:
-        frames = self._frames[number][:count]
-        stamps_ns = np.array([stamp_ns for stamp_ns, _, _ in frames], dtype=np.int64)
-        if name in self.head.codecs:
-            data = LoggedFrames(self._map, [(start, stop) for _, start, stop in frames])
-            return CompressedStream(stamps_ns, data.offsets, data, self.head.codecs[name])
-        spec = self.head.spec.observations[name]
-        data_bytes = b"".join(self._map[start:stop] for _, start, stop in frames)
-        return Stream(stamps_ns, np.frombuffer(data_bytes, spec.dtype).reshape(count, *spec.shape))
+    def _stream(self, frames: Sequence[_Place], spec: ArraySpec) -> Stream:
+        values = np.frombuffer(b"".join(self._map[each.start : each.stop] for each in frames), spec.dtype)
+        return Stream(_stamps_of(frames), values.reshape(len(frames), *spec.shape))
+
+    def _compressed(self, frames: Sequence[_Place], codec: str) -> CompressedStream:
+        data = LoggedFrames(self._map, [(each.start, each.stop) for each in frames])
+        return CompressedStream(_stamps_of(frames), data.offsets, data, codec)
 
 
 class LoggedFrames:

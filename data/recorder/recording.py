@@ -15,8 +15,9 @@ from data.archive.codecs import Codec
 from data.archive.schema import DatasetError
 from data.recorder.log import LogWriter, frame_record, tick_dtype, tick_record
 from robot_rl.core.episode import EpisodeResult, Outcome, Step
+from robot_rl.core.episode_builder import FrameCounter, NewFrame
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import AnyArray, ArraySpec
+from robot_rl.core.specs import ArraySpec
 
 
 class RecordingFailed(DatasetError):
@@ -25,9 +26,9 @@ class RecordingFailed(DatasetError):
 
 @dataclass(frozen=True)
 class _Tick:
-    """One step on its way to the log: its new frames as (stream number, stamp [ns], values), and its own record."""
+    """One step on its way to the log: its new frames and its own record."""
 
-    frames: list[tuple[int, int, AnyArray]]
+    frames: list[NewFrame]
     record: bytes
     reward: float
 
@@ -167,10 +168,7 @@ class Recording:
         if self._log_is_broken:
             return
         try:
-            frames = [
-                frame_record(number, stamp_ns, self._gate.encode(number, values))
-                for number, stamp_ns, values in tick.frames
-            ]
+            frames = [self._gate.frame_record(each) for each in tick.frames]
             self._log.write(*frames, tick.record)
         except Exception as error:  # The thread's end of the line: the control tick raises it, whatever it is.
             self._log_is_broken = True
@@ -219,7 +217,7 @@ class Recording:
 
 
 class _Gate:
-    """What the control tick checks and remembers; it sorts out which frames are new.
+    """What the control tick checks and remembers.
 
     Attributes:
         ticks: Steps taken so far.
@@ -231,10 +229,12 @@ class _Gate:
         self._streams: list[tuple[str, ArraySpec]] = list(spec.observations.items())
         self._action_shape = spec.action.shape
         self._dtype = tick_dtype(spec)
-        self._codecs = [Codec.parse(codecs[name]) if name in codecs else None for name in spec.observations]
+        self._numbers = {
+            name: (number, Codec.parse(codecs[name]) if name in codecs else None)
+            for number, name in enumerate(spec.observations)
+        }
         self._tick_ns: int | None = None
-        self._frame_ns: list[int | None] = [None] * len(self._streams)
-        self._frames = [0] * len(self._streams)
+        self._frames = FrameCounter([*spec.observations])
 
     def problem_with(self, step: Step) -> str | None:
         """Why a step cannot be recorded, or None."""
@@ -244,7 +244,7 @@ class _Gate:
                 return f"{name} has shape {np.shape(action)}, wanted {self._action_shape}"
         if self._tick_ns is not None and seen.stamp_ns <= self._tick_ns:
             return f"its stamp is {seen.stamp_ns} ns, not after the last tick's {self._tick_ns} ns: the clock went back"
-        for (name, spec), last_ns in zip(self._streams, self._frame_ns, strict=True):
+        for (name, spec), last_ns in zip(self._streams, self._frames.stamps_ns, strict=True):
             if name not in seen.values or name not in seen.age_ns:
                 return f"stream '{name}' is missing from the observation or has no age"
             values, stamp_ns = seen.values[name], seen.stamp_ns - seen.age_ns[name]
@@ -256,19 +256,14 @@ class _Gate:
 
     def take(self, step: Step) -> _Tick:
         """The step without what the log has already."""
-        seen = step.observation
-        new = []
-        for number, (name, _) in enumerate(self._streams):
-            stamp_ns = seen.stamp_ns - seen.age_ns[name]
-            if stamp_ns != self._frame_ns[number]:
-                new.append((number, stamp_ns, np.array(seen.values[name], order="C")))
-                self._frame_ns[number] = stamp_ns
-                self._frames[number] += 1
-        self._tick_ns = seen.stamp_ns
+        new = self._frames.take(step.observation)
+        self._tick_ns = step.observation.stamp_ns
         self.ticks += 1
-        return _Tick(new, tick_record(step, [count - 1 for count in self._frames], self._dtype), step.reward)
+        return _Tick(new, tick_record(step, self._frames.newest, self._dtype), step.reward)
 
-    def encode(self, number: int, values: AnyArray) -> bytes:
-        """A frame's bytes as its stream stores them."""
-        codec = self._codecs[number]
-        return values.tobytes() if codec is None else codec.encode(values)
+    def frame_record(self, frame: NewFrame) -> bytes:
+        """A frame as the log takes it."""
+        number, codec = self._numbers[frame.stream]
+        return frame_record(
+            number, frame.stamp_ns, frame.value.tobytes() if codec is None else codec.encode(frame.value)
+        )

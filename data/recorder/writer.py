@@ -74,7 +74,7 @@ class EpisodeWriter:
             url: The dataset, made if it is not there.
             spec: The robot.
             codecs: As for `DatasetStore.create`.
-            options: See `RecorderOptions`.
+            options: How fast and how safe it records.
             on_progress: Told about commits, from another thread.
             new_uuid: Names the recordings.
         """
@@ -89,6 +89,7 @@ class EpisodeWriter:
         self._commits: BackgroundCommits | None = None
         self._running: Recording | None = None
         self._ending: list[Recording] = []
+        self._discarded: list[Recording] = []
 
     def __enter__(self) -> Self:
         """Takes the dataset's lock and starts the commit process.
@@ -126,6 +127,9 @@ class EpisodeWriter:
                 self._ending.append(self._running)
                 self._running = None
             self._drain(None)
+            # A thread that the interpreter's end meets in the middle of a codec would abort the process.
+            for recording in self._discarded:
+                recording.join(None)
         finally:
             self._close()
         if error is None:
@@ -154,6 +158,7 @@ class EpisodeWriter:
         log = LogWriter(self._location.journal / f"{name}{SUFFIX}", LogHead(name, spec, header, self._codecs))
         limit = math.ceil(self._options.queue_s * spec.control_hz)
         self._ending = [recording for recording in self._ending if not recording.done]
+        self._discarded = [recording for recording in self._discarded if not recording.done]
         self._running = Recording(
             log,
             queue_ticks=limit,
@@ -191,8 +196,10 @@ class EpisodeWriter:
 
     def discard(self) -> None:
         """Throws the running episode away."""
-        self._episode().discard()
+        recording = self._episode()
+        recording.discard()
         self._running = None
+        self._discarded.append(recording)
 
     def pending(self) -> int:
         """Episodes that have ended and are not committed yet."""

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from data.training.npy_appender import NpyAppender
-from data.training.resize import shrink
 from robot_rl.core.episode import Episode, EpisodeResult, Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory
@@ -60,10 +60,10 @@ class EpisodeSource(Protocol):
         """Identifies the content for ever."""
 
     def episode_ids(self) -> list[str]:
-        """Ascending."""
+        """Of every episode, ascending."""
 
-    def info(self, episode_id: str) -> Any:
-        """An `EpisodeInfo`."""
+    def info(self, episode_id: str) -> EpisodeInfo:
+        """What is known of one."""
 
     def read(self, episode_id: str, streams: Sequence[str] | None = None) -> Episode:
         """Decoded frames of some streams."""
@@ -122,7 +122,7 @@ class CacheContent:
     image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """As JSON, for the hash and for people."""
+        """A dictionary that JSON can hold, for the hash and for people."""
         return {
             "format": FORMAT,
             "snapshot": self.snapshot,
@@ -133,7 +133,7 @@ class CacheContent:
         }
 
     def key(self) -> str:
-        """Name of the folder."""
+        """Name of its folder: a hash of the document."""
         return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()[:20]
 
     def shape(self, stream: str) -> tuple[int, ...]:
@@ -227,7 +227,7 @@ class WindowCache:
         return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
 
     def size_bytes(self) -> int:
-        """On disk."""
+        """How much of the disk it takes [bytes]."""
         return sum(path.stat().st_size for path in self.directory.iterdir())
 
 
@@ -289,6 +289,26 @@ class _CacheWriter:
         for frame in episode.streams[name].values[seen]:
             self._values[name].append(shrink(frame, height, width)[None])
         self._frames[name].append(first + index.astype(np.int64))
+
+
+def shrink(frame: AnyArray, height: int, width: int) -> AnyArray:
+    """A frame at another size, each pixel the mean of the area it covers, rounded to uint8.
+
+    This is the arithmetic that a policy's graph applies to a camera's own frames, so a policy trained on shrunken
+    frames sees the same pixels when it runs, to within the rounding (half a grey level).
+
+    Args:
+        frame: uint8. Shape (height, width, 3).
+        height: Afterwards, no more than now [px].
+        width: Afterwards, no more than now [px].
+    """
+    if frame.shape[0] < height or frame.shape[1] < width:
+        # OpenCV enlarges by another rule than it shrinks, and the policy by a third.
+        raise RobotRLError(f"a frame of {frame.shape[:2]} can only be shrunk, not resized to {(height, width)}")
+    if frame.shape[:2] == (height, width):
+        return frame
+    shrunken: AnyArray = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return shrunken
 
 
 def _values_file(stream: str) -> str:

@@ -38,7 +38,7 @@ class GuardedDriver:
         self._limits = limits
         self._scale = unit_scales(driver.spec, command_hz)
         self.spec = driver.spec
-        self.judges = hasattr(driver, "judge")
+        self.judges = isinstance(driver, Judge)
 
     def observe(self, robot_ns: int) -> Observation:
         """What it sees at a time on the robot's clock [ns].

@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hardware.safety.dimensions import LimitError
 from hardware.safety.filter import FilterReason, FilterState, OperatorState, clear_fault, filter_command
 from hardware.safety.following import Follower
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.episode import Observation
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from hardware.arm.state import ArmRules
 from hardware.node_config import BadConfig
+from robot_rl.core.section import Wanted
 from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 FEWEST_ROWS_IN_WATCHDOG = 1.5
-POSITIVE = {"stream_hz": 2000.0, "watchdog_s": 10.0, "deadman_timeout_s": 10.0, "idle_s": 600.0, "clock_jump_s": 10.0}
-"""Settings that must be above 0 to their largest; no arm is left to itself for longer."""
+
+
+def _up_to(most: float) -> Wanted:
+    """Above 0, to the largest with which no arm is left to itself for longer than is sound."""
+    return Wanted(f"a number above 0 and at most {most:g}", lambda value: 0.0 < value <= most)
 
 
 @dataclass
@@ -33,30 +37,18 @@ class ArmSettings:
         lockstep: Time stands still between commands, as in a simulator: one step for each.
         clock_jump_s: A change of the robot's clock against the monotonic one that stops the arm [s].
         realtime_priority: SCHED_FIFO priority of the arm's thread, where permitted; None leaves the scheduler alone.
-
-    Raises:
-        BadConfig: A rate, time or priority that no arm can be run with.
     """
 
     driver: dict[str, Any]
     namespace: str
-    stream_hz: float = 100.0
-    watchdog_s: float = 0.1
+    stream_hz: Annotated[float, _up_to(2000.0)] = 100.0
+    watchdog_s: Annotated[float, _up_to(10.0)] = 0.1
     deadman: bool = True
-    deadman_timeout_s: float = 0.2
-    idle_s: float = 10.0
+    deadman_timeout_s: Annotated[float, _up_to(10.0)] = 0.2
+    idle_s: Annotated[float, _up_to(600.0)] = 10.0
     lockstep: bool = False
-    clock_jump_s: float = 0.1
-    realtime_priority: int | None = None
-
-    def __post_init__(self) -> None:
-        """Rejects what no arm can be run with."""
-        for name, most in POSITIVE.items():
-            value = getattr(self, name)
-            if not 0.0 < value <= most:
-                raise BadConfig(f"arm.{name} is {value!r}, wanted a number above 0 and at most {most:g}")
-        if self.realtime_priority is not None and not 1 <= self.realtime_priority <= 99:
-            raise BadConfig(f"arm.realtime_priority is {self.realtime_priority}, wanted 1 to 99, or null")
+    clock_jump_s: Annotated[float, _up_to(10.0)] = 0.1
+    realtime_priority: Annotated[int, Wanted("1 to 99", lambda value: 1 <= value <= 99)] | None = None
 
     def rules(self, row_hz: float) -> ArmRules:
         """The mode machine's rules for rows at a rate.

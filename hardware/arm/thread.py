@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,24 +10,21 @@ from collections.abc import Callable
 from hardware.arm.controller import ArmController
 from hardware.arm.mail import Mailbox
 from hardware.arm.state import Enable, Failure
-from robot_rl.core.clock import Deadlines
+from robot_rl.core.clock import Deadlines, prompt_thread
 from robot_rl.core.protocols import Robot
 from robot_rl.core.specs import NS_PER_S
 
 LAST_STOP_S = 3.0
 """Longest ramped stop when the node ends."""
 JOIN_S = 10.0
-PR_SET_TIMERSLACK = 29
-TIMER_SLACK_NS = 1
-"""Linux may wake a thread 50 us late to save power unless told otherwise."""
 
 
 class ArmThread:
     """Runs an `ArmController` in a thread of its own, from connecting its driver to the last command.
 
     Args:
-        driver: Not yet entered.
-        loop: Of this driver.
+        driver: The arm's, not yet entered.
+        loop: Commands this driver.
         mailbox: Filled by whoever hears.
         robot_now_ns: The robot's clock [ns].
         hz: Rate of ticks [Hz].
@@ -81,8 +75,7 @@ class ArmThread:
 
     def _run(self) -> None:
         try:
-            _wake_promptly(self._priority)
-            with self._driver:
+            with prompt_thread(self._priority, inherited=True), self._driver:
                 self._loop.begin(time.monotonic_ns(), self._robot_now_ns())
                 self._started.set()
                 try:
@@ -121,13 +114,3 @@ class ArmThread:
         now_ns = time.monotonic_ns()
         if now_ns >= self.deadlines.next_ns:
             loop.tick(self.deadlines.met(now_ns), now_ns, self._robot_now_ns())
-
-
-def _wake_promptly(priority: int | None) -> None:
-    """Makes the calling thread wake on time, as far as it may."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(TIMER_SLACK_NS), 0, 0, 0)
-    if priority is not None:
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(priority))

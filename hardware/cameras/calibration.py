@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
+from robot_rl.core import section
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import Wanted
 
+Pixels = Annotated[int, Wanted("pixels", lambda value: value >= 1)]
 SIZES = {"camera_matrix": 9, "rectification_matrix": 9, "projection_matrix": 12}
 
 
@@ -71,24 +74,17 @@ def read_calibration(path: str) -> Calibration:
         raise BadCalibration(f"{path} is no calibration: wanted the yaml that ROS's camera_calibration writes")
     matrices = {name: _numbers(path, document, name, size) for name, size in SIZES.items()}
     return Calibration(
-        width=_size(path, document, "image_width"),
-        height=_size(path, document, "image_height"),
+        width=section.value_of(Pixels, document.get("image_width"), f"{path}: image_width", BadCalibration),
+        height=section.value_of(Pixels, document.get("image_height"), f"{path}: image_height", BadCalibration),
         distortion_model=str(document.get("distortion_model", "plumb_bob")),
         distortion=_numbers(path, document, "distortion_coefficients", None),
         **matrices,
     )
 
 
-def _size(path: str, document: Mapping[str, Any], key: str) -> int:
-    value = document.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise BadCalibration(f"{path}: {key} is {value!r}, wanted pixels")
-    return value
-
-
 def _numbers(path: str, document: Mapping[str, Any], key: str, count: int | None) -> tuple[float, ...]:
-    section = document.get(key)
-    data = section.get("data") if isinstance(section, Mapping) else None
+    matrix = document.get(key)
+    data = matrix.get("data") if isinstance(matrix, Mapping) else None
     try:
         numbers = tuple(float(each) for each in data or ())
     except (TypeError, ValueError) as error:

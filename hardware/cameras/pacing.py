@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robot_rl.core.clock import Grid
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
@@ -11,7 +12,7 @@ LONGEST_GAP_S = 2.0
 
 
 class FramePacer:
-    """Capture times on a fixed grid of a clock, as a sensor has them: who reads late gets the newest, not all.
+    """Capture times on a `Grid` of a clock, as a sensor has them: who reads late gets the newest, not all.
 
     Args:
         clock: Time; the grid is laid at the first frame.
@@ -25,13 +26,13 @@ class FramePacer:
         if not 0 < fps < float("inf"):
             raise RobotRLError(f"fps is {fps}, wanted a positive number of frames per second")
         self._clock, self._fps = clock, fps
-        self._start_ns: int | None = None
+        self._grid: Grid | None = None
         self._next = 0
         self.skipped = 0
 
     def restart(self) -> None:
         """Lays a new grid at the next frame, index 0."""
-        self._start_ns, self._next = None, 0
+        self._grid, self._next = None, 0
 
     def next_frame(self, timeout_s: float) -> tuple[int, int] | None:
         """Waits for the next capture.
@@ -40,33 +41,24 @@ class FramePacer:
             Its index and its time [ns], or None if it is further away than `timeout_s`, which has then passed.
         """
         now_ns = self._clock.now_ns()
-        if self._start_ns is None:
-            self._start_ns = now_ns
-        due_ns = self._at(self._next)
+        grid = self._grid or Grid(now_ns, NS_PER_S / self._fps)
         # A clock that was set back would otherwise stop the camera for as long as that.
-        if due_ns - now_ns > LONGEST_GAP_S * NS_PER_S + NS_PER_S / self._fps:
-            self._start_ns, due_ns = now_ns - (due_ns - self._start_ns), now_ns
-        limit_ns = now_ns + round(timeout_s * NS_PER_S)
+        if grid.at(self._next) - now_ns > LONGEST_GAP_S * NS_PER_S + grid.period_ns:
+            grid = self._moved(grid, now_ns)
+        self._grid = grid
+        due_ns, limit_ns = grid.at(self._next), now_ns + round(timeout_s * NS_PER_S)
         if due_ns > limit_ns:
             self._clock.sleep_until_ns(limit_ns)
             return None
         self._clock.sleep_until_ns(due_ns)
-        newest = max(self._next, self._index_at(self._clock.now_ns()))
+        newest = max(self._next, grid.newest(self._clock.now_ns()))
         if newest - self._next > LONGEST_GAP_S * self._fps:
-            self._start_ns += self._at(newest) - self._at(self._next)
+            grid = self._grid = self._moved(grid, grid.at(newest))
             newest = self._next
         self.skipped += newest - self._next
         self._next = newest + 1
-        return newest, self._at(newest)
+        return newest, grid.at(newest)
 
-    def _at(self, index: int) -> int:
-        assert self._start_ns is not None
-        return self._start_ns + round(index * NS_PER_S / self._fps)
-
-    def _index_at(self, now_ns: int) -> int:
-        """The last capture that is not after a time."""
-        assert self._start_ns is not None
-        index = int((now_ns - self._start_ns) * self._fps / NS_PER_S) + 1
-        while self._at(index) > now_ns:
-            index -= 1
-        return index
+    def _moved(self, grid: Grid, next_ns: int) -> Grid:
+        """The grid moved so that the next frame is due at a time [ns]."""
+        return grid._replace(start_ns=grid.start_ns + next_ns - grid.at(self._next))

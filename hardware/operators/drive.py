@@ -21,7 +21,7 @@ class Drive:
 
     Args:
         spec: The robot's.
-        layout: Of the device for this robot.
+        layout: Which control of the device moves what of it.
     """
 
     def __init__(self, spec: RobotSpec, layout: Layout) -> None:
@@ -75,7 +75,7 @@ class Drive:
         Args:
             observation: This tick's.
             deflection: How far a control is deflected: a key or button 0 to 1, an axis -1 to 1.
-            speed_scale: Of every speed.
+            speed_scale: What every speed of the layout is multiplied by.
         """
         for index, moving in self._moving:
             moved = _deflected(moving, deflection) * moving.speed * speed_scale / self._spec.control_hz

@@ -54,7 +54,7 @@ class Moving:
         """Refuses an entry that says too little or two things at once.
 
         Raises:
-            LayoutError: See there.
+            LayoutError: Names the dimension and what is missing or too much.
         """
         require_numbers(self.dimension, speed=self.speed, leash=self.leash)
         if self.leash is not None and not self.leash > 0.0:
@@ -107,7 +107,7 @@ class Switching:
         """Refuses a stream without a threshold, or with two, and states that are no numbers.
 
         Raises:
-            LayoutError: See there.
+            LayoutError: Names the dimension and what is wrong with it.
         """
         require_numbers(self.dimension, first=self.first, second=self.second)
         require_numbers(self.dimension, second_below=self.second_below, second_above=self.second_above)
@@ -269,7 +269,7 @@ def require_element(spec: RobotSpec, dimension: str | int, stream: str, index: i
     """Refuses an element of a stream that the robot does not have.
 
     Raises:
-        LayoutError: See there.
+        LayoutError: Names those that there are.
     """
     if stream not in spec.observations:
         known = ", ".join(spec.observations)

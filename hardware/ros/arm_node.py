@@ -29,15 +29,14 @@ from hardware.ros import arm_topics
 from hardware.ros.arm_topics import BadMessage, Topic, absolute, decode_header
 from hardware.ros.client import Node, SignalHandlerOptions, SingleThreadedExecutor, message, rclpy, require_ros
 from hardware.ros.spinning_thread import SpinningThread
+from robot_rl.core.clock import SWITCH_INTERVAL_S
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Judgement, Robot
+from robot_rl.core.protocols import Judge, Judgement, Robot
 
 DIAGNOSTICS_S = 1.0
 IDLE_HZ = 20.0
 """How often a driver in lockstep is looked at while nobody commands it."""
-SWITCH_INTERVAL_S = 5e-4
-"""Python's default of 5 ms lets a busy thread delay a tick by 12-14 ms; this brings it below 1 ms (measured)."""
 WAITING = 100
 """Heartbeats and rows that are kept until heard, so that a neighbour's do not push a session's own out unseen."""
 SAYS_STOP = (arm_topics.STOP, arm_topics.ENABLE, arm_topics.CLEAR, arm_topics.RESET)
@@ -73,7 +72,7 @@ class ArmNode(Node):
         self._outgoing = {
             topic: self._publisher(topic)
             for topic in (arm_topics.APPLIED, arm_topics.JUDGEMENT, arm_topics.MODE, arm_topics.DIAGNOSTICS)
-            if topic is not arm_topics.JUDGEMENT or hasattr(self._driver, "judge")
+            if topic is not arm_topics.JUDGEMENT or isinstance(self._driver, Judge)
         }
         self._streams = self._stream_publishers()
         self._shown_ns = dict.fromkeys(self._streams, -1)

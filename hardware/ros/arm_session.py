@@ -24,9 +24,11 @@ from hardware.ros.arm_topics import BadMessage, Topic, absolute
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.topic_checks import Wanted, missing_publishers, missing_subscribers
-from hardware.ros.yaml_section import RobotYamlError, flag, number, refuse_unknown
+from hardware.ros.yaml_section import RobotYamlError
+from robot_rl.core import section
 from robot_rl.core.errors import RobotRLError, StaleSensor
 from robot_rl.core.protocols import Judgement
+from robot_rl.core.section import NotNegative
 from robot_rl.core.specs import NS_PER_S, ArraySpec, FloatArray, RobotSpec
 
 HEARTBEAT_S = 0.05
@@ -57,8 +59,8 @@ class ArmSessionOptions:
     """
 
     lockstep: bool = False
-    ack_timeout_s: float | None = None
-    silent_s: float = 0.2
+    ack_timeout_s: NotNegative | None = None
+    silent_s: NotNegative = 0.2
 
     @classmethod
     def parse(cls, config: RobotConfig) -> ArmSessionOptions:
@@ -67,17 +69,13 @@ class ArmSessionOptions:
         Raises:
             RobotYamlError: Names the key.
         """
-        settings, where = config.command, "robot.command"
-        refuse_unknown(settings, {"adapter", *cls.__dataclass_fields__}, where, " with adapter 'arm_node'")
-        for section in ("gripper", "status"):
-            if getattr(config, section):
+        for name in ("gripper", "status"):
+            if getattr(config, name):
                 raise RobotYamlError(
-                    f"robot.{section} does not go with adapter 'arm_node': write it into arm.driver, which moves it"
+                    f"robot.{name} does not go with adapter 'arm_node': write it into arm.driver, which moves it"
                 )
-        times = {
-            key: number(settings[key], f"{where}.{key}") for key in ("ack_timeout_s", "silent_s") if key in settings
-        }
-        return cls(lockstep=flag(settings.get("lockstep", False), f"{where}.lockstep"), **times)
+        settings = {key: value for key, value in config.command.items() if key != "adapter"}
+        return section.read(cls, settings, "robot.command", RobotYamlError, of=" with adapter 'arm_node'")
 
 
 class ArmSession:
@@ -85,7 +83,7 @@ class ArmSession:
 
     Args:
         config: The robot's.
-        options: See there.
+        options: How long it waits, and whether time does.
         news: Notified with every message; shared with the streams' readers.
         judged: Whether the arm node's driver judges, so that a judgement belongs to every row.
 
@@ -197,7 +195,6 @@ class ArmSession:
             ArmRefused: Stopped, failed, disabled or taken over; says why.
             StaleSensor: The arm node answers no more.
         """
-        self.beat()
         if self._enabled:
             self._require_mine(self._require_mode())
         silent_s = time.monotonic() - self._silent_since_s if self._silent_since_s else 0.0

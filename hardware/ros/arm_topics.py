@@ -110,9 +110,9 @@ def encode_row(stamp_ns: int, session: str, names: Sequence[str], values: AnyArr
     Args:
         stamp_ns: The control tick, robot clock [ns].
         session: The sender's id, without spaces.
-        names: Of the action dimensions, `action_names`.
+        names: What the action dimensions are called, `action_names`.
         values: Shape (A,).
-        number: Of the sender's commands, from 1.
+        number: Counts the sender's commands, from 1.
     """
     from hardware.ros.client import message
 

@@ -13,7 +13,7 @@ class BackgroundNode:
     """A context manager: entering joins the graph, leaving leaves it.
 
     Args:
-        name: Of the node in the graph.
+        name: What the node is called in the graph.
 
     Attributes:
         node: The client's; known while entered.

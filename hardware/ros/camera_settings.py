@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from hardware.cameras.frame_source import FrameSource
 from hardware.node_config import BadConfig, build, read_section
 from robot_rl.core.protocols import Clock
+from robot_rl.core.section import Count, Seconds, Wanted
 
 RAW, COMPRESSED = "raw", "compressed"
+Namespace = Annotated[str, Wanted("where the camera's topics live: /my_arm/wrist", lambda name: bool(name.strip("/")))]
+Published = Annotated[
+    Sequence[str],
+    Wanted(f"{COMPRESSED}, {RAW}, or both", lambda names: bool(names) and set(names) <= {RAW, COMPRESSED}),
+]
 
 
 @dataclass(frozen=True)
@@ -29,34 +35,17 @@ class CameraSettings:
             every picture, for a camera without noise.
         retry_s: From losing the camera to each attempt to open it again [s].
         silent_s: A camera without a frame for this long is opened again [s].
-
-    Raises:
-        BadConfig: A value makes no sense.
     """
 
-    namespace: str
+    namespace: Namespace
     source: Mapping[str, Any]
     frame_id: str = ""
-    publish: Sequence[str] = (COMPRESSED,)
-    jpeg_quality: int = 90
+    publish: Published = (COMPRESSED,)
+    jpeg_quality: Annotated[int, Wanted("1 to 100", lambda value: 1 <= value <= 100)] = 90
     calibration: str | None = None
-    frozen_frames: int | None = 15
-    retry_s: float = 0.5
-    silent_s: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Rejects what no camera can be run with."""
-        if not self.namespace.strip("/"):
-            raise BadConfig(f"namespace is {self.namespace!r}, wanted where the camera's topics live: /my_arm/wrist")
-        if not self.publish or set(self.publish) - {RAW, COMPRESSED}:
-            raise BadConfig(f"publish is {list(self.publish)}, wanted {COMPRESSED}, {RAW}, or both")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise BadConfig(f"jpeg_quality is {self.jpeg_quality}, wanted 1 to 100")
-        if self.frozen_frames is not None and self.frozen_frames < 1:
-            raise BadConfig(f"frozen_frames is {self.frozen_frames}, wanted at least 1, or null to believe all")
-        for name in ("retry_s", "silent_s"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise BadConfig(f"{name} is {getattr(self, name)}, wanted a positive duration in seconds")
+    frozen_frames: Count | None = 15
+    retry_s: Seconds = 0.5
+    silent_s: Seconds = 2.0
 
     @property
     def frame(self) -> str:
@@ -99,8 +88,4 @@ def read_camera(document: Mapping[str, Any], name: str) -> CameraSettings:
     if name not in cameras:
         known = ", ".join(cameras) or "none"
         raise BadConfig(f"the robot has no camera {name!r} (-p camera:=...); there is {known}")
-    try:
-        return read_section(f"cameras.{name}", cameras[name], CameraSettings)
-    except BadConfig as error:
-        where = "" if f"cameras.{name}" in str(error) else f"cameras.{name}: "
-        raise BadConfig(f"{where}{error}") from error
+    return read_section(f"cameras.{name}", cameras[name], CameraSettings)

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hardware.ros.decode import quoted, seconds_and_nanoseconds
-from hardware.ros.robot_config import RobotConfig
+from hardware.ros.decode import seconds_and_nanoseconds
 from hardware.ros.rotation import rotation_between, turned
-from hardware.ros.yaml_section import RobotYamlError, number, refuse_twice, refuse_unknown, strings, text, topic_name
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.dimensions import LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray, FloatArray
+from robot_rl.core.specs import NS_PER_S, AnyArray
 
 Row = npt.NDArray[np.float64]
 Messages = Callable[[str], Any]
@@ -72,10 +71,13 @@ class CommandAdapter(Protocol):
 
 
 @dataclass(frozen=True)
-class JointForward:
-    """ros2_control's forward_command_controller: a Float64MultiArray with one number per joint.
+class JointPositions:
+    """What both of ros2_control's joint controllers have in common: a position is the target itself.
 
-    There are no names in it: the order of `joints` must be that of the controller's parameter `joints`.
+    Attributes:
+        outlet: Where the controller listens.
+        names: Its joints.
+        messages: Message classes.
     """
 
     outlet: Outlet
@@ -85,16 +87,12 @@ class JointForward:
     def start(self, values: Mapping[str, AnyArray]) -> None:
         """Absolute positions need no anchor."""
 
-    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`."""
-        return self.messages(self.outlet.type_name)(data=row.tolist()), row
-
     def rest(self, now_ns: int) -> Any | None:
         """The controller holds the last position."""
         return None
 
     def ahead(self, values: Mapping[str, AnyArray]) -> Row:
-        """A position is the target itself."""
+        """Nothing is added up."""
         return np.full(len(self.names), np.nan)
 
     def keep_within(self, limits: CommandLimits) -> None:
@@ -102,7 +100,19 @@ class JointForward:
 
 
 @dataclass(frozen=True)
-class JointTrajectory:
+class JointForward(JointPositions):
+    """ros2_control's forward_command_controller: a Float64MultiArray with one number per joint.
+
+    There are no names in it: the order of `joints` must be that of the controller's parameter `joints`.
+    """
+
+    def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
+        """The row as it is."""
+        return self.messages(self.outlet.type_name)(data=row.tolist()), row
+
+
+@dataclass(frozen=True)
+class JointTrajectory(JointPositions):
     """ros2_control's joint_trajectory_controller over its topic: a trajectory of one point, replaced by every row.
 
     Attributes:
@@ -110,28 +120,11 @@ class JointTrajectory:
             come to rest between two of them.
     """
 
-    outlet: Outlet
-    names: tuple[str, ...]
-    messages: Messages
     horizon_s: float
 
-    def start(self, values: Mapping[str, AnyArray]) -> None:
-        """Absolute positions need no anchor."""
-
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`; the stamp stays zero, which to the controller means at once."""
+        """A point at the row; its stamp stays zero, which to the controller means at once."""
         return trajectory_of_one_point(self.messages, self.outlet.type_name, self.names, row, self.horizon_s), row
-
-    def rest(self, now_ns: int) -> Any | None:
-        """The controller holds the last point."""
-        return None
-
-    def ahead(self, values: Mapping[str, AnyArray]) -> Row:
-        """A position is the target itself."""
-        return np.full(len(self.names), np.nan)
-
-    def keep_within(self, limits: CommandLimits) -> None:
-        """Positions keep their limits by themselves."""
 
 
 class CartesianPose:
@@ -152,8 +145,8 @@ class CartesianPose:
         messages: Message classes.
         pose_stream: Stream that shows the tool's pose, `kind: pose`.
         frame_id: Base frame.
-        leash_m: See above.
-        leash_rad: See above.
+        leash_m: How far the target may be ahead of the tool [m].
+        leash_rad: How far it may be turned ahead of it [rad].
     """
 
     def __init__(
@@ -181,7 +174,7 @@ class CartesianPose:
         self._target = self._measured(values)
 
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`."""
+        """The target pose with the row added, as far as box and leash let it."""
         if self._target is None:
             raise RobotRLError("the Cartesian target was never anchored: reset the robot before moving it")
         before, measured = self._target, self._measured(values)
@@ -204,7 +197,11 @@ class CartesianPose:
         return np.concatenate([self._target[:3] - measured[:3], rotation_between(measured[3:], self._target[3:])])
 
     def keep_within(self, limits: CommandLimits) -> None:
-        """See `CommandAdapter`."""
+        """Takes the tool's box; the leashes must be longer than what the limits let an arm lag.
+
+        Raises:
+            LimitError: The box has a wall missing, or a leash is too short.
+        """
         _require_leashes(limits, self.names, (self._leash_m, self._leash_rad))
         walls = _box(limits, self.names[:3], self._pose_stream)
         self._low, self._high = (np.array(each) for each in zip(*walls, strict=True))
@@ -241,7 +238,7 @@ class ServoTwist:
         """Velocities need no anchor."""
 
     def command(self, row: Row, values: Mapping[str, AnyArray], now_ns: int) -> tuple[Any, Row]:
-        """See `CommandAdapter`."""
+        """The velocity at which a tick makes the row's displacement."""
         return self._twist(row * self.rate_hz, now_ns), row
 
     def rest(self, now_ns: int) -> Any | None:
@@ -253,7 +250,11 @@ class ServoTwist:
         return np.full(len(self.names), np.nan)
 
     def keep_within(self, limits: CommandLimits) -> None:
-        """See `CommandAdapter`."""
+        """Refuses limits without a box for the tool: the filter keeps it, nothing is added up here.
+
+        Raises:
+            LimitError: A wall is missing.
+        """
         _box(limits, self.names[:3], None)
 
     def _twist(self, velocity: Row, now_ns: int) -> Any:
@@ -265,57 +266,6 @@ class ServoTwist:
         return self.messages(self.outlet.type_name)(header=_header(self.messages, now_ns, self.frame_id), twist=twist)
 
 
-_SETTINGS: Mapping[str, set[str]] = {
-    "joint_forward": {"topic", "joints"},
-    "joint_trajectory": {"topic", "joints", "horizon_s"},
-    "cartesian_pose": {"topic", "pose_stream", "frame_id", "leash_m", "leash_rad"},
-    "servo_twist": {"topic", "frame_id"},
-}
-_TYPES = {
-    "joint_forward": "std_msgs/msg/Float64MultiArray",
-    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
-    "cartesian_pose": "geometry_msgs/msg/PoseStamped",
-    "servo_twist": "geometry_msgs/msg/TwistStamped",
-}
-
-
-def make_adapter(config: RobotConfig, messages: Messages) -> CommandAdapter:
-    """The adapter that a yaml's `robot.command` asks for, checked against the robot's action and streams.
-
-    Raises:
-        RobotYamlError: Names the setting, or the joint that the arm does not have.
-    """
-    kind, settings, where = config.adapter, config.command, "robot.command"
-    refuse_unknown(settings, {"adapter", *_SETTINGS[kind]}, where, f" with adapter '{kind}'")
-    for key in _SETTINGS[kind] - {"joints", "frame_id"}:
-        if settings.get(key) is None:
-            raise RobotYamlError(f"{where}.{key} is missing; adapter '{kind}' needs it")
-    outlet = Outlet(config.topic(topic_name(settings["topic"], f"{where}.topic")), _TYPES[kind])
-    if kind in ("joint_forward", "joint_trajectory"):
-        names = _joints(config)
-        if kind == "joint_forward":
-            return JointForward(outlet, names, messages)
-        return JointTrajectory(outlet, names, messages, _positive(settings, "horizon_s"))
-    names = _displacements(config)
-    frame_id = text(settings.get("frame_id", ""), f"{where}.frame_id")
-    if kind == "servo_twist":
-        return ServoTwist(outlet, names, messages, frame_id, config.spec.control_hz)
-    stream = config.streams.get(text(settings["pose_stream"], f"{where}.pose_stream"))
-    if stream is None or stream.kind != "pose":
-        poses = [each.name for each in config.streams.values() if each.kind == "pose"]
-        raise RobotYamlError(
-            f"{where}.pose_stream is '{settings['pose_stream']}', wanted a stream of kind 'pose'; there is "
-            f"{quoted(poses)}"
-        )
-    leash = _positive(settings, "leash_m"), _positive(settings, "leash_rad")
-    return CartesianPose(outlet, names, messages, stream.name, frame_id, *leash)
-
-
-def arm_names(config: RobotConfig) -> tuple[str, ...]:
-    """Action dimensions of the arm itself, without a gripper that is commanded apart from it."""
-    return tuple(name for name in config.spec.action.names if name != config.gripper.get("action"))
-
-
 def trajectory_of_one_point(
     messages: Messages, type_name: str, names: tuple[str, ...], row: Row, after_s: float
 ) -> Any:
@@ -323,56 +273,6 @@ def trajectory_of_one_point(
     after = messages("builtin_interfaces/msg/Duration")(**seconds_and_nanoseconds(round(after_s * NS_PER_S)))
     point = messages("trajectory_msgs/msg/JointTrajectoryPoint")(positions=row.tolist(), time_from_start=after)
     return messages(type_name)(joint_names=list(names), points=[point])
-
-
-def picked(names: tuple[str, ...], wanted: tuple[str, ...], values: FloatArray) -> Row:
-    """Values of some action dimensions, in the order wanted."""
-    return np.array([values[names.index(name)] for name in wanted], dtype=np.float64)
-
-
-def _joints(config: RobotConfig) -> tuple[str, ...]:
-    """The controller's joints: each an action that is a position, each shown by a stream."""
-    where = "robot.command.joints"
-    joints = strings(config.command.get("joints", arm_names(config)), where)
-    refuse_twice(joints, where)
-    shown = config.shown_joints()
-    unknown = [joint for joint in joints if joint not in shown]
-    if unknown:
-        raise RobotYamlError(
-            f"{where}: the arm has no joint {quoted(unknown)}; its streams show {quoted(shown)} (an action dimension "
-            "of a joint adapter is called as the joint)"
-        )
-    if sorted(joints) != sorted(arm_names(config)):
-        raise RobotYamlError(f"{where} is {quoted(joints)}, but robot.action.names has {quoted(arm_names(config))}")
-    _require_kind(config, joints, ActionKind.POSITION)
-    return joints
-
-
-def _displacements(config: RobotConfig) -> tuple[str, ...]:
-    names = arm_names(config)
-    if len(names) != 6:
-        raise RobotYamlError(
-            f"robot.action has {quoted(names)} besides the gripper; adapter '{config.adapter}' takes 6: displacements "
-            "along x, y, z [m] and rotations about them [rad] per tick"
-        )
-    _require_kind(config, names, ActionKind.RATE)
-    return names
-
-
-def _require_kind(config: RobotConfig, names: tuple[str, ...], kind: ActionKind) -> None:
-    kinds = dict(zip(config.spec.action.names, config.spec.action_kinds, strict=True))
-    for name in names:
-        if kinds[name] is not kind:
-            raise RobotYamlError(
-                f"robot.action.kinds of '{name}' is {kinds[name]}, but adapter '{config.adapter}' takes {kind}"
-            )
-
-
-def _positive(settings: Mapping[str, Any], key: str) -> float:
-    value = number(settings[key], f"robot.command.{key}")
-    if value == 0.0:
-        raise RobotYamlError(f"robot.command.{key} is 0, wanted a number above 0")
-    return value
 
 
 def _share(gap: Row, step: Row, leash: float) -> float:

@@ -12,23 +12,28 @@ Three ways, by what the gripper's driver offers:
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from hardware.ros.command_adapters import Messages, Outlet, trajectory_of_one_point
 from hardware.ros.robot_config import RobotConfig
-from hardware.ros.yaml_section import RobotYamlError, number, refuse_unknown, text, topic_name
+from hardware.ros.yaml_section import RobotYamlError, Topic
+from robot_rl.core import section
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import NotNegative, one_of
 
 _TOPIC_TYPES = {
     "float64": "std_msgs/msg/Float64",
     "float64_array": "std_msgs/msg/Float64MultiArray",
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
 }
-_KEYS = {"kind", "action", "topic", "joint", "open", "closed", "horizon_s", "max_effort"}
+Kind = Annotated[str, one_of((*_TOPIC_TYPES, "action"), f"{', '.join(_TOPIC_TYPES)} or action")]
+_NEEDS = {"joint_trajectory": ("horizon_s", "joint"), "action": ("max_effort",)}
+"""By kind, besides what every gripper needs."""
 SAME_POSITION = 1e-4
 """Share of the gripper's travel by which a request must differ before an action goal is sent anew."""
 
@@ -40,26 +45,26 @@ class GripperConfig:
     Attributes:
         kind: `float64`, `float64_array`, `joint_trajectory` or `action`.
         action: Name of its action dimension.
-        topic: Of the commands, or of the action server.
+        topic: Full name of the commands' topic, or of the action server.
         open: Position at the action's low end [m or rad, as its driver has it].
         closed: Position at the action's high end.
-        low: Of the action.
-        high: Of the action.
+        low: Lowest value of its action dimension.
+        high: Highest.
         joint: Of kind `joint_trajectory`.
         horizon_s: Of kind `joint_trajectory`: when the point is to be reached [s].
         max_effort: Of kind `action` [N or Nm].
     """
 
-    kind: str
+    kind: Kind
     action: str
-    topic: str
-    open: float
-    closed: float
+    topic: Topic
+    open: NotNegative
+    closed: NotNegative
     low: float
     high: float
-    joint: str
-    horizon_s: float
-    max_effort: float
+    joint: str = ""
+    horizon_s: NotNegative = 0.0
+    max_effort: NotNegative = 0.0
 
     @classmethod
     def parse(cls, config: RobotConfig) -> GripperConfig | None:
@@ -71,33 +76,17 @@ class GripperConfig:
         keys, where = config.gripper, "robot.gripper"
         if not keys:
             return None
-        refuse_unknown(keys, _KEYS, where)
-        if keys.get("kind") not in (*_TOPIC_TYPES, "action"):
-            raise RobotYamlError(f"{where}.kind is {keys.get('kind')!r}, wanted {', '.join(_TOPIC_TYPES)} or action")
-        needs = {"action", "topic", "open", "closed"}
-        needs |= {"joint_trajectory": {"joint", "horizon_s"}, "action": {"max_effort"}}.get(keys["kind"], set())
-        for key in sorted(needs):
-            if keys.get(key) is None:
-                raise RobotYamlError(f"{where}.{key} is missing; kind '{keys['kind']}' needs it")
+        kind = section.value_of(Kind, keys.get("kind"), f"{where}.kind", RobotYamlError)
+        needs = sorted(("action", "topic", "open", "closed", *_NEEDS.get(kind, ())))
+        section.require(keys, needs, where, RobotYamlError, f"; kind '{kind}' needs it")
+        gripper = section.read(cls, keys, where, RobotYamlError, low=0.0, high=1.0)
         spec = config.spec.action
-        if keys["action"] not in spec.names:
-            raise RobotYamlError(f"{where}.action is '{keys['action']}'; robot.action has {', '.join(spec.names)}")
-        index = spec.names.index(keys["action"])
-        low, high = (float(bound[index]) for bound in spec.bounds())
+        if gripper.action not in spec.names:
+            raise RobotYamlError(f"{where}.action is '{gripper.action}'; robot.action has {', '.join(spec.names)}")
+        low, high = (float(bound[spec.names.index(gripper.action)]) for bound in spec.bounds())
         if not np.isfinite(high - low) or low == high:
-            raise RobotYamlError(f"robot.action.low and high of '{keys['action']}' are needed: {where} maps them")
-        return cls(
-            kind=keys["kind"],
-            action=keys["action"],
-            topic=config.topic(topic_name(keys["topic"], f"{where}.topic")),
-            open=number(keys["open"], f"{where}.open"),
-            closed=number(keys["closed"], f"{where}.closed"),
-            low=low,
-            high=high,
-            joint=text(keys.get("joint", ""), f"{where}.joint"),
-            horizon_s=number(keys.get("horizon_s", 0.0), f"{where}.horizon_s"),
-            max_effort=number(keys.get("max_effort", 0.0), f"{where}.max_effort"),
-        )
+            raise RobotYamlError(f"robot.action.low and high of '{gripper.action}' are needed: {where} maps them")
+        return dataclasses.replace(gripper, topic=config.topic(gripper.topic), low=low, high=high)
 
     @property
     def outlet(self) -> Outlet | None:

@@ -90,7 +90,7 @@ class LeaderTopic:
         return self._reader.implausible
 
     def reading(self) -> LeaderReading:
-        """See `Leader`."""
+        """Where the leader's joints are now, or why it cannot be followed."""
         problem = self._problem(self._reader.lost)
         newest = self._reader.newest
         if problem is not None or newest is None:

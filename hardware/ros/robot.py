@@ -207,8 +207,13 @@ class RosRobot:
             for reader in self._readers.values():
                 reader.forget(before_ns=now_ns)
 
+    def keep_alive(self) -> None:
+        """See `KeptAlive`: the session's heartbeat, which an arm node wants."""
+        if isinstance(self._commands, ArmSession):
+            self._commands.beat()
+
     def observe(self, tick_ns: int) -> Observation:
-        """See `Robot`; also the heartbeat of the session.
+        """See `Robot`.
 
         Raises:
             StaleSensor: A stream is too old, or the arm node answers no more.
@@ -270,7 +275,7 @@ class RosRobot:
         return np.full(self.spec.action.shape, np.nan)
 
     def keep_within(self, limits: CommandLimits) -> None:
-        """See `KeepsWithin`."""
+        """Takes the limits that a vendor's driver keeps for what it adds up; an arm node has its own."""
         if isinstance(self._commands, VendorCommands):
             self._commands.keep_within(limits)
 

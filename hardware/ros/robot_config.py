@@ -6,29 +6,21 @@ action without a range. Limits of the command filter are the section `limits`, c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from hardware.ros.status_condition import StatusCondition
 from hardware.ros.streams import StreamConfig
-from hardware.ros.yaml_section import (
-    RobotYamlError,
-    number,
-    plain,
-    refuse_twice,
-    refuse_unknown,
-    require_mapping,
-    strings,
-    text,
-    topic_name,
-)
+from hardware.ros.yaml_section import RobotYamlError, refuse_twice, topic_name
+from robot_rl.core import section
+from robot_rl.core.section import NotNegative, one_of
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 
 ADAPTERS = ("arm_node", "joint_forward", "joint_trajectory", "cartesian_pose", "servo_twist")
 LONGEST_NAME = 100
-_ACTION_KEYS = {"names", "unit", "kinds", "low", "high", "dtype"}
+Adapter = Annotated[str, one_of(ADAPTERS, f"one of {', '.join(ADAPTERS)}")]
+Bound = float | tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -77,28 +69,22 @@ class RobotConfig:
         Raises:
             RobotYamlError: See the module.
         """
-        parsed = {
-            each: StreamConfig.parse(each, document)
-            for each, document in require_mapping(plain(streams), "robot.streams").items()
-        }
+        parsed = {each: StreamConfig.parse(each, document) for each, document in _section(streams, "streams").items()}
         if not parsed:
             raise RobotYamlError("robot.streams is empty: a robot shows at least one stream")
-        settings = require_mapping(plain(command), "robot.command")
-        if settings.get("adapter") not in ADAPTERS:
-            wanted = ", ".join(ADAPTERS)
-            raise RobotYamlError(f"robot.command.adapter is {settings.get('adapter')!r}, wanted one of {wanted}")
-        arm = parse_action(action)
-        hz = number(control_hz, "robot.control_hz")
-        kinds = tuple(_kind(each) for each in require_mapping(plain(action), "robot.action")["kinds"])
+        settings = _section(command, "command")
+        section.value_of(Adapter, settings.get("adapter"), "robot.command.adapter", RobotYamlError)
+        arm = section.read(ActionSection, action, "robot.action", RobotYamlError)
+        hz = section.value_of(NotNegative, control_hz, "robot.control_hz", RobotYamlError)
+        shown = {each: stream.spec for each, stream in parsed.items()}
         config = cls(
-            spec=RobotSpec(_name(name), {each: stream.spec for each, stream in parsed.items()}, arm, kinds, hz),
+            spec=RobotSpec(_name(name), shown, arm.spec, tuple(map(ActionKind, arm.kinds)), hz),
             namespace=_namespace(namespace),
             streams=parsed,
             command=settings,
-            gripper=require_mapping(plain(gripper or {}), "robot.gripper"),
+            gripper=_section(gripper or {}, "gripper"),
             status=tuple(
-                StatusCondition.parse(each, document)
-                for each, document in require_mapping(plain(status or {}), "robot.status").items()
+                StatusCondition.parse(each, document) for each, document in _section(status or {}, "status").items()
             ),
         )
         config._check_topics()
@@ -136,39 +122,57 @@ class RobotConfig:
                 )
 
 
-def parse_action(document: object) -> ArraySpec:
-    """The action's spec.
+@dataclass(frozen=True)
+class ActionSection:
+    """A yaml's `robot.action`, with an entry per dimension.
+
+    Attributes:
+        names: What the dimensions are called.
+        unit: What each is measured in.
+        kinds: `ActionKind` of each.
+        low: Lowest value of each, or one for all; None for none.
+        high: Highest, likewise.
+        dtype: Of the rows of actions.
 
     Raises:
         RobotYamlError: Names, units, kinds and ranges do not fit each other.
     """
-    where = "robot.action"
-    keys = require_mapping(plain(document), where)
-    refuse_unknown(keys, _ACTION_KEYS, where)
-    for key in ("names", "unit", "kinds"):
-        if keys.get(key) is None:
-            raise RobotYamlError(f"{where}.{key} is missing")
-    names = strings(keys["names"], f"{where}.names")
-    refuse_twice(names, f"{where}.names")
-    units, kinds = (strings(keys[key], f"{where}.{key}") for key in ("unit", "kinds"))
-    for key, count in (("unit", len(units)), ("kinds", len(kinds))):
-        if count != len(names):
-            raise RobotYamlError(f"{where}.{key} has {count} entries for {len(names)} names; give one each")
-    for each in kinds:
-        _kind(each)
-    low, high = (_bound(keys.get(key), len(names), f"{where}.{key}") for key in ("low", "high"))
-    for name, one, other in zip(names, low or (), high or (), strict=False):
-        if one > other:
-            raise RobotYamlError(f"{where}.low of '{name}' is {one}, above its high {other}")
-    dtype = text(keys.get("dtype", "float32"), f"{where}.dtype")
-    if dtype not in ("float32", "float64"):
-        raise RobotYamlError(f"{where}.dtype is '{dtype}', wanted float32 or float64")
-    return ArraySpec((len(names),), dtype, ",".join(units), _shared(low), _shared(high), names)
+
+    names: tuple[str, ...]
+    unit: tuple[str, ...]
+    kinds: tuple[Annotated[str, one_of(ActionKind)], ...]
+    low: Bound = None
+    high: Bound = None
+    dtype: Annotated[str, one_of(("float32", "float64"), "float32 or float64")] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuses entries that do not fit each other."""
+        where, count = "robot.action", len(self.names)
+        refuse_twice(self.names, f"{where}.names")
+        for key, entries in (("unit", self.unit), ("kinds", self.kinds)):
+            if len(entries) != count:
+                raise RobotYamlError(f"{where}.{key} has {len(entries)} entries for {count} names; give one each")
+        for key, bound in (("low", self.low), ("high", self.high)):
+            if isinstance(bound, tuple) and len(bound) != count:
+                raise RobotYamlError(f"{where}.{key} is {list(bound)}, wanted {count} numbers, one per action")
+        for name, low, high in zip(self.names, *self.spec.bounds(), strict=True):
+            if low > high:
+                raise RobotYamlError(f"{where}.low of '{name}' is {low}, above its high {high}")
+
+    @property
+    def spec(self) -> ArraySpec:
+        """The action as the robot's spec shows it."""
+        unit = ",".join(self.unit)
+        return ArraySpec((len(self.names),), self.dtype, unit, _shared(self.low), _shared(self.high), self.names)
+
+
+def _section(document: object, name: str) -> dict[str, Any]:
+    return section.mapping(document, f"robot.{name}", RobotYamlError)
 
 
 def _name(value: object) -> str:
     """What a robot is called, in data sets and policies too."""
-    name = text(value, "robot.name")
+    name = str(section.value_of(str, value, "robot.name", RobotYamlError))
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         raise RobotYamlError(f"robot.name is {name!r}, wanted 1 to {LONGEST_NAME} printable characters")
     return name
@@ -179,26 +183,6 @@ def _namespace(value: object) -> str:
     return "/" if value == "/" else f"/{topic_name(value, 'robot.namespace').removeprefix('/')}"
 
 
-def _shared(bound: tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+def _shared(bound: Bound) -> Bound:
     """One number where every dimension has the same bound, as simulated robots write their specs."""
-    return bound[0] if bound and len(set(bound)) == 1 else bound
-
-
-def _kind(value: object) -> ActionKind:
-    try:
-        return ActionKind(str(value))
-    except ValueError:
-        raise RobotYamlError(f"robot.action.kinds has {value!r}, wanted {', '.join(ActionKind)}") from None
-
-
-def _bound(value: object, count: int, where: str) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = [value] * count
-    if not isinstance(value, list) or len(value) != count:
-        raise RobotYamlError(f"{where} is {value!r}, wanted {count} numbers, one per action")
-    for each in value:
-        if isinstance(each, bool) or not isinstance(each, int | float) or not math.isfinite(each):
-            raise RobotYamlError(f"{where} holds {each!r}, wanted a finite number")
-    return tuple(float(each) for each in value)
+    return bound[0] if isinstance(bound, tuple) and len(set(bound)) == 1 else bound

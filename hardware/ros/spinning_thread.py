@@ -19,7 +19,7 @@ class SpinningThread:
 
     Args:
         executor: Its nodes may be added now or later.
-        name: Of the thread, and of its work in errors.
+        name: What the thread is called, and its work in errors.
 
     Attributes:
         failure: What a callback raised, which ended the thread; None while all is well.

@@ -110,7 +110,7 @@ def _defined(condition: StatusCondition) -> Any:
 
     where = f"robot.status.{condition.name}"
     try:
-        for name, lines in condition.also:
+        for name, lines in condition.also.items():
             define_message(name, lines)
         return define_message(condition.type, condition.fields)
     except Exception as error:  # rosbags' parser, on somebody's text

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from hardware.ros.yaml_section import RobotYamlError, flag, number, refuse_unknown, require_mapping, text, topic_name
+from hardware.ros.yaml_section import MessageType, RobotYamlError, Topic
+from robot_rl.core import section
+from robot_rl.core.section import Seconds, Wanted
 
-_KEYS = {"topic", "type", "field", "one_of", "at_least", "at_most", "remedy", "latched", "max_age_s", "fields", "also"}
+Said = Annotated[
+    object, Wanted("true, false, whole numbers or names", lambda value: isinstance(value, bool | int | str))
+]
+SomeSaid = Annotated[tuple[Said, ...], Wanted("a list of the values that allow motion", bool)]
+Field = Annotated[
+    str,
+    Wanted(
+        "a field such as mode, or one within another: errors.reflex",
+        lambda value: all(part.isidentifier() for part in value.split(".")),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -33,17 +46,17 @@ class StatusCondition:
     """
 
     name: str
-    topic: str
-    type: str
-    field: str
+    topic: Topic
+    type: MessageType
     remedy: str
-    one_of: tuple[Any, ...] = ()
+    field: Field = "data"
+    one_of: SomeSaid = ()
     at_least: float | None = None
     at_most: float | None = None
     latched: bool = True
-    max_age_s: float | None = None
+    max_age_s: Seconds | None = None
     fields: str = ""
-    also: tuple[tuple[str, str], ...] = ()
+    also: Mapping[MessageType, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def parse(cls, name: str, document: object) -> StatusCondition:
@@ -53,30 +66,23 @@ class StatusCondition:
             RobotYamlError: Names the key, what it is and what was wanted.
         """
         where = f"robot.status.{name}"
-        keys = require_mapping(document, where)
-        refuse_unknown(keys, _KEYS, where)
-        for key in ("topic", "type", "remedy"):
-            if keys.get(key) is None:
-                raise RobotYamlError(f"{where}.{key} is missing")
-        latched = flag(keys.get("latched", True), f"{where}.latched")
-        low, high = (_bound(keys.get(key), f"{where}.{key}") for key in ("at_least", "at_most"))
-        return cls(
-            name=name,
-            topic=topic_name(keys["topic"], f"{where}.topic"),
-            type=message_type(keys["type"], f"{where}.type"),
-            field=_field(keys.get("field", "data"), f"{where}.field"),
-            remedy=text(keys["remedy"], f"{where}.remedy"),
-            one_of=_one_of(keys, low, high, where),
-            at_least=low,
-            at_most=high,
-            latched=latched,
-            max_age_s=_age(keys.get("max_age_s"), latched, where),
-            fields=text(keys.get("fields", ""), f"{where}.fields"),
-            also=tuple(
-                (message_type(each, f"{where}.also"), text(lines, f"{where}.also.{each}"))
-                for each, lines in require_mapping(keys.get("also", {}), f"{where}.also").items()
-            ),
-        )
+        condition = section.read(cls, document, where, RobotYamlError, name=name)
+        condition._check(where)
+        return condition
+
+    def _check(self, where: str) -> None:
+        low, high = self.at_least, self.at_most
+        bounded = low is not None or high is not None
+        if not self.one_of and not bounded:
+            raise RobotYamlError(f"{where} says no value that allows motion: write one_of, or at_least and at_most")
+        if self.one_of and bounded:
+            raise RobotYamlError(f"{where} has one_of as well as at_least or at_most: write one of them")
+        if low is not None and high is not None and low > high:
+            raise RobotYamlError(f"{where}.at_least is {low:g}, above at_most {high:g}")
+        if self.max_age_s is None and not self.latched:
+            raise RobotYamlError(
+                f"{where}.max_age_s is missing; a driver that died says nothing: after how long is that so?"
+            )
 
     @property
     def wanted(self) -> str:
@@ -109,57 +115,3 @@ class StatusCondition:
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
         return is_number and low <= value <= high
-
-
-def message_type(value: object, where: str) -> str:
-    """A message type as ROS spells one."""
-    name = value if isinstance(value, str) else ""
-    if name.count("/") != 2 or name.split("/")[1] != "msg" or not all(each.isidentifier() for each in name.split("/")):
-        raise RobotYamlError(f"{where} is {value!r}, wanted a message type such as std_msgs/msg/Bool")
-    return name
-
-
-def _one_of(keys: Mapping[str, Any], low: float | None, high: float | None, where: str) -> tuple[Any, ...]:
-    values, bounded = keys.get("one_of"), low is not None or high is not None
-    if values is None and not bounded:
-        raise RobotYamlError(f"{where} says no value that allows motion: write one_of, or at_least and at_most")
-    if values is not None and bounded:
-        raise RobotYamlError(f"{where} has one_of as well as at_least or at_most: write one of them")
-    if bounded and low is not None and high is not None and low > high:
-        raise RobotYamlError(f"{where}.at_least is {low:g}, above at_most {high:g}")
-    if values is None:
-        return ()
-    if not isinstance(values, list) or not values:
-        raise RobotYamlError(f"{where}.one_of is {values!r}, wanted a list of the values that allow motion")
-    for each in values:
-        if not isinstance(each, bool | int | str):
-            raise RobotYamlError(f"{where}.one_of holds {each!r}, wanted true, false, whole numbers or names")
-    return tuple(values)
-
-
-def _bound(value: object, where: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RobotYamlError(f"{where} is {value!r}, wanted a finite number")
-    return float(value)
-
-
-def _age(value: object, latched: bool, where: str) -> float | None:
-    if value is None and latched:
-        return None
-    if value is None:
-        raise RobotYamlError(
-            f"{where}.max_age_s is missing; a driver that died says nothing: after how long is that so?"
-        )
-    seconds = number(value, f"{where}.max_age_s")
-    if seconds == 0.0:
-        raise RobotYamlError(f"{where}.max_age_s is 0, wanted seconds above 0")
-    return seconds
-
-
-def _field(value: object, where: str) -> str:
-    name = text(value, where)
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise RobotYamlError(f"{where} is {name!r}, wanted a field such as mode, or one within another: errors.reflex")
-    return name

@@ -22,7 +22,7 @@ class StreamGate:
     """Judges the samples of one stream that has a bound of speed.
 
     Args:
-        name: Of the stream, for words.
+        name: What errors call the stream.
         spec: Its spec, with a bound of speed.
         max_age_ns: Oldest sample still safe to act on [ns].
 

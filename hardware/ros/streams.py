@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from hardware.ros import decode
-from hardware.ros.yaml_section import (
-    RobotYamlError,
-    _size,
-    flag,
-    number,
-    refuse_twice,
-    refuse_unknown,
-    require_mapping,
-    strings,
-    text,
-    topic_name,
-    whole,
-)
+from hardware.ros.yaml_section import RobotYamlError, Topic, refuse_twice
 from hardware.sync import Interpolation, StreamTiming
+from robot_rl.core import section
 from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.section import Count, NotNegative, Seconds, Wanted, one_of
 from robot_rl.core.specs import NS_PER_S, POSE_UNIT, AnyArray, ArraySpec
 
 JOINT_UNITS = {"position": "rad", "velocity": "rad/s", "effort": "Nm"}
@@ -57,6 +47,7 @@ _SPEED_BOUND = {
     },
 }
 """What these kinds must say of how fast they change, in words."""
+Pixels = Annotated[int, Wanted("whole numbers above 0", lambda value: value > 0)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class StreamConfig:
     """A stream as the yaml has it, checked.
 
     Attributes:
-        name: Of the stream in the robot's spec.
+        name: What the robot's spec calls it.
         kind: `joints`, `pose`, `numbers` or `image`.
         topic: Relative to the robot's namespace unless it begins with `/`.
         max_age_s: Oldest sample still safe to act on [s].
@@ -76,26 +67,27 @@ class StreamConfig:
         unit: As in `ArraySpec`.
         interpolate: Whether the value at a tick is made from the samples around it.
         publishers: How many publishers the topic may have; more are taken for a second robot.
-        dtype: Of the spec's array.
-        max_speed: See `ArraySpec`; a sample beyond it is not used. None, of kind `numbers`, takes every sample.
-        margin: See `ArraySpec`.
+        dtype: Of the arrays that its messages become.
+        max_speed: What it can physically change by per second, one number or one per element, as in `ArraySpec`; a
+            sample beyond it is not used. None, of kind `numbers`, takes every sample.
+        margin: By how much two samples may differ beyond that, likewise.
     """
 
     name: str
     kind: str
-    topic: str
-    max_age_s: float
-    latency_s: float = 0.0
+    topic: Topic
+    max_age_s: Seconds
+    latency_s: NotNegative = 0.0
     joints: tuple[str, ...] = ()
-    field: str = "position"
+    field: Annotated[str, one_of(JOINT_UNITS)] = "position"
     names: tuple[str, ...] = ()
-    size: tuple[int, ...] = ()
+    size: tuple[Pixels, ...] = ()
     unit: str = ""
     interpolate: bool = False
-    publishers: int = 1
+    publishers: Count = 1
     dtype: str = "float32"
-    max_speed: float | tuple[float, ...] | None = None
-    margin: float | tuple[float, ...] | None = None
+    max_speed: NotNegative | tuple[NotNegative, ...] | None = None
+    margin: NotNegative | tuple[NotNegative, ...] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -148,7 +140,7 @@ class StreamConfig:
         """A stream from its yaml.
 
         Args:
-            name: Of the stream.
+            name: What the robot's spec is to call it.
             document: Its settings.
             where: The section they are in, for errors; a robot's streams if empty.
 
@@ -156,42 +148,26 @@ class StreamConfig:
             RobotYamlError: Names the stream, the key, what it is and what was wanted.
         """
         where = where or f"robot.streams.{name}"
-        keys = require_mapping(document, where)
-        kind = keys.get("kind")
-        if not isinstance(kind, str) or kind not in _KINDS:
-            raise RobotYamlError(f"{where}.kind is {kind!r}, wanted one of {', '.join(_KINDS)}")
-        refuse_unknown(keys, _ALWAYS | _KINDS[kind], where, f" of kind '{kind}'")
-        for key in ("topic", "max_age_s"):
-            if keys.get(key) is None:
-                raise RobotYamlError(f"{where}.{key} is missing")
-        stream = cls(
-            name=name,
-            kind=kind,
-            topic=topic_name(keys["topic"], f"{where}.topic"),
-            max_age_s=number(keys["max_age_s"], f"{where}.max_age_s"),
-            latency_s=number(keys.get("latency_s", 0.0), f"{where}.latency_s"),
-            max_speed=_speed_bound(keys, "max_speed", where),
-            margin=_speed_bound(keys, "margin", where),
-            joints=strings(keys.get("joints", ()), f"{where}.joints"),
-            field=text(keys.get("field", "position"), f"{where}.field"),
-            names=strings(keys.get("names", ()), f"{where}.names"),
-            size=_size(keys.get("size", ()), where),
-            unit=text(keys.get("unit", ""), f"{where}.unit"),
-            interpolate=flag(keys.get("interpolate", False), f"{where}.interpolate"),
-            publishers=whole(keys.get("publishers", 1), f"{where}.publishers"),
-            dtype=text(keys.get("dtype", "uint8" if kind == "image" else "float32"), f"{where}.dtype"),
+        settings = section.mapping(document, where, RobotYamlError)
+        kind = section.value_of(
+            Annotated[str, one_of(_KINDS, f"one of {', '.join(_KINDS)}")],
+            settings.get("kind"),
+            f"{where}.kind",
+            RobotYamlError,
         )
+        size = settings.get("size", ())
+        settings |= {"size": [size] if type(size) is int else size} if "size" in settings else {}
+        for key, words in _SPEED_BOUND.get(kind, {}).items():
+            section.require(settings, [key], where, RobotYamlError, f": {words}")
+        settings.setdefault("dtype", "uint8" if kind == "image" else "float32")
+        takes, of = _ALWAYS | _KINDS[kind], f" of kind '{kind}'"
+        stream = section.read(cls, settings, where, RobotYamlError, keys=takes, of=of, name=name)
         stream._check(where)
         return stream
 
     def _check(self, where: str) -> None:
-        if self.max_age_s <= 0.0:
-            raise RobotYamlError(f"{where}.max_age_s is {self.max_age_s}, wanted seconds above 0")
-        if self.kind == "joints":
-            if not self.joints:
-                raise RobotYamlError(f"{where}.joints is missing: name the joints as the driver does")
-            if self.field not in JOINT_UNITS:
-                raise RobotYamlError(f"{where}.field is '{self.field}', wanted {', '.join(JOINT_UNITS)}")
+        if self.kind == "joints" and not self.joints:
+            raise RobotYamlError(f"{where}.joints is missing: name the joints as the driver does")
         for key in ("joints", "names"):
             refuse_twice(getattr(self, key), f"{where}.{key}")
         if self.is_image and len(self.size) != 2:
@@ -220,16 +196,3 @@ def _row(stream: StreamConfig, message: Any) -> AnyArray:
         row = decode.numbers(message, stream.names, int(np.prod(shape))).reshape(shape)
     cast: AnyArray = row.astype(stream.dtype)
     return cast
-
-
-def _speed_bound(keys: Mapping[str, Any], key: str, where: str) -> float | tuple[float, ...] | None:
-    """A number or a list of them, whose size and count the stream's spec checks."""
-    value = keys.get(key)
-    if value is None:
-        wanted = _SPEED_BOUND.get(str(keys["kind"]))
-        if wanted is not None:
-            raise RobotYamlError(f"{where}.{key} is missing: {wanted[key]}")
-        return None
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(number(each, f"{where}.{key}") for each in value)
-    return number(value, f"{where}.{key}")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hardware.ros.background_node import BackgroundNode
-from hardware.ros.command_adapters import Messages, make_adapter, picked
+from hardware.ros.command_adapters import Messages
+from hardware.ros.command_settings import make_adapter, picked
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.status import StatusMonitor, status_message

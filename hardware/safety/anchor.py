@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hardware.safety.limits import CommandLimits, dimension_name, unit_of
+from hardware.safety.dimensions import dimension_name, unit_of
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import NS_PER_S, ActionKind, FloatArray

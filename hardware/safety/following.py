@@ -19,7 +19,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hardware.safety.limits import CommandLimits, FollowingLimits, dimension_name, unit_of
+from hardware.safety.dimensions import dimension_name, unit_of
+from hardware.safety.following_limits import FollowingLimits
+from hardware.safety.limits import CommandLimits
 from hardware.safety.state import FilterReason, FilterResult, FilterState
 from robot_rl.core.episode import Observation
 from robot_rl.core.specs import NS_PER_S, ActionKind, FloatArray

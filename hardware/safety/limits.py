@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from hardware.safety.braking import LONGEST_STOP_TICKS, Axis
+from hardware.safety.dimensions import LimitError, dimension_index, dimension_name, per_dimension
+from hardware.safety.following_limits import FollowingLimits
+from robot_rl.core import section
 from robot_rl.core.episode import Observation
-from robot_rl.core.errors import RobotRLError, SpecMismatch
+from robot_rl.core.errors import SpecMismatch
+from robot_rl.core.section import NotNegative, Wanted
 from robot_rl.core.specs import ActionKind, FloatArray, RobotSpec
 
 LIMIT_TOLERANCE = 1e-9
@@ -26,53 +30,8 @@ MOTION = ("max_step", "max_velocity", "max_acceleration", "max_jerk")
 TIMES = ("ramp_after_s", "fault_after_s")
 OPTIONAL = ("measured", "start", "following")
 KEYS = (*BOX, *MOTION, "max_age_s", *TIMES, *OPTIONAL)
-ROUNDING = 1e-6
-MOST_AHEAD = 1.05
-"""`following.wait` may let an arm that is let go move this much faster than its velocity limit, for what jitters."""
-
-
-class LimitError(RobotRLError):
-    """A command limit is missing, or makes no sense."""
-
-
-@dataclass(frozen=True)
-class FollowingLimits:
-    """How far an arm may be behind its command, one value per action dimension, in action units.
-
-    Attributes:
-        lag_s: How long the arm and its driver take to show a command [s]. Shape (A,).
-        wait: Beyond it the command waits for the arm: about `max_velocity * lag_s`, so that an arm that is let go
-            makes good within its velocity limit. Infinite for BINARY dimensions. Shape (A,).
-        fault: Beyond it the arm has a fault. Shape (A,).
-    """
-
-    lag_s: tuple[float, ...]
-    wait: tuple[float, ...]
-    fault: tuple[float, ...]
-
-    @classmethod
-    def parse(cls, spec: RobotSpec, document: object) -> FollowingLimits:
-        """From a robot's yaml.
-
-        Raises:
-            LimitError: A key is unknown or missing, or a value makes no sense; names it.
-        """
-        known = tuple(cls.__dataclass_fields__)
-        if not isinstance(document, Mapping):
-            raise LimitError(f"limits.following is {document!r}, wanted a mapping with {', '.join(known)}")
-        unknown = sorted(map(str, set(document) - set(known)))
-        if unknown:
-            raise LimitError(f"limits.following.{unknown[0]} is not a limit; there are {', '.join(known)}")
-        for key in known:
-            if document.get(key) is None:
-                raise LimitError(f"limits.following.{key} is missing for robot '{spec.name}'; write it down")
-        lag_s = _lags(spec, document["lag_s"])
-        wait, fault = (_distances(spec, f"following.{key}", document[key]) for key in ("wait", "fault"))
-        for index, (one, other) in enumerate(zip(wait, fault, strict=True)):
-            if spec.action_kinds[index] is not ActionKind.BINARY and not one < other:
-                where = dimension_name(spec, index)
-                raise LimitError(f"limits.following.fault of {where} is {other}, wanted more than its wait {one}")
-        return cls(lag_s, wait, fault)
+Age = Annotated[float, Wanted("seconds >= 0", lambda value: value >= 0.0)]
+EACH = " from action dimension to what it is about"
 
 
 @dataclass(frozen=True)
@@ -96,7 +55,7 @@ class MeasuredAxis:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
-    lag_s: float = 0.0
+    lag_s: NotNegative = 0.0
 
     def read(self, observation: Observation) -> float | None:
         """The measured position in state units; None if the observation does not hold it or it is not finite."""
@@ -209,8 +168,7 @@ class CommandLimits:
         for name, seconds in times.items():
             if seconds is None:
                 raise LimitError(f"limits.{name} is missing; write seconds")
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.0 <= seconds < math.inf:
-                raise LimitError(f"limits.{name} is {seconds!r}, wanted seconds >= 0")
+            section.value_of(Age, seconds, f"limits.{name}", LimitError)
         if self.fault_after_s < self.ramp_after_s:
             raise LimitError(
                 f"limits.fault_after_s is {self.fault_after_s}, before ramp_after_s {self.ramp_after_s}: stop first"
@@ -248,35 +206,35 @@ class CommandLimits:
         Raises:
             LimitError: A key is unknown or missing, or a value makes no sense.
         """
-        unknown = sorted(set(mapping) - set(KEYS))
-        if unknown:
-            raise LimitError(f"limits.{unknown[0]} is not a limit; there are {', '.join(KEYS)}")
-        for key in KEYS[: -len(OPTIONAL)]:
-            if mapping.get(key) is None:
-                raise LimitError(f"limits.{key} is missing for robot '{spec.name}'; every limit must be written down")
-        ages = mapping["max_age_s"]
-        if not isinstance(ages, Mapping):
-            raise LimitError(f"limits.max_age_s is {ages!r}, wanted a mapping from stream to seconds")
+        written = section.mapping(mapping, "limits", LimitError)
+        section.refuse_unknown(written, KEYS, "limits", LimitError)
+        needed, hint = KEYS[: -len(OPTIONAL)], f" for robot '{spec.name}'; every limit must be written down"
+        section.require(written, needed, "limits", LimitError, hint)
+        ages = section.mapping(written["max_age_s"], "limits.max_age_s", LimitError, " from stream to seconds")
+        measured, start = (
+            {} if written.get(key) is None else section.mapping(written[key], f"limits.{key}", LimitError, EACH)
+            for key in ("measured", "start")
+        )
+        following = written.get("following")
         return cls(
             spec=spec,
-            low=_per_dimension(spec, "low", mapping["low"]),
-            high=_per_dimension(spec, "high", mapping["high"]),
-            max_step=_per_dimension(spec, "max_step", mapping["max_step"]),
-            max_velocity=_per_dimension(spec, "max_velocity", mapping["max_velocity"]),
-            max_acceleration=_per_dimension(spec, "max_acceleration", mapping["max_acceleration"]),
-            max_jerk=_per_dimension(spec, "max_jerk", mapping["max_jerk"]),
+            **{name: per_dimension(spec, name, written[name]) for name in (*BOX, *MOTION)},
             max_age_s={name: age for name, age in ages.items() if name in spec.observations},
-            ramp_after_s=mapping["ramp_after_s"],
-            fault_after_s=mapping["fault_after_s"],
+            ramp_after_s=written["ramp_after_s"],
+            fault_after_s=written["fault_after_s"],
             measured={
-                dimension_index(spec, f"measured.{key}", key): _measured(key, value)
-                for key, value in _section(mapping, "measured").items()
+                dimension_index(spec, f"measured.{key}", key): section.read(
+                    MeasuredAxis, value, f"limits.measured.{key}", LimitError
+                )
+                for key, value in measured.items()
             },
             start={
-                dimension_index(spec, f"start.{key}", key): _number(value, f"start.{key}")
-                for key, value in _section(mapping, "start").items()
+                dimension_index(spec, f"start.{key}", key): section.value_of(
+                    float, value, f"limits.start.{key}", LimitError
+                )
+                for key, value in start.items()
             },
-            following=None if mapping.get("following") is None else FollowingLimits.parse(spec, mapping["following"]),
+            following=None if following is None else FollowingLimits.parse(spec, following),
         )
 
     def require_following(self, hz: float) -> None:
@@ -299,23 +257,9 @@ class CommandLimits:
             where = dimension_name(self.spec, index)
             if kind is ActionKind.POSITION and index not in self.measured:
                 raise LimitError(f"limits.measured of {where} is missing: nothing would show whether the arm follows")
-            self._check_wait(where, index, hz)
-
-    def _check_wait(self, where: str, index: int, hz: float) -> None:
-        assert self.following is not None
-        axis, wait, lag_s = self.axes[index], self.following.wait[index], self.following.lag_s[index]
-        speed = min(axis.max_step, axis.max_velocity_step) * self.spec.control_hz
-        if speed == 0.0:
-            return
-        # Right after a command, an arm that closes the gap like a first-order lag is behind by so much time.
-        behind_s = 1.0 / hz / -math.expm1(-1.0 / (hz * lag_s))
-        least, most = speed * lag_s, MOST_AHEAD * speed * behind_s
-        if not least * (1 - ROUNDING) <= wait <= most * (1 + ROUNDING):
-            raise LimitError(
-                f"limits.following.wait of {where} is {wait:g}, wanted {least:.4g} to {most:.4g}: at {speed:.4g} per "
-                f"second an arm that lags by {lag_s:g} s is that far behind; with less it would wait in ordinary "
-                "motion, with more it would move faster than its limit when it is let go"
-            )
+            axis = self.axes[index]
+            speed = min(axis.max_step, axis.max_velocity_step) * self.spec.control_hz
+            self.following.require_wait(index, where, speed, hz)
 
     def require(self, spec: RobotSpec) -> None:
         """Refuses a spec other than the one these limits were checked against.
@@ -404,107 +348,6 @@ class KeepsWithin(Protocol):
         Raises:
             LimitError: They leave open where it may go.
         """
-
-
-def dimension_name(spec: RobotSpec, index: int) -> str:
-    """How errors call an action dimension."""
-    names = spec.action.names
-    return f"action dimension {index} ('{names[index]}')" if index < len(names) else f"action dimension {index}"
-
-
-def unit_of(spec: RobotSpec, index: int) -> str:
-    """Unit of one action dimension."""
-    units = spec.action.unit.split(",")
-    return units[index] if len(units) == spec.action.size else spec.action.unit
-
-
-def dimension_index(spec: RobotSpec, field: str, key: str | int) -> int:
-    """The action dimension that a name or an index means.
-
-    Raises:
-        LimitError: There is none.
-    """
-    count = spec.action.shape[0]
-    if key in spec.action.names:
-        return spec.action.names.index(str(key))
-    digits = str(key)
-    if digits.isdecimal() and int(digits) < count:
-        return int(digits)
-    known = ", ".join(spec.action.names) or f"0..{count - 1}"
-    raise LimitError(f"limits.{field}: no action dimension '{key}'; there is {known}")
-
-
-def _per_dimension(spec: RobotSpec, field: str, value: object) -> tuple[Any, ...]:
-    if isinstance(value, Mapping):
-        by_index = {dimension_index(spec, field, key): each for key, each in value.items()}
-        return tuple(by_index.get(index) for index in range(spec.action.shape[0]))
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    raise LimitError(f"limits.{field} is {value!r}, wanted a list of {spec.action.shape[0]}, one per action dimension")
-
-
-def _distances(spec: RobotSpec, field: str, value: object) -> tuple[float, ...]:
-    """One distance per dimension; one number stands for all."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = [math.inf if kind is ActionKind.BINARY else value for kind in spec.action_kinds]
-    values = _per_dimension(spec, field, value)
-    if len(values) != spec.action.shape[0]:
-        raise LimitError(
-            f"limits.{field} has {len(values)} values, wanted {spec.action.shape[0]}, one per action dimension"
-        )
-    for index, each in enumerate(values):
-        where = dimension_name(spec, index)
-        if isinstance(each, bool) or not isinstance(each, int | float) or not each >= 0.0:
-            raise LimitError(f"limits.{field} of {where} is {each!r}, wanted a distance of at least 0")
-        if each == math.inf and spec.action_kinds[index] is not ActionKind.BINARY:
-            raise LimitError(f"limits.{field} of {where} is infinite; only a binary dimension's may be")
-    return tuple(map(float, values))
-
-
-def _lags(spec: RobotSpec, value: object) -> tuple[float, ...]:
-    """One time per dimension; one number stands for all."""
-    if isinstance(value, int | float):
-        value = [value] * spec.action.shape[0]
-    values = _per_dimension(spec, "following.lag_s", value)
-    if len(values) != spec.action.shape[0]:
-        raise LimitError(f"limits.following.lag_s has {len(values)} values, wanted one, or {spec.action.shape[0]}")
-    for each in values:
-        if isinstance(each, bool) or not isinstance(each, int | float) or not 0.0 < each < math.inf:
-            raise LimitError(f"limits.following.lag_s is {each!r}, wanted seconds above 0")
-    return tuple(map(float, values))
-
-
-def _section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    section = mapping.get(key)
-    if section is not None and not isinstance(section, Mapping):
-        raise LimitError(f"limits.{key} is {section!r}, wanted a mapping from action dimension to what it is about")
-    return section or {}
-
-
-def _number(value: object, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise LimitError(f"limits.{field} is {value!r}, wanted a finite number")
-    return float(value)
-
-
-def _measured(key: str | int, document: object) -> MeasuredAxis:
-    known = ", ".join(MeasuredAxis.__dataclass_fields__)
-    if not isinstance(document, Mapping):
-        raise LimitError(f"limits.measured.{key} is {document!r}, wanted a mapping; it takes {known}")
-    for name, value in document.items():
-        if name == "stream" and not isinstance(value, str):
-            raise LimitError(f"limits.measured.{key}.stream is {value!r}, wanted the name of a stream")
-        if name == "index" and type(value) is not int:
-            raise LimitError(f"limits.measured.{key}.index is {value!r}, wanted a whole number")
-        if name in ("scale", "low", "high", "lag_s") and value is not None:
-            _number(value, f"measured.{key}.{name}")
-    try:
-        axis = MeasuredAxis(**document)
-    except TypeError as error:
-        raise LimitError(f"limits.measured.{key} is {dict(document)}; it takes {known}") from error
-    if axis.lag_s < 0.0:
-        raise LimitError(f"limits.measured.{key}.lag_s is {axis.lag_s}, wanted seconds >= 0")
-    return axis
 
 
 def _inward(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -13,16 +13,18 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from hardware.operators.simulated.replay import ReplayOperator
 from robot_rl.config.settings import MISSING, load
-from robot_rl.core.clock import MonotonicClock, SimulatedClock
+from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Operator, Robot
+from robot_rl.runtime.meeting import Meeting
 from robot_rl.sessions.session import Session, _next_seed, _show_cadence, _writer, offer_recovery
 from robot_rl.sessions.setup import (
     SessionSettings,
     build_filter,
     build_operator,
     build_robot,
+    judge_of,
     options_for,
     runs_in_real_time,
 )
@@ -83,17 +85,9 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
         stack.enter_context(operator)
         # Last, so that a robot or operator that is not there leaves no empty dataset behind.
         sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
-        session = Session(
-            robot=robot,
-            policy=None,
-            operator=operator,
-            clock=MonotonicClock() if realtime else SimulatedClock(),
-            command_filter=command_filter,
-            sink=sink,
-            options=options_for(None, settings.task, settings.rollout),
-            task=settings.task,
-            console=console,
-        )
+        clock = HostClock() if realtime else SimulatedClock()
+        who = Meeting(robot, None, operator, judge_of(robot), clock, command_filter, sink)
+        session = Session(who, options_for(None, settings.task, settings.rollout), settings.task, console)
         session.run(seed, episodes)
     _show_cadence(session, console, realtime)
     return session

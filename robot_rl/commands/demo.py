@@ -29,11 +29,12 @@ from robot_rl.commands.improve.main import improve
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.train.main import main as train
 from robot_rl.config.settings import load
+from robot_rl.core.decision import GATE_FILE, read_decisions
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
-from robot_rl.reports.summary import DemoSummary, GateRow, LearningCurve, Role, StageResult, dataset_facts
+from robot_rl.reports.summary import LearningCurve, Role, RunSummary, StageResult, dataset_facts
 
 MARKER = ".robot-rl-demo"
 """Only a directory with this file in it is ever replaced."""
@@ -229,7 +230,7 @@ class Demo:
         improved = _summary(self.improved)
         bundle = self.student / "bundle"
         video = self.student / "eval" / "eval.mp4"
-        summary = DemoSummary(
+        summary = RunSummary(
             title="From demonstrations to a one-step policy on the robot",
             robot=self.evaluation["robot"],
             task=self.evaluation["task"],
@@ -242,7 +243,7 @@ class Demo:
                 LearningCurve("imitation", self.imitation / "metrics.jsonl"),
                 LearningCurve("one step", self.student / "metrics.jsonl"),
             ),
-            gate_decisions=tuple(GateRow.from_json(row) for row in improved["gate_decisions"]),
+            gate_decisions=tuple(read_decisions(self.improved / GATE_FILE)),
             diagnostics=improved["diagnostics"],
             video=video if video.exists() else None,
             next_commands=(

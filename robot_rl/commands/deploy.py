@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from robot_rl.config.settings import MISSING, load
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.protocols import EpisodeSink
+from robot_rl.runtime.meeting import Meeting
 from robot_rl.sessions.session import Session, _show_cadence, _writer, correcting, offer_recovery
 from robot_rl.sessions.setup import (
     NoSink,
@@ -21,6 +22,7 @@ from robot_rl.sessions.setup import (
     build_filter,
     build_operator,
     build_robot,
+    judge_of,
     load_acting_policy,
     options_for,
 )
@@ -67,9 +69,8 @@ def deploy(overrides: Sequence[str]) -> int:
         if settings.dataset:
             sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
         options = options_for(policy, settings.task, settings.rollout)
-        session = Session(
-            robot, policy, operator, MonotonicClock(), command_filter, sink, options, settings.task, console
-        )
+        who = Meeting(robot, policy, operator, judge_of(robot), HostClock(), command_filter, sink)
+        session = Session(who, options, settings.task, console)
         console.print(f"{settings.policy} drives {robot.spec.name} at {robot.spec.control_hz:g} Hz; Ctrl-C stops")
         try:
             session.run(settings.seed, settings.episodes)

@@ -28,7 +28,7 @@ from robot_rl.core.files import write_whole
 from robot_rl.core.version import software_version
 from robot_rl.learning.distillation import ConsistencyLearner, DistillationConfig, TeacherDistance
 from robot_rl.run.checkpoint import load_policy, newest_checkpoint, read_record, repair_last, resolve_checkpoint
-from robot_rl.run.identity import CONFIG_FILE, require_same_decisions
+from robot_rl.run.identity import CONFIG_FILE, require_same_identity
 from robot_rl.run.training_loop import LogSettings, TrainingRun, train_imitation
 
 STUDENT = f"{ConsistencyPolicy.__module__}.{ConsistencyPolicy.__qualname__}"
@@ -115,7 +115,7 @@ def distill(settings: DistillSettings) -> bool:
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as store:
         require_same_robot(teacher.policy, store)
         plan = make_plan(training, store)
-        require_same_decisions(run, decisions(plan, teacher), _of_distillation(plan.defaults()))
+        require_same_identity(run, identity(plan, teacher), _of_distillation(plan.defaults()))
         if accelerator.is_main_process:
             repair_last(run)
         newest = newest_checkpoint(run)
@@ -167,9 +167,9 @@ def require_same_robot(teacher: DiffusionPolicy, store: DatasetStore) -> None:
         )
 
 
-def decisions(plan: Plan, teacher: Teacher) -> dict[str, Any]:
+def identity(plan: Plan, teacher: Teacher) -> dict[str, Any]:
     """What a resumed run must agree with, as JSON."""
-    return _of_distillation(plan.decisions()) | {"teacher": {"fingerprint": teacher.policy.fingerprint()}}
+    return _of_distillation(plan.identity()) | {"teacher": {"fingerprint": teacher.policy.fingerprint()}}
 
 
 def record(plan: Plan, settings: DistillSettings, teacher: Teacher, student: ConsistencyPolicy) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _train(
     held_out = judge(learner, cache, split.training, split.held_out, settings)
     if learner.accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / CONFIG_FILE, json.dumps(decisions(plan, teacher), indent=2))
+        write_whole(run / CONFIG_FILE, json.dumps(identity(plan, teacher), indent=2))
     work = TrainingRun(
         run,
         WindowDataset(cache, student.observation_count, student.horizon, split.training),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,7 +18,7 @@ from rich.progress import track
 from robot_rl.config.settings import MISSING, load
 from robot_rl.core.episode import ActionChunk, EpisodeResult, Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Policy
+from robot_rl.core.protocols import ExecutesRows, Policy, Traced
 from robot_rl.core.version import software_version
 from robot_rl.reports.film import FILM_FPS, FilmSink
 from robot_rl.reports.summary import EvaluationIdentity, evaluation_document, write_json
@@ -26,28 +26,65 @@ from robot_rl.reports.video import Frame, captioned, play_together, write_video
 from robot_rl.sessions.parallel import ProcessEpisodes
 from robot_rl.sessions.setup import NoSink, SessionSettings, load_acting_policy
 
+EPISODES = 50
+"""Of an evaluation where nobody says how many."""
+
 
 @dataclass
-class EvalSettings(SessionSettings):
+class EvaluationSettings:
+    """The episodes that judge a policy; they only report and never choose.
+
+    Attributes:
+        episodes: Number of episodes, seeds `seed`, `seed + 1`, ...; where a command says so, null is its own choice.
+        seed: First seed; far from the demonstrations', so that no layout was seen in training.
+        film: How many episodes to film, 0 for none.
+    """
+
+    episodes: int | None = EPISODES
+    seed: int = 100_000
+    film: int = 4
+
+    @property
+    def seeds(self) -> range:
+        """Seed of each episode."""
+        return range(self.seed, self.seed + (self.episodes or 0))
+
+
+@dataclass
+class EvalSettings(EvaluationSettings, SessionSettings):
     """Settings of `robot-rl eval`.
 
     Attributes:
         policy: Bundle or run directory.
-        episodes: Number of episodes, seeds `seed`, `seed + 1`, ...
-        seed: First seed; far from the demonstrations', so that no layout was seen in training.
         workers: Processes.
         output: Directory for eval.json and eval.mp4; empty is `eval/` beside the policy.
-        video_episodes: How many episodes to film, 0 for none.
         device: Where a checkpoint runs; a bundle always runs on the CPU.
+        video_episodes: Earlier name of `film`.
     """
 
     policy: str = MISSING
-    episodes: int = 50
-    seed: int = 100_000
     workers: int = 1
     output: str = ""
-    video_episodes: int = 4
     device: str = "cpu"
+    video_episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        """The earlier name counts where it is used."""
+        super().__post_init__()
+        if self.video_episodes is not None:
+            self.film = self.video_episodes
+
+    @classmethod
+    def within(cls, session: SessionSettings, evaluation: EvaluationSettings, **own: Any) -> Self:
+        """The evaluation of a policy where another command meets robot, operator and task.
+
+        Args:
+            session: Settings of the other command.
+            evaluation: Its episodes.
+            own: The other fields, or other values of those.
+        """
+        told = {each.name: getattr(session, each.name) for each in fields(SessionSettings)}
+        return cls(**{**told, **asdict(evaluation), **own})
 
 
 class Evaluated(NamedTuple):
@@ -70,15 +107,15 @@ class TimedPolicy:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.spec, self.observation_count, self.fingerprint = policy.spec, policy.observation_count, policy.fingerprint
-        self.execute_horizon: int | None = getattr(policy, "execute_horizon", None)
+        self.execute_horizon = policy.execute_horizon if isinstance(policy, ExecutesRows) else None
         self.latency_ms: list[float] = []
 
     def reset(self, seed: int) -> None:
-        """See `Policy`."""
+        """Keeps the times of the episodes before."""
         self._policy.reset(seed)
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """See `Policy`."""
+        """The policy's chunk; how long it took is kept."""
         begun = time.perf_counter()
         chunk = self._policy.act(history)
         self.latency_ms.append((time.perf_counter() - begun) * 1e3)
@@ -115,15 +152,15 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     Raises:
         SpecMismatch: The policy is for another robot; raised before anything moves.
     """
-    if settings.episodes < 1 or settings.workers < 1:
+    if not settings.seeds or settings.workers < 1:
         raise RobotRLError(f"episodes={settings.episodes} workers={settings.workers}: wanted at least 1 of each")
     policy = load_acting_policy(settings.policy, settings.device)
     planned = ProcessEpisodes(settings, settings.workers)
     robot_name, realtime = planned.robot.spec.name, planned.in_real_time
     policy.spec.require(planned.robot.spec, f"policy {settings.policy}")
-    seeds = [settings.seed + index for index in range(settings.episodes)]
+    seeds = settings.seeds
     evaluated = run_seeds(settings, seeds, console)
-    provenance: Mapping[str, Any] = getattr(policy, "provenance", {})
+    provenance: Mapping[str, Any] = policy.provenance if isinstance(policy, Traced) else {}
     identity = EvaluationIdentity(
         robot=robot_name,
         task=settings.task.name,
@@ -145,14 +182,14 @@ def evaluate(settings: EvalSettings, console: Console) -> dict[str, Any]:
     ]
     if clips:
         write_video(directory / "eval.mp4", play_together(clips, columns=2), FILM_FPS)
-    elif settings.video_episodes:
+    elif settings.film:
         console.print(f"no video: robot '{robot_name}' has no cameras and cannot be pictured")
     return {**document, "latencies": latencies}
 
 
 def run_seeds(settings: EvalSettings, seeds: Sequence[int], console: Console) -> list[Evaluated]:
     """Every episode, in the order of the seeds, over `settings.workers` processes; the first ones are filmed."""
-    filmed = [index < settings.video_episodes for index in range(len(seeds))]
+    filmed = [index < settings.film for index in range(len(seeds))]
     episodes: Iterator[Evaluated]
     with ExitStack() as stack:
         if settings.workers == 1:

@@ -25,7 +25,7 @@ def user_directories(environment: Mapping[str, str] = os.environ, own: Path = CO
     """The user's directories, in order of precedence.
 
     Args:
-        environment: Of the process.
+        environment: Variables, the process's own if left out.
         own: The package's directory, which is left out where it is also the working directory's.
 
     Raises:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,7 +16,6 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigKeyError,
@@ -29,6 +27,7 @@ from yaml import YAMLError
 
 from robot_rl.config.search import CONFIG_DIRECTORY, ConfigError, find_option, options, search_directories
 from robot_rl.config.yaml_bounds import require_bounded, require_readable
+from robot_rl.core import targets
 from robot_rl.core.errors import HelpRequested, RobotRLError
 
 __all__ = ["MISSING", "ConfigError", "build", "compose", "load", "to_dataclass"]
@@ -170,41 +169,7 @@ def build(settings: dict[str, Any], **arguments: Any) -> Any:
     Raises:
         ConfigError: No `_target_`, or the class refuses an argument; its own clear errors pass through.
     """
-    if "_target_" not in settings:
-        raise ConfigError(f"no _target_ among {', '.join(settings) or 'the settings'}: name the class to build")
-    require_parameters(settings)
-    try:
-        # Plain lists and dictionaries all the way down: nobody below sees OmegaConf's.
-        return instantiate({"_convert_": "all", **settings}, **arguments)
-    except HydraException as error:
-        if isinstance(error.__cause__, RobotRLError):
-            raise error.__cause__ from None
-        reason: BaseException = error.__cause__ or error
-        raise ConfigError(f"cannot build {settings['_target_']}: {reason!s}") from error
-    except RobotRLError:
-        raise
-    except Exception as error:  # OmegaConf on settings that are no settings, for example a _target_ within that is none
-        raise ConfigError(f"cannot build {settings['_target_']}: {_odd(error)}") from error
-
-
-def require_parameters(settings: dict[str, Any]) -> Any:
-    """What `_target_` names; refuses a key that it does not take, naming those that it does."""
-    target = settings["_target_"]
-    if not isinstance(target, str):
-        raise ConfigError(f"_target_ is {target!r}, wanted the name of a class such as hardware.ros.robot.RosRobot")
-    try:
-        made = get_object(target)
-        parameters = inspect.signature(made).parameters
-    except Exception as error:  # importing a module runs it, and Hydra's words differ by what failed
-        raise ConfigError(f"_target_ {target} cannot be imported: {error}") from error
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return made
-    for key in settings:
-        if key not in parameters and key not in {"_target_", "_partial_", "_convert_"}:
-            near = difflib.get_close_matches(key, parameters, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"{settings['_target_']} takes no '{key}': {hint}It takes {', '.join(parameters)}")
-    return made
+    return targets.build(settings, ConfigError, **arguments)
 
 
 def _help_text(schema: type[Any], config_name: str) -> str:

@@ -1,6 +1,7 @@
-"""Files that hold all of their new text or all of their old one.
+"""What a process that is killed at any moment leaves behind.
 
-Folders that appear under their name only when everything in them is written.
+A file holds all of its new content or all of its old one, a folder appears under its name only when everything in it
+is written, and of a file that grows line by line at most the last line is cut off.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 PREFIX = ".writing"
 
@@ -23,17 +25,49 @@ def write_whole(path: Path, text: str) -> Path:
         path: File to write; its parent is made too.
         text: Written as UTF-8.
     """
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+    return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes `path`'s name, and place, when the block ends without an error.
+
+    Args:
+        path: File to write; its parent is made too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return path
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line and waits until the disk holds it; half a line left by a kill is cut off first.
+
+    Args:
+        path: File of lines; it and its parent are made.
+        line: Without its end; written as UTF-8.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line.encode("utf-8") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Every line of a file without its end; a last one cut off by a kill is left out. [] without a file."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 @contextmanager
@@ -53,19 +87,23 @@ def atomic_directory(final: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in (*partial.iterdir(), partial):
-            _sync(path)
+            sync(path)
         try:
             os.rename(partial, final)
         except OSError:
             if not final.exists():
                 raise
-        _sync(final.parent)
+        sync(final.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    """Returns when the file or folder is on its disk."""
+def sync(path: Path) -> None:
+    """Returns when a file, or the names in a folder, are on their disk.
+
+    Raises:
+        OSError: The disk failed.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

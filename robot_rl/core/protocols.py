@@ -1,22 +1,22 @@
-"""Specs, values and protocols that every part of robot-rl speaks.
+"""Who takes part in an episode, as protocols: what each must be, and what it may also be.
 
-This module imports nothing of ours and nothing heavier than numpy, so that a camera node, a trainer and a
-deployed policy can all share it.
+What one may also be, its capabilities, is asked by `isinstance`, or by the function beside a declaration, and listed at
+the end; `robot_rl/core/capabilities.py` finds those that were meant but misshapen.
 
-Legend: `T` ticks in an episode, `N` frames of one stream, `H` chunk length, `A` action dimension.
+Legend: `H` chunk length, `A` action dimension.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from robot_rl.core.episode import ActionChunk, EpisodeHeader, EpisodeResult, Observation, Outcome, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import FloatArray, RobotSpec
+from robot_rl.core.specs import AnyArray, FloatArray, RobotSpec
 
 
 class OperatorEvent(enum.StrEnum):
@@ -89,6 +89,45 @@ class Robot(Protocol):
 
         It may be called from another thread while `reset` runs, and makes `reset` return soon.
         """
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says how well the task goes: a robot that can tell, as simulated ones can, or a task's own, see `TaskSettings`.
+
+    Where there is none, a person labels through the operator.
+    """
+
+    def judge(self) -> Judgement:
+        """Judges the state after the last applied action."""
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """What a robot also is of which a bystander's view can be drawn."""
+
+    def picture(self) -> AnyArray | None:
+        """The scene now, for people to look at; None where this machine cannot draw. Shape (height, width, 3), RGB."""
+
+
+@runtime_checkable
+class Landmarked(Protocol):
+    """What a robot also is that knows where things are, for pictures on machines that cannot draw the scene."""
+
+    @property
+    def landmarks_box(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Lowest and highest corner of the space in which landmarks move [m]."""
+
+    def landmarks(self) -> Mapping[str, FloatArray]:
+        """Where one to four things are now, by name [m]. Shapes (3,)."""
+
+
+@runtime_checkable
+class KeptAlive(Protocol):
+    """What a robot also is that stops by itself when nobody says any more that its session goes on."""
+
+    def keep_alive(self) -> None:
+        """Says so; called by the session's own loop once per tick, before it looks. Returns at once."""
 
 
 @runtime_checkable
@@ -168,12 +207,34 @@ class Policy(Protocol):
         """
 
 
-class Operator(Protocol):
-    """A person, a device or a script that drives, corrects and labels. A context manager, as `Robot` is.
+@runtime_checkable
+class ExecutesRows(Protocol):
+    """What a policy also is that says how much of a chunk to execute."""
 
-    One that takes over may have a method `see_applied(applied)`, shape (A,), called after every command: it starts
-    from what the robot was last told, not from what it shows, so that a gripper that no stream shows stays closed.
-    """
+    @property
+    def execute_horizon(self) -> int | None:
+        """Rows of a chunk to execute before a newer chunk should replace it; None for all."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """What a policy also is that knows where its weights come from."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Dataset, snapshot and software version, as a checkpoint or a bundle says."""
+
+
+@runtime_checkable
+class RemembersChains(Protocol):
+    """What a policy also is that can tell by which denoising chains it decided."""
+
+    def take_chains(self) -> Sequence[Any]:
+        """This episode's chains (`policies.exploring_policy.RememberedChain`) in order, which are then forgotten."""
+
+
+class Operator(Protocol):
+    """A person, a device or a script that drives, corrects and labels. A context manager, as `Robot` is."""
 
     name: str
 
@@ -198,6 +259,43 @@ class InPerson(Protocol):
         """Whether a person has to see and move at the robot's own rate."""
 
 
+@runtime_checkable
+class SeesApplied(Protocol):
+    """What an operator also is who takes over from what the robot was last told, not from what it shows.
+
+    So a gripper that no stream shows stays closed.
+    """
+
+    def see_applied(self, applied: FloatArray) -> None:
+        """Called after every command with what was executed. Shape (A,)."""
+
+
+@runtime_checkable
+class DrivesAlways(Protocol):
+    """What an operator declares who never lets a policy drive; see `drives_always`."""
+
+    @property
+    def drives_always(self) -> bool:
+        """Whether every tick has an action of theirs."""
+
+
+@runtime_checkable
+class Notable(Protocol):
+    """What an operator also is who can be shown a line of text beside what they see."""
+
+    def note(self, message: str) -> None:
+        """Shows it until the next one."""
+
+
+def drives_always(operator: object) -> bool:
+    """Whether an operator leaves a policy nothing to do.
+
+    Raises:
+        RobotRLError: The declaration is neither True nor False.
+    """
+    return isinstance(operator, DrivesAlways) and _declared("drives_always", operator, operator.drives_always)
+
+
 def is_person(operator: object) -> bool:
     """Whether a person acts through an operator, for whom episodes must run in real time; a script declares nothing.
 
@@ -205,13 +303,6 @@ def is_person(operator: object) -> bool:
         RobotRLError: The declaration is neither True nor False.
     """
     return isinstance(operator, InPerson) and _declared("in_person", operator, operator.in_person)
-
-
-class Judge(Protocol):
-    """Says how well the task goes: a simulator, a reward classifier; a person labels through the operator instead."""
-
-    def judge(self) -> Judgement:
-        """Judges the state after the last applied action."""
 
 
 class Clock(Protocol):
@@ -238,3 +329,9 @@ class EpisodeSink(Protocol):
 
     def discard(self) -> None:
         """Throws the running episode away."""
+
+
+ROBOT_CAPABILITIES = (SimulatedTime, Watched, KeepsTarget, KeptAlive, Judge, Pictured, Landmarked)
+"""What a robot may also be; `hardware.safety.limits.KeepsWithin` besides, which knows limits."""
+OPERATOR_CAPABILITIES = (InPerson, DrivesAlways, SeesApplied, Notable)
+POLICY_CAPABILITIES = (ExecutesRows, Traced, RemembersChains)

@@ -21,16 +21,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Descent, Diverged
 
 REDUCTIONS = ("sum", "mean")
 LARGEST_LOG_RATIO = 20.0
 """Beyond it a ratio says nothing more, and its exponential would overflow float32 long before the KL stop is read."""
-
-
-class UpdateDiverged(RobotRLError):
-    """An update met a number that is not finite; the weights were left as they were."""
 
 
 @dataclass
@@ -111,10 +108,10 @@ def normalized_advantages(advantage: Tensor, config: PpoConfig) -> Tensor | None
         config: `advantage_clip` and `minimum_spread`.
 
     Raises:
-        UpdateDiverged: An advantage is not finite.
+        Diverged: An advantage is not finite.
     """
     if not bool(torch.isfinite(advantage).all()):
-        raise UpdateDiverged("an advantage is NaN or infinite: the critic or value network has diverged, train it anew")
+        raise Diverged("an advantage is NaN or infinite: the critic or value network has diverged, train it anew")
     centred = advantage - advantage.mean()
     spread = centred.square().mean().sqrt()
     if float(spread) <= config.minimum_spread:
@@ -162,20 +159,21 @@ class DenoisingPpo:
     """A policy's denoiser and its optimiser.
 
     Args:
-        policy: Every denoising step noisy (`DiffusionPolicy.with_exploration`); set to evaluation mode.
+        policy: Every denoising step noisy (`DenoisingPolicy.with_exploration`); set to evaluation mode.
         config: See `PpoConfig`.
         rows: Rows of a chunk that are executed, `n`; the others are nobody's merit.
     """
 
-    def __init__(self, policy: DiffusionPolicy, config: PpoConfig, rows: int) -> None:
+    def __init__(self, policy: DenoisingPolicy, config: PpoConfig, rows: int) -> None:
         config.validate()
         self.policy = policy.eval()
         self.config = config
         self.rows = rows
         self.learning_rate = config.learning_rate
         self._steps_taken = 0
-        self._weights = [*policy.denoiser.parameters()]
-        self._optimizer = torch.optim.AdamW(self._weights, config.learning_rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(policy.denoiser.parameters(), config.learning_rate, weight_decay=0.0)
+        remedy = "lower ppo.learning_rate or raise sigma_min"
+        self._descent = Descent("the policy's update", optimizer, remedy, config.gradient_clip)
 
     def log_prob(self, condition: Tensor, states: Tensor) -> Tensor:
         """Log-probability of each denoising step's outcome under this run's one scheme.
@@ -217,7 +215,7 @@ class DenoisingPpo:
             them, `skipped` batches without a spread, `kl_last`.
 
         Raises:
-            UpdateDiverged: See `step`.
+            Diverged: See `step`.
         """
         taken: list[dict[str, float]] = []
         for index in self._orders(len(batch.advantage), generator):
@@ -234,7 +232,7 @@ class DenoisingPpo:
             extra: A loss to add.
 
         Raises:
-            UpdateDiverged: The advantage, the loss or its gradient is not finite; nothing was changed.
+            Diverged: An advantage, the loss or its gradient is not finite; nothing was changed.
         """
         advantage = normalized_advantages(batch.advantage, self.config)
         if advantage is None and extra is None:
@@ -255,15 +253,14 @@ class DenoisingPpo:
     def state(self) -> dict[str, Any]:
         """A copy of the optimiser's part of an exact resume; the denoiser's weights are the policy's."""
         return {
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
+            "optimizer": copy.deepcopy(self._descent.state()),
             "learning_rate": self.learning_rate,
             "steps_taken": self._steps_taken,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""
-        # The optimiser keeps the tensors it is given and writes into them: a state must survive being loaded.
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._descent.load_state(state["optimizer"])
         self.learning_rate = float(state["learning_rate"])
         self._steps_taken = int(state["steps_taken"])
 
@@ -277,21 +274,11 @@ class DenoisingPpo:
         """One optimiser step down a loss of the caller's. Returns the gradient's norm before it was clipped.
 
         Raises:
-            UpdateDiverged: The gradient is not finite; nothing was changed.
+            Diverged: The loss or its gradient is not finite; nothing was changed.
         """
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        limit = math.inf if self.config.gradient_clip is None else self.config.gradient_clip
-        norm = float(torch.nn.utils.clip_grad_norm_(self._weights, limit))
-        if not math.isfinite(norm):
-            self._optimizer.zero_grad(set_to_none=True)
-            raise UpdateDiverged(f"the policy's gradient norm is {norm}: lower ppo.learning_rate or raise sigma_min")
+        warm = min(1.0, (self._steps_taken + 1) / max(1, self.config.warmup_steps))
+        norm = self._descent.step(loss, self.learning_rate * warm)
         self._steps_taken += 1
-        warm = min(1.0, self._steps_taken / max(1, self.config.warmup_steps))
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate * warm
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         return norm
 
 

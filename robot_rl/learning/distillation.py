@@ -25,8 +25,11 @@ from torch import Tensor, nn
 
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy, Trainable, require_denoising
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.imitation import HeldOut, ImitationConfig, observations_of, step_generator
+from robot_rl.learning.descent import Descent, follow
+from robot_rl.learning.imitation import LOWER_RATE, HeldOut, ImitationConfig, observations_of
+from robot_rl.learning.randomness import step_generator
 
 
 @dataclass
@@ -142,13 +145,12 @@ class ConsistencyLearner:
         self.teacher = copy.deepcopy(teacher).to(accelerator.device).eval().requires_grad_(False)
         student.denoiser.requires_grad_(True)
         self._student = student
-        self._weights: list[Tensor] = [*student.denoiser.parameters()]
-        self._averages: list[Tensor] = [*self.average.denoiser.parameters()]
+        weights = [*student.denoiser.parameters()]
         optimizer = torch.optim.AdamW(
-            self._weights, config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
+            weights, config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
         )
-        matching = _Matching(student, self.teacher, config)
-        self._wrapped, self._optimizer = accelerator.prepare(matching, optimizer)
+        self._wrapped, optimizer = accelerator.prepare(_Matching(student, self.teacher, config), optimizer)
+        self._descent = Descent("the student", optimizer, LOWER_RATE, config.gradient_clip, accelerator)
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
         """One optimiser step.
@@ -159,18 +161,14 @@ class ConsistencyLearner:
 
         Returns:
             The loss, detached.
+
+        Raises:
+            Diverged: The loss or its gradient is not finite.
         """
         generator = step_generator(self.accelerator.device, self.config.seed, step, self.accelerator.process_index)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.config.learning_rate_at(step)
         loss = self._wrapped(batch, generator)
-        self.accelerator.backward(loss)
-        if self.config.gradient_clip is not None:
-            self.accelerator.clip_grad_norm_(self._weights, self.config.gradient_clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._weights, 1.0 - self.config.ema_decay_at(step))
+        self._descent.step(loss, self.config.learning_rate_at(step))
+        follow(self.average.denoiser, self._student.denoiser, 1.0 - self.config.ema_decay_at(step))
         return cast(Tensor, loss.detach())
 
     def state(self) -> dict[str, Any]:
@@ -178,14 +176,14 @@ class ConsistencyLearner:
         scaler = self.accelerator.scaler
         return {
             "student": self._student.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._descent.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave; the average is loaded separately."""
         self._student.load_state_dict(state["student"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -197,21 +195,22 @@ class TeacherDistance(HeldOut):
         super().__init__(**arguments)
         self._teacher, self._sigma_max = teacher, sigma_max
 
-    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def quick(self, policy: Trainable) -> dict[str, float]:
         """Distance over all action dimensions that move, relative to their spread."""
         distance = self.per_dimension(policy)[self._std.cpu() > 0]
         return {"held_out_distance": float(distance.square().mean().sqrt()) if len(distance) else 0.0}
 
-    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def thorough(self, policy: Trainable) -> dict[str, float]:
         """Distance of each action dimension, relative to its spread."""
         distance = self.per_dimension(policy).tolist()
         return {f"held_out_distance_{number}": value for number, value in enumerate(distance)}
 
-    def per_dimension(self, policy: DiffusionPolicy) -> Tensor:
+    def per_dimension(self, policy: Trainable) -> Tensor:
         """Root mean square distance between both chunks from the same noise, over the action's std. Shape (A,)."""
-        return self._mean(lambda batch, generator: self._squares(policy, batch, generator)).sqrt()
+        student = require_denoising(policy)
+        return self._mean(lambda batch, generator: self._squares(student, batch, generator)).sqrt()
 
-    def _squares(self, policy: DiffusionPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def _squares(self, policy: DenoisingPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         condition = self._teacher.encode(observations_of(batch))
         shape = (len(condition), 1, *policy.noise_shape[1:])
         noise = torch.randn(shape, generator=generator, device=generator.device)

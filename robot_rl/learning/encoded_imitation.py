@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy, hold_last_valid
+from policies.diffusion import hold_last_valid
 from policies.normalizer import ACTION
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.episode import Episode, Source
+from robot_rl.learning.randomness import evaluating
+from robot_rl.learning.segments import segment
 from robot_rl.learning.transitions import encode_ticks
 
 
@@ -45,7 +48,7 @@ class EncodedWindows(NamedTuple):
 
 @torch.no_grad()
 def encoded_windows(
-    policy: DiffusionPolicy, episodes: Iterable[Episode], only: Source | None = None, *, batch_size: int = 1024
+    policy: DenoisingPolicy, episodes: Iterable[Episode], only: Source | None = None, *, batch_size: int = 1024
 ) -> EncodedWindows | None:
     """A window at every tick, as far as the episode goes.
 
@@ -58,17 +61,13 @@ def encoded_windows(
     Returns:
         None if there is not one such tick.
     """
-    training = policy.training
-    policy.eval()
-    try:
+    with evaluating(policy):
         parts = [_windows(policy, episode, only, batch_size) for episode in episodes]
-    finally:
-        policy.train(training)
     found = [part for part in parts if len(part.valid)]
     return EncodedWindows.cat(found) if found else None
 
 
-def denoising_loss(policy: DiffusionPolicy, windows: EncodedWindows, generator: torch.Generator) -> Tensor:
+def denoising_loss(policy: DenoisingPolicy, windows: EncodedWindows, generator: torch.Generator) -> Tensor:
     """The policy's imitation loss without its encoder: equation 5 of arXiv 2303.04137, mean over the valid rows.
 
     Args:
@@ -83,13 +82,12 @@ def denoising_loss(policy: DiffusionPolicy, windows: EncodedWindows, generator: 
     return loss
 
 
-def _windows(policy: DiffusionPolicy, episode: Episode, only: Source | None, batch_size: int) -> EncodedWindows:
-    length, device = len(episode), policy.normalizer.fitted.device
-    wanted = np.ones(length, dtype=bool) if only is None else episode.source == only
-    ticks = np.flatnonzero(wanted)
-    rows = ticks[:, None] + np.arange(policy.horizon)
-    inside = np.minimum(rows, max(length - 1, 0))
-    valid = torch.from_numpy(np.logical_and.accumulate((rows < length) & wanted[inside], axis=1)).to(device)
+def _windows(policy: DenoisingPolicy, episode: Episode, only: Source | None, batch_size: int) -> EncodedWindows:
+    length, device = len(episode), policy.device
+    found = segment(episode.source, np.arange(length), True, driver=only, rows=policy.horizon)
+    rows = np.arange(policy.horizon)
+    inside = np.minimum(found.start[:, None] + rows, max(length - 1, 0))
+    valid = torch.from_numpy(rows < (found.end - found.start)[:, None]).to(device)
     actions = policy.normalizer.normalize(ACTION, torch.from_numpy(episode.applied[inside]).to(device))
     chunk = hold_last_valid(actions.clamp(-1.0, 1.0).float(), valid)
-    return EncodedWindows(encode_ticks(policy, episode, ticks, batch_size), chunk, valid)
+    return EncodedWindows(encode_ticks(policy, episode, found.start, batch_size), chunk, valid)

@@ -22,15 +22,14 @@ from torch import Tensor
 
 from data.training.statistics import Statistics
 from data.training.windows import WindowDataset
-from policies.diffusion import OBSERVATION_PREFIX, DiffusionPolicy
+from policies.trainable import OBSERVATION_PREFIX, Trainable
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Descent, follow
+from robot_rl.learning.randomness import step_generator
 
 Measure = Callable[[Mapping[str, Tensor], torch.Generator], Tensor]
 PRECISIONS = ("no", "bf16", "fp16")
-
-
-class TrainingDiverged(RobotRLError):
-    """The loss is no longer a number."""
+LOWER_RATE = "lower learning_rate, or look for outliers in the data"
 
 
 @dataclass
@@ -90,12 +89,6 @@ class ImitationConfig:
         return min(self.ema_max, 1.0 - math.pow(1.0 + step, -self.ema_power))
 
 
-def step_generator(device: torch.device, *numbers: int) -> torch.Generator:
-    """Randomness of one step from (seed, step, process): there is no generator state to save or to lose."""
-    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(seed))
-
-
 class ImitationLearner:
     """A policy, its moving average and its optimiser.
 
@@ -108,7 +101,7 @@ class ImitationLearner:
         average: The policy to act with, evaluate and export; in evaluation mode.
     """
 
-    def __init__(self, policy: DiffusionPolicy, config: ImitationConfig, accelerator: Accelerator) -> None:
+    def __init__(self, policy: Trainable, config: ImitationConfig, accelerator: Accelerator) -> None:
         self.config = config
         self.accelerator = accelerator
         policy = policy.to(accelerator.device).train()
@@ -118,9 +111,8 @@ class ImitationLearner:
             policy.parameters(), config.learning_rate, (0.95, 0.999), weight_decay=config.weight_decay, fused=True
         )
         self._policy = policy
-        self._weights: list[Tensor] = [*policy.parameters()]
-        self._averages: list[Tensor] = [*self.average.parameters()]
-        self._wrapped, self._optimizer = accelerator.prepare(policy, optimizer)
+        self._wrapped, optimizer = accelerator.prepare(policy, optimizer)
+        self._descent = Descent("the policy", optimizer, LOWER_RATE, config.gradient_clip, accelerator)
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
         """One optimiser step.
@@ -130,18 +122,15 @@ class ImitationLearner:
             step: Counted from 0.
 
         Returns:
-            The loss, detached; reading its value waits for the device.
+            The loss, detached.
+
+        Raises:
+            Diverged: The loss or its gradient is not finite.
         """
         generator = step_generator(self.accelerator.device, self.config.seed, step, self.accelerator.process_index)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.config.learning_rate_at(step)
         loss, _ = self._wrapped(batch, generator)
-        self.accelerator.backward(loss)
-        if self.config.gradient_clip is not None:
-            self.accelerator.clip_grad_norm_(self._weights, self.config.gradient_clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._follow(step)
+        self._descent.step(loss, self.config.learning_rate_at(step))
+        follow(self.average, self._policy, 1.0 - self.config.ema_decay_at(step))
         return cast(Tensor, loss.detach())
 
     def state(self) -> dict[str, Any]:
@@ -149,21 +138,16 @@ class ImitationLearner:
         scaler = self.accelerator.scaler
         return {
             "policy": self._policy.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._descent.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave; the average is loaded separately."""
         self._policy.load_state_dict(state["policy"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-
-    @torch.no_grad()
-    def _follow(self, step: int) -> None:
-        weight = 1.0 - self.config.ema_decay_at(step)
-        torch._foreach_lerp_(self._averages, self._weights, weight)
 
 
 def observations_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -203,23 +187,23 @@ class HeldOut:
         self._seed = seed
         self._accelerator = accelerator
 
-    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def quick(self, policy: Trainable) -> dict[str, float]:
         """What is measured often."""
         return {"held_out_loss": self.loss(policy)}
 
-    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def thorough(self, policy: Trainable) -> dict[str, float]:
         """What is measured seldom, since it samples."""
         return {"held_out_action_error": self.action_error(policy)}
 
-    def loss(self, policy: DiffusionPolicy) -> float:
+    def loss(self, policy: Trainable) -> float:
         """The policy's own loss, mean over valid rows."""
         return float(self._mean(lambda batch, generator: policy.loss(batch, generator)[0]))
 
-    def action_error(self, policy: DiffusionPolicy) -> float:
+    def action_error(self, policy: Trainable) -> float:
         """Squared error of sampled chunks over each action dimension's variance: the mean action scores about 1."""
         return float(self._mean(lambda batch, generator: self._sample_error(policy, batch, generator)))
 
-    def _sample_error(self, policy: DiffusionPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def _sample_error(self, policy: Trainable, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         observations = observations_of(batch)
         shape = (len(batch["action"]), *policy.noise_shape)
         noise = torch.randn(shape, generator=generator, device=generator.device)

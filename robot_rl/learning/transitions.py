@@ -1,10 +1,9 @@
-"""Recorded episodes as what offline and online RL learn from: encoded, with rewards, one window per row.
+"""Recorded episodes as what offline and online RL learn from: encoded, with rewards, one segment per row.
 
-An episode of `T` ticks holds the observations `o_0 .. o_{T-1}`; the state that its last action led to is not recorded.
-So a window of a terminated episode may end with that action, and then there is nothing to bootstrap from; in a
-truncated episode the last state to bootstrap from is `o_{T-1}`, and the action taken there begins and ends no window.
+The segments of an episode begin at every tick, or at every few, and overlap: each is a chunk that the policy might have
+decided on. Where they may end, `robot_rl.learning.segments` says.
 
-Legend: `M` windows, `E` episodes, `T` ticks of one episode, `N` observations seen at once, `n` executed rows of a
+Legend: `M` segments, `E` episodes, `T` ticks of one episode, `N` observations seen at once, `n` executed rows of a
 chunk, `A` action dimension, `C` size of the observation encoding.
 """
 
@@ -13,20 +12,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
 from policies.normalizer import ACTION
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import FloatArray
+from robot_rl.learning.randomness import evaluating
+from robot_rl.learning.segments import Integers, segment
 
-Integers = npt.NDArray[np.int64]
 REWARD_SOURCES = ("outcome", "recorded", "progress")
 PER_EPISODE = ("success", "discounted_return", "episode_length")
 
@@ -95,7 +94,7 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class Transitions:
-    """Windows of `n` executed rows and what came of them; all tensors on one device.
+    """Segments of up to `n` executed rows and what came of them; all tensors on one device.
 
     Attributes:
         condition: Encoding of what the policy saw. Shape (M, C).
@@ -107,7 +106,7 @@ class Transitions:
         next_condition: Encoding after the valid rows; where `terminated`, the episode's last. Shape (M, C).
         terminated: Nothing comes after: do not bootstrap. Shape (M,).
         episode: Number of the episode, into the tensors of shape (E,). Shape (M,), int64.
-        tick: At which the window begins. Shape (M,), int64.
+        tick: At which the segment begins. Shape (M,), int64.
         by_operator: Whether any valid row was the operator's. Shape (M,).
         success: Whether the episode was labelled so. Shape (E,).
         discounted_return: Of all its rewards, seen from its first tick. Shape (E,).
@@ -129,16 +128,16 @@ class Transitions:
     episode_length: Tensor
 
     def __len__(self) -> int:
-        """Number of windows, `M`."""
+        """Number of segments, `M`."""
         return len(self.reward)
 
     @property
     def starts(self) -> Tensor:
-        """Windows that begin an episode. Shape (S,), int64."""
+        """Segments that begin an episode. Shape (S,), int64."""
         return (self.tick == 0).nonzero()[:, 0]
 
     def select(self, which: Tensor) -> Self:
-        """Some of the windows, by mask (M,) or by index; what is known of episodes stays whole."""
+        """Some of the segments, by mask (M,) or by index; what is known of episodes stays whole."""
         return self._with({name: each[which] for name, each in self._tensors().items() if name not in PER_EPISODE})
 
     def to(self, device: str | torch.device) -> Self:
@@ -147,7 +146,7 @@ class Transitions:
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """All windows of several, their episodes numbered on from part to part.
+        """All segments of several, their episodes numbered on from part to part.
 
         Raises:
             RobotRLError: No parts, or parts of other sizes of encoding, chunk or action.
@@ -170,53 +169,27 @@ class Transitions:
         return dataclasses.replace(self, **changed)
 
 
-class WindowRows(NamedTuple):
-    """Where the windows of one episode lie."""
-
-    tick: Integers
-    """First row of each. Shape (W,)."""
-    rows: Integers
-    """Valid rows of each, from 1 to n. Shape (W,)."""
-    terminated: npt.NDArray[np.bool_]
-    """Which end with the last action of an episode that nothing follows. Shape (W,)."""
-
-
-def windows_of(ticks: int, rows: int, ends: bool, stride: int = 1) -> WindowRows:
-    """Windows of one episode; see the module for where they may end.
-
-    Args:
-        ticks: Length `T` of the episode.
-        rows: `n`, rows of a whole window.
-        ends: Whether nothing follows the episode's last action.
-        stride: Ticks from one window's start to the next one's.
-    """
-    last = ticks if ends else ticks - 1
-    tick = np.arange(0, max(last, 0), stride, dtype=np.int64)
-    count = np.minimum(rows, last - tick)
-    return WindowRows(tick, count, np.logical_and(ends, tick + count == ticks))
-
-
 @torch.no_grad()
 def encode_episodes(
-    policy: DiffusionPolicy,
+    policy: DenoisingPolicy,
     episodes: Iterable[Episode],
     reward: RewardConfig,
     *,
     stride: int = 1,
     batch_size: int = 1024,
 ) -> Transitions:
-    """Encodes episodes with the policy's encoder and cuts them into windows of its executed rows.
+    """Encodes episodes with the policy's encoder and cuts them into segments of its executed rows.
 
     Args:
         policy: Encodes in evaluation mode, on its own device; its mode is left as it was.
         episodes: Consumed one at a time, so that a generator never has more than one episode's images in memory. Leave
             aborted ones out: their label says nothing.
         reward: See `RewardConfig`.
-        stride: Ticks from one window's start to the next one's.
+        stride: Ticks from one segment's start to the next one's.
         batch_size: Ticks encoded at once.
 
     Returns:
-        On the policy's device. An episode too short for a window (a truncated one of a single tick) has none, and is
+        On the policy's device. An episode too short for a segment (a truncated one of a single tick) has none, and is
         counted among the `E` all the same.
 
     Raises:
@@ -228,12 +201,8 @@ def encode_episodes(
     policy.normalizer.require_fitted()
     if stride < 1 or batch_size < 1:
         raise RobotRLError(f"stride is {stride} and batch_size {batch_size}, wanted at least 1 each")
-    training = policy.training
-    policy.eval()
-    try:
+    with evaluating(policy):
         parts = [_encode(policy, episode, reward, stride, batch_size) for episode in episodes]
-    finally:
-        policy.train(training)
     if not parts:
         raise NoSignal("no episodes to encode: record some with robot-rl collect")
     return Transitions.cat(parts)
@@ -243,11 +212,11 @@ def require_signal(transitions: Transitions) -> None:
     """Refuses data from which a critic can learn no difference.
 
     Raises:
-        NoSignal: No windows, or all episodes succeeded, or all failed; says what to record.
+        NoSignal: No segments, or all episodes succeeded, or all failed; says what to record.
     """
     episodes, succeeded = len(transitions.success), int(transitions.success.sum())
     if len(transitions) == 0:
-        raise NoSignal(f"{episodes} episodes hold no window to learn from: record longer ones")
+        raise NoSignal(f"{episodes} episodes hold no segment to learn from: record longer ones")
     if succeeded == episodes:
         raise NoSignal(
             f"all {episodes} episodes succeeded, so a critic cannot learn what fails: record failures too, or let "
@@ -261,17 +230,18 @@ def require_signal(transitions: Transitions) -> None:
 
 
 def _encode(
-    policy: DiffusionPolicy, episode: Episode, reward: RewardConfig, stride: int, batch_size: int
+    policy: DenoisingPolicy, episode: Episode, reward: RewardConfig, stride: int, batch_size: int
 ) -> Transitions:
     policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
     ticks, rows = len(episode), policy.execute_horizon
-    device = policy.normalizer.fitted.device
-    windows = windows_of(ticks, rows, reward.ends(episode), stride)
+    device = policy.device
+    segments = segment(episode.source, np.arange(0, ticks, stride), reward.ends(episode), rows=rows)
+    start, count = segments.start, segments.end - segments.start
     after = np.arange(rows)
-    valid = after < windows.rows[:, None]
-    taken = windows.tick[:, None] + np.minimum(after, windows.rows[:, None] - 1)
-    following = np.minimum(windows.tick + windows.rows, ticks - 1)
-    seen, position = np.unique(np.stack([windows.tick, following]), return_inverse=True)
+    valid = after < count[:, None]
+    taken = start[:, None] + np.minimum(after, count[:, None] - 1)
+    following = np.minimum(segments.end, ticks - 1)
+    seen, position = np.unique(np.stack([start, following]), return_inverse=True)
     now, then = position.reshape(2, -1)
     encoding = encode_ticks(policy, episode, seen, batch_size)
 
@@ -288,11 +258,11 @@ def _encode(
         chunk=actions.clamp(-1.0, 1.0),
         valid=torch.from_numpy(valid).to(device),
         reward=numbers(weighted),
-        discount=numbers(reward.gamma ** windows.rows.astype(np.float64)),
+        discount=numbers(reward.gamma ** count.astype(np.float64)),
         next_condition=encoding[torch.from_numpy(then).to(device)],
-        terminated=torch.from_numpy(windows.terminated).to(device),
-        episode=torch.zeros(len(windows.tick), dtype=torch.int64, device=device),
-        tick=torch.from_numpy(windows.tick).to(device),
+        terminated=torch.from_numpy(segments.terminated).to(device),
+        episode=torch.zeros(len(start), dtype=torch.int64, device=device),
+        tick=torch.from_numpy(start).to(device),
         by_operator=torch.from_numpy((valid & (episode.source[taken] == Source.OPERATOR)).any(axis=1)).to(device),
         success=torch.tensor([episode.result.outcome is Outcome.SUCCESS], device=device),
         discounted_return=torch.tensor([total], device=device),
@@ -300,11 +270,11 @@ def _encode(
     )
 
 
-def encode_ticks(policy: DiffusionPolicy, episode: Episode, ticks: Integers, batch_size: int) -> Tensor:
+def encode_ticks(policy: DenoisingPolicy, episode: Episode, ticks: Integers, batch_size: int) -> Tensor:
     """Encodings of what the policy saw at some ticks: the first observation repeated before there were enough."""
-    device = policy.normalizer.fitted.device
+    device = policy.device
     before = np.arange(1 - policy.observation_count, 1)
-    parts = [torch.empty(0, policy.encoder.output_size, device=device)]
+    parts = [torch.empty(0, policy.condition_size, device=device)]
     for start in range(0, len(ticks), batch_size):
         rows = np.maximum(ticks[start : start + batch_size, None] + before, 0)
         observations = {

@@ -1,14 +1,13 @@
-"""Films of episodes, for people: from the robot's cameras, a bystander's view, or positions alone.
+"""Films of episodes, for people: a bystander's view, the robot's cameras, or positions alone.
 
-Pictures of an episode drawn from positions alone, for a machine that cannot draw the scene.
-
-Two views lie side by side: from above (x to the right, y up) and from the front (x to the right, z up).
+Positions are for a machine that cannot draw the scene. They are drawn in two views side by side: from above (x to the
+right, y up) and from the front (x to the right, z up).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Robot
+from robot_rl.core.protocols import Landmarked, Pictured, Robot
 from robot_rl.core.specs import FloatArray, RobotSpec
 from robot_rl.reports.video import Frame
 
@@ -38,22 +37,22 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.36
 class FilmSink:
     """Films the episode that it is given at about `FILM_FPS` and keeps nothing else.
 
-    A simulated robot can be pictured (`picture`) or at least tells where things are (`landmarks`, with a box around
-    them); any other is seen through its own cameras.
+    A simulated robot can be `Pictured`, or at least tells where things are (`Landmarked`); any other is seen through
+    its own cameras.
 
     Args:
         robot: The one that runs the episode.
     """
 
     def __init__(self, robot: Robot) -> None:
-        self._robot: Any = robot
+        self._robot = robot
         self._every = max(1, round(robot.spec.control_hz / FILM_FPS))
         self._ticks = 0
         self._frames: list[Frame] = []
-        self._landmarks: list[dict[str, FloatArray]] = []
+        self._landmarks: list[Mapping[str, FloatArray]] = []
 
     def begin(self, spec: RobotSpec, header: EpisodeHeader) -> None:
-        """See `EpisodeSink`."""
+        """Nothing is known of it yet that a film shows."""
 
     def append(self, step: Step) -> None:
         """Films every few ticks."""
@@ -61,27 +60,26 @@ class FilmSink:
             frame = self._seen(step)
             if frame is not None:
                 self._frames.append(frame)
-            elif hasattr(self._robot, "landmarks"):
+            elif isinstance(self._robot, Landmarked):
                 self._landmarks.append(self._robot.landmarks())
         self._ticks += 1
 
     def end(self, result: EpisodeResult) -> None:
-        """See `EpisodeSink`."""
+        """The film is `frames`."""
 
     def discard(self) -> None:
-        """See `EpisodeSink`."""
+        """An episode that is done again is filmed by a sink of its own."""
 
     def frames(self) -> list[Frame]:
         """The film; empty if this robot shows nothing."""
-        if self._frames or not self._landmarks:
+        if self._frames or not self._landmarks or not isinstance(self._robot, Landmarked):
             return self._frames
         tracks = {name: np.stack([each[name] for each in self._landmarks]) for name in self._landmarks[0]}
         return track_frames(tracks, *self._robot.landmarks_box)
 
     def _seen(self, step: Step) -> Frame | None:
-        picture = getattr(self._robot, "picture", None)
-        if picture is not None:
-            frame: Frame | None = picture()
+        if isinstance(self._robot, Pictured):
+            frame = self._robot.picture()
             return None if frame is None else _scaled(frame)
         cameras = [_scaled(step.observation.values[name]) for name in self._robot.spec.images]
         return np.concatenate(cameras, axis=1) if cameras else None

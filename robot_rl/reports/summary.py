@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from data.archive.store import DatasetStore
 from robot_rl.core.confidence import Interval, wilson_interval
+from robot_rl.core.decision import GateDecision
 from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import write_whole
@@ -126,40 +127,7 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
-class GateRow:
-    """One decision of the gate.
-
-    Attributes:
-        stage: Which update was judged: `round 1, after 50 batches`.
-        accepted: Whether it replaced the policy before it.
-        reason: Why, for people.
-        reference: Score of the policy before; NaN where nothing could be scored, as all figures here.
-        candidate: Score of the update.
-        gain: Mean paired difference.
-        lower_bound: Of the gain.
-        required_gain: What had to be exceeded.
-        second_gain: The gain by an independent estimator, which decides nothing; NaN without one.
-    """
-
-    stage: str
-    accepted: bool
-    reason: str
-    reference: float
-    candidate: float
-    gain: float
-    lower_bound: float
-    required_gain: float
-    second_gain: float
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> GateRow:
-        """The row that a summary holds, where NaN is null."""
-        fields: dict[str, Any] = {key: math.nan if value is None else value for key, value in document.items()}
-        return cls(**fields)
-
-
-@dataclass(frozen=True)
-class DemoSummary:
+class RunSummary:
     """Everything that the report of a run tells.
 
     Attributes:
@@ -190,7 +158,7 @@ class DemoSummary:
     dataset: DatasetFacts | None = None
     latency_ms: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
     curves: tuple[LearningCurve, ...] = ()
-    gate_decisions: tuple[GateRow, ...] = ()
+    gate_decisions: tuple[GateDecision, ...] = ()
     diagnostics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     video: Path | None = None
     frames: tuple[npt.NDArray[np.uint8], ...] = ()
@@ -240,7 +208,7 @@ def latency_facts(milliseconds: npt.ArrayLike) -> dict[str, float | int | None]:
     return {"count": int(values.size), "p50": float(p50), "p99": float(p99), "max": float(values.max())}
 
 
-def summary_document(summary: DemoSummary) -> dict[str, Any]:
+def summary_document(summary: RunSummary) -> dict[str, Any]:
     """Content of `summary.json`: per stage successes, episodes, interval and seconds, and the run's facts."""
     dataset = None
     if summary.dataset:
@@ -260,11 +228,17 @@ def summary_document(summary: DemoSummary) -> dict[str, Any]:
         "stages": [stage.to_json() for stage in summary.stages],
         "latency_ms": {name: latency_facts(values) for name, values in summary.latency_ms.items()},
         "dataset": dataset,
-        "gate_decisions": [asdict(row) for row in summary.gate_decisions],
+        "gate_decisions": [_decision_row(each) for each in summary.gate_decisions],
         "diagnostics": {name: dict(rows) for name, rows in summary.diagnostics.items()},
         "environment": dict(summary.environment),
         "notes": list(summary.notes),
     }
+
+
+def _decision_row(decision: GateDecision) -> dict[str, Any]:
+    """A decision with what the page says of it."""
+    told = {"stage": decision.stage, "accepted": decision.accept, "second_gain": decision.second_gain}
+    return {**told, **decision.to_json()}
 
 
 def evaluation_document(

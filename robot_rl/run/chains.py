@@ -9,14 +9,14 @@ Legend: `D` decisions, `K` denoising steps, `H` chunk length, `A` action dimensi
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 
 from data.archive.store import DatasetStore
-from robot_rl.learning.collected import CollectedEpisode, Decision
+from robot_rl.core.files import whole_file
+from robot_rl.learning.collected import CollectedEpisode, SampledChunk
 
 
 class KeptChains:
@@ -31,19 +31,12 @@ class KeptChains:
 
     def keep(self, iteration: int, collected: CollectedEpisode) -> None:
         """Writes an episode's chains whole or not at all."""
-        place = self._of(iteration)
-        place.mkdir(parents=True, exist_ok=True)
-        final = place / f"{collected.episode.header.seed}.npz"
-        partial = final.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole_file(self._of(iteration) / f"{collected.episode.header.seed}.npz") as file:
             np.savez(
                 file,
                 ticks=np.array([each.tick for each in collected.decisions], np.int64),
                 states=np.array([each.states for each in collected.decisions], np.float32),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(final)
 
     def episodes(self, iteration: int, dataset: Path, policy: str) -> list[CollectedEpisode]:
         """The iteration's episodes, oldest first, as the dataset stores them (camera pictures may be compressed).
@@ -71,10 +64,10 @@ class KeptChains:
             if int(place.name) < iteration:
                 shutil.rmtree(place)
 
-    def _decisions(self, iteration: int, seed: int) -> tuple[Decision, ...]:
+    def _decisions(self, iteration: int, seed: int) -> tuple[SampledChunk, ...]:
         with np.load(self._of(iteration) / f"{seed}.npz") as stored:
             pairs = zip(stored["ticks"].tolist(), stored["states"], strict=True)
-            return tuple(Decision(tick, states) for tick, states in pairs)
+            return tuple(SampledChunk(tick, states) for tick, states in pairs)
 
     def _of(self, iteration: int) -> Path:
         return self._directory / f"{iteration:08d}"

@@ -23,9 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from policies.diffusion import DiffusionPolicy
+from policies.trainable import Trainable, require_trainable
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory
 from robot_rl.core.specs import RobotSpec
+from robot_rl.core.targets import current_name
 
 FORMAT = "robot-rl checkpoint"
 VERSION = 1
@@ -35,40 +37,60 @@ STATE_FILE = "training_state.pt"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
 POLICY_PACKAGE = "policies"
+PACKAGES_VARIABLE = "ROBOT_RL_POLICY_PACKAGES"
+"""Names the packages of your own, separated by commas, that policies may come from besides ours."""
 
 
 class CheckpointError(RobotRLError):
     """A checkpoint is missing, damaged, or made by other software."""
 
 
-def policy_class(path: str) -> type[DiffusionPolicy]:
+def policy_class(path: str) -> type[nn.Module]:
     """The class that a checkpoint or a yaml file names.
 
-    Only our own policies are imported: a file from somewhere else must not choose what code runs.
+    Only our own policies are imported and those of packages that the user allowed by `ROBOT_RL_POLICY_PACKAGES`: a file
+    from somewhere else must not choose what code runs.
 
     Args:
         path: For example `policies.diffusion.DiffusionPolicy`.
 
     Raises:
-        CheckpointError: It lies elsewhere or does not exist.
+        CheckpointError: It lies elsewhere, does not exist or is no `torch.nn.Module`.
     """
-    module, _, name = path.rpartition(".")
-    if module.split(".")[0] != POLICY_PACKAGE:
-        raise CheckpointError(f"policy class '{path}' is not in the package '{POLICY_PACKAGE}': refused")
+    module, _, name = current_name(path).rpartition(".")
+    package = module.split(".")[0]
+    named = [each.strip() for each in os.environ.get(PACKAGES_VARIABLE, "").split(",")]
+    if package not in (POLICY_PACKAGE, *filter(None, named)):
+        raise CheckpointError(
+            f"policy class '{path}' is not in the package '{POLICY_PACKAGE}': refused. If you trust it, allow its "
+            f"package: {PACKAGES_VARIABLE}={','.join([*filter(None, named), package or '<package>'])}"
+        )
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise CheckpointError(f"no policy class '{path}' ({error}): was it made by a newer version?") from error
-    return cast(type[DiffusionPolicy], found)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise CheckpointError(f"policy class '{path}' is no torch.nn.Module, as policies/trainable.py asks for")
+    return found
 
 
-def policy_config_class(policy: type[DiffusionPolicy]) -> Any:
-    """The dataclass that a policy class takes as its `config`."""
-    return get_type_hints(policy.__init__)["config"]
+def policy_config_class(policy: type[nn.Module]) -> Any:
+    """The dataclass that a policy class takes as its `config`.
+
+    Raises:
+        CheckpointError: Its constructor does not say.
+    """
+    hints = get_type_hints(policy.__init__)
+    if "config" not in hints:
+        raise CheckpointError(
+            f"policy class {policy.__name__} does not say what its config is: wanted "
+            "`def __init__(self, spec: RobotSpec, config: MyConfig) -> None`, with a dataclass MyConfig"
+        )
+    return hints["config"]
 
 
 def save_checkpoint(
-    run: Path, step: int, acting: nn.Module, training_state: Mapping[str, Any], record: Mapping[str, Any]
+    run: Path, step: int, acting: Trainable, training_state: Mapping[str, Any], record: Mapping[str, Any]
 ) -> Path:
     """Writes a checkpoint and points `last` to it; a kill at any moment leaves the one before usable.
 
@@ -132,7 +154,7 @@ def load_training_state(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_weights(checkpoint: Path, into: nn.Module) -> None:
+def load_weights(checkpoint: Path, into: Trainable | nn.Module) -> None:
     """Fills a module with the weights to act with.
 
     Raises:
@@ -188,6 +210,7 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Diffusi
 
     Raises:
         CheckpointError: Nothing there, or it cannot be read.
+        NotTrainable: Its class lacks something that learning needs.
     """
     checkpoint = resolve_checkpoint(Path(path))
     record = read_record(checkpoint)
@@ -195,7 +218,7 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Diffusi
     config = policy_config_class(kind).from_json(record["config"])
     policy = kind(RobotSpec.from_json(record["spec"]), config)
     load_weights(checkpoint, policy)
-    return policy.to(device).eval()
+    return cast(DiffusionPolicy, require_trainable(policy).to(device).eval())
 
 
 def _whole_checkpoints(run: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.files import write_whole
+from robot_rl.core.files import whole_lines, write_whole
 
 METRICS_FILE = "metrics.jsonl"
 TRACKERS = ("tensorboard", "wandb", "none")
@@ -110,9 +110,7 @@ class MetricsLog:
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
     """Every logged step of a run, in order; a line cut off by a kill is left out. [] if there are none."""
-    path = run / METRICS_FILE
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [json.loads(line) for line in whole_lines(run / METRICS_FILE)]
 
 
 def _tracker(name: str, run: Path, step: int, settings: Mapping[str, Any]) -> Tracker | None:

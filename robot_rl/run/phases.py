@@ -24,7 +24,7 @@ from policies.bundle import MODEL_FILE
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import atomic_directory, write_whole
 from robot_rl.run.checkpoint import resolve_checkpoint
-from robot_rl.run.identity import CONFIG_FILE, refuse_other_decisions
+from robot_rl.run.identity import CONFIG_FILE, refuse_another_identity
 
 PHASE_FILE = "phase.json"
 Work = Callable[[Path], Mapping[str, Any]]
@@ -53,18 +53,18 @@ class StageRun:
 
     Args:
         directory: Of the run; made if absent.
-        decisions: All that decides the products, as JSON.
+        identity: All that decides the products, as JSON.
         console: Where phases are announced.
-        defaults: What the decisions are where nobody decides, see `refuse_other_decisions`.
+        defaults: What the identity is where nobody decides, see `refuse_another_identity`.
 
     Raises:
-        RobotRLError: The run was begun with other decisions, or something else is in the directory.
+        RobotRLError: The run was begun as another, or something else is in the directory.
     """
 
     def __init__(
         self,
         directory: Path,
-        decisions: Mapping[str, Any],
+        identity: Mapping[str, Any],
         console: Console,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
@@ -73,12 +73,12 @@ class StageRun:
         self.phases: list[Phase] = []
         """Finished phases, in the order in which this command asked for them."""
         if (directory / CONFIG_FILE).exists():
-            _refuse_other_command(directory, decisions)
-            refuse_other_decisions(directory, decisions, defaults)
+            _refuse_other_command(directory, identity)
+            refuse_another_identity(directory, identity, defaults)
         elif directory.exists() and any(directory.iterdir()):
             raise RobotRLError(f"{directory} holds something that is not a run of this command: choose another run=...")
         else:
-            write_whole(directory / CONFIG_FILE, json.dumps(decisions, indent=2))
+            write_whole(directory / CONFIG_FILE, json.dumps(identity, indent=2))
 
     def is_done(self, name: str) -> bool:
         """Whether a phase has its product."""
@@ -127,10 +127,10 @@ class StageRun:
             raise RobotRLError(f"cannot read {path}: {error}. Delete {path.parent} to do this phase again") from error
 
 
-def _refuse_other_command(directory: Path, decisions: Mapping[str, Any]) -> None:
+def _refuse_other_command(directory: Path, identity: Mapping[str, Any]) -> None:
     """Only runs in phases name their command; a run of `robot-rl train` does not."""
     other = json.loads((directory / CONFIG_FILE).read_text()).get("command", "train")
-    mine = decisions.get("command", other)
+    mine = identity.get("command", other)
     if other != mine:
         raise RobotRLError(
             f"{directory} is a run of robot-rl {other}, wanted one of robot-rl {mine} or a directory that is not there "

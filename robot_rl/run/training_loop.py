@@ -22,8 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from data.training.windows import BatchOrder, Integers, WindowDataset
-from policies.diffusion import DiffusionPolicy
-from robot_rl.learning.imitation import ImitationConfig, TrainingDiverged
+from policies.trainable import Trainable
+from robot_rl.learning.descent import Diverged
+from robot_rl.learning.imitation import LOWER_RATE, ImitationConfig
 from robot_rl.run.checkpoint import load_training_state, load_weights, newest_checkpoint, save_checkpoint
 from robot_rl.run.metrics import MetricsLog, Screen
 
@@ -61,11 +62,11 @@ class Learner(Protocol):
         """Device, precision and processes."""
 
     @property
-    def average(self) -> DiffusionPolicy:
+    def average(self) -> Trainable:
         """The policy that a checkpoint holds."""
 
     def update(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
-        """One optimiser step; returns the loss, detached."""
+        """One optimiser step; returns the loss, detached, or raises `Diverged`."""
 
     def state(self) -> dict[str, Any]:
         """All that an exact resume needs besides the average's weights."""
@@ -77,10 +78,10 @@ class Learner(Protocol):
 class Judge(Protocol):
     """What a policy is worth on data that it never learned from, by name of the metric."""
 
-    def quick(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def quick(self, policy: Trainable) -> dict[str, float]:
         """What is measured often."""
 
-    def thorough(self, policy: DiffusionPolicy) -> dict[str, float]:
+    def thorough(self, policy: Trainable) -> dict[str, float]:
         """What is measured seldom."""
 
 
@@ -131,7 +132,10 @@ def train_imitation(learner: Learner, run: TrainingRun, console: Console) -> boo
     notes = _Notes(learner, run, reader, first, console)
     with reader, notes, StopRequest(accelerator.num_processes == 1) as stop:
         for step in range(first, config.steps):
-            loss = learner.update(reader.take(), step)
+            try:
+                loss = learner.update(reader.take(), step)
+            except Diverged as error:
+                raise Diverged(f"{error}. {_newest(run.directory)}") from error
             notes.take(step + 1, loss)
             if stop.requested and step + 1 < config.steps:
                 notes.save(step + 1)
@@ -148,6 +152,10 @@ def resume(learner: Learner, directory: Path) -> int:
     load_weights(checkpoint, learner.average)
     learner.load_state(load_training_state(checkpoint))
     return int(checkpoint.name)
+
+
+def _newest(directory: Path) -> str:
+    return f"The newest checkpoint is {newest_checkpoint(directory) or 'none'}"
 
 
 class _Notes:
@@ -207,11 +215,7 @@ class _Notes:
         """Numbers of the steps since the last time."""
         loss = float(torch.stack(self._losses).mean())
         if not math.isfinite(loss):
-            newest = newest_checkpoint(self._run.directory)
-            raise TrainingDiverged(
-                f"the loss is {loss} at step {done}: lower learning_rate, or look for outliers in the data. "
-                f"The newest checkpoint is {newest or 'none'}"
-            )
+            raise Diverged(f"the loss is {loss} at step {done}: {LOWER_RATE}. {_newest(self._run.directory)}")
         elapsed_s = time.perf_counter() - self._since
         waited_s = self._reader.waited_s - self._waited_before
         config = self._learner.config

@@ -65,8 +65,8 @@ class Verdict:
         after_success_ticks: Ticks to go on after the judge has seen success.
         label: The operator's last one; it overrides the judge.
         ticks: Steps recorded.
-        reward_sum: Of those steps.
-        reward_max: Of those steps, 0 for none.
+        reward_sum: What those steps were rewarded with altogether.
+        reward_max: Their largest reward, 0 for no steps.
     """
 
     has_judge: bool

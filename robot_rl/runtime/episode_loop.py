@@ -2,116 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from robot_rl.core.clock import SimulatedClock, TickGrid
 from robot_rl.core.episode import EpisodeResult, Observation, Source, Step
 from robot_rl.core.errors import RobotRLError, StaleSensor
-from robot_rl.core.protocols import (
-    Clock,
-    EpisodeSink,
-    Judge,
-    Operator,
-    OperatorCommand,
-    OperatorEvent,
-    Robot,
-    stands_still,
-)
+from robot_rl.core.protocols import KeptAlive, OperatorCommand, OperatorEvent, SeesApplied, stands_still
 from robot_rl.core.specs import NS_PER_S, FloatArray
 from robot_rl.runtime.cadence import CadenceRecorder
 from robot_rl.runtime.chunk_schedule import mix, smooth_weight
 from robot_rl.runtime.ending import End, Ending, Verdict
 from robot_rl.runtime.inference import PolicyFault
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.runtime.policy_driver import PolicyDriver
 
 CERTAINTY_S = 5.0
 """How long samples may take to agree on where the robot is."""
-
-
-class CommandFilter(Protocol):
-    """The command filter together with its state; built from `hardware.safety.filter` by the command layer.
-
-    Attributes:
-        reason_names: Name of each reason bit, for the cadence report.
-    """
-
-    reason_names: Mapping[int, str]
-
-    def reset(self, observation: Observation) -> None:
-        """Called with every observation before the first command of an episode; keeps a latched fault."""
-
-    @property
-    def doubt(self) -> str:
-        """Why nothing may be sent yet, in words; empty once what was seen says where the robot is."""
-
-    def __call__(
-        self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
-    ) -> tuple[FloatArray, int]:
-        """The command to apply and the reasons for changing the request, 0 for none.
-
-        Args:
-            requested: Shape (A,), not checked; None means nothing to execute: hold, then a ramped stop.
-            observation: None while a sensor is stale.
-            dt_s: Time since the last call; a tick at the first one [s].
-            operator_alive: False when the operator has control and has gone silent.
-        """
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the last command left nothing moving."""
-
-    @property
-    def fault(self) -> str | None:
-        """A latched fault in words, which ends the episode; None while all is well."""
-
-
-@dataclass
-class RolloutOptions:
-    """How to run episodes. Durations in seconds.
-
-    Attributes:
-        max_ticks: Steps after which the time is up; None is no limit. Pauses do not count.
-        after_success_ticks: Steps still recorded after the judge has seen success.
-        execute_horizon: Rows executed of each chunk before the next one is wanted; None is all of them.
-        blend_s: Cross-fade from one chunk to the next; None is 0 in simulated time, where each chunk begins exactly
-            where the last one ends, and in real time 0.15 or half of the executed rows, whichever is shorter.
-        handover_s: Ramp when control passes between policy and operator, either way, and after a pause.
-        action_latency_s: From sending an action to the arm moving; rows are sent early by it. None is what the robot's
-            yaml says (`latency.command_s`), 0 if it says nothing.
-        policy_timeout_s: A policy silent for longer is a fault (real time only).
-        operator_timeout_s: An operator who has control and gives no action for longer is a fault.
-        stale_timeout_s: Ticks without an observation for longer than this are a fault.
-        stop_timeout_s: Longest ramped stop before the robot's own stop.
-        realtime_priority: SCHED_FIFO priority in real time where permitted; None leaves the scheduler alone.
-    """
-
-    max_ticks: int | None = None
-    after_success_ticks: int = 0
-    execute_horizon: int | None = None
-    blend_s: float | None = None
-    handover_s: float = 0.3
-    action_latency_s: float | None = None
-    policy_timeout_s: float = 2.0
-    operator_timeout_s: float = 0.5
-    stale_timeout_s: float = 0.5
-    stop_timeout_s: float = 1.0
-    realtime_priority: int | None = None
-
-    def __post_init__(self) -> None:
-        """Rejects what no episode can be run with."""
-        for name in ("max_ticks", "execute_horizon"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RobotRLError(f"{name} is {value}, wanted at least 1, or none for no limit")
-        for name, value in vars(self).items():
-            if name.endswith("_s") and value is not None and not 0 <= value < float("inf"):
-                raise RobotRLError(f"{name} is {value}, wanted a finite duration of at least 0 s")
-        if self.after_success_ticks < 0:
-            raise RobotRLError(f"after_success_ticks is {self.after_success_ticks}, wanted at least 0")
 
 
 class _Handover(NamedTuple):
@@ -123,39 +32,36 @@ class _Handover(NamedTuple):
 
 @dataclass
 class EpisodeLoop:
-    """The state of a running episode. See `run_episode` for most attributes.
+    """The state of a running episode.
 
     Attributes:
+        who: Who meets whom.
+        options: How it is run.
         driver: The policy's side; None if only the operator drives.
         cadence: Told of every tick.
         verdict: Told of every judgement and label.
         end: Why the episode ends, once it does: the first reason, whatever happens until the robot is at rest.
     """
 
-    robot: Robot
-    driver: PolicyDriver | None
-    operator: Operator
-    judge: Judge | None
-    clock: Clock
-    command_filter: CommandFilter
-    sink: EpisodeSink
+    who: Meeting
     options: RolloutOptions
+    driver: PolicyDriver | None
     cadence: CadenceRecorder
-    timer: Callable[[], int]
     verdict: Verdict = field(init=False)
     end: End | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Nothing is seen, said or applied yet."""
-        self.verdict = Verdict(self.judge is not None, self.options.after_success_ticks)
-        self._spec = self.robot.spec
-        self._simulated = isinstance(self.clock, SimulatedClock)
+        self.verdict = Verdict(self.who.judge is not None, self.options.after_success_ticks)
+        self._spec = self.who.robot.spec
+        self._simulated = isinstance(self.who.clock, SimulatedClock)
         self._seen: Observation | None = None
         self._seen_at_ns = 0
         self._stale_because = ""
         self._spoke_at_ns: int | None = None
         self._applied: FloatArray | None = None
-        self._tell_operator: Callable[[FloatArray], None] | None = getattr(self.operator, "see_applied", None)
+        self._taker = self.who.operator if isinstance(self.who.operator, SeesApplied) else None
+        self._kept_alive = self.who.robot if isinstance(self.who.robot, KeptAlive) else None
         self._commanded_at_ns: int | None = None
         self._commanded_tick_ns: int | None = None
         self._anchored = False
@@ -166,7 +72,7 @@ class EpisodeLoop:
 
     def run(self) -> End:
         """Ticks until the episode ends and the robot is at rest."""
-        grid = TickGrid(self.clock, self._spec.tick_ns)
+        grid = TickGrid(self.who.clock, self._spec.tick_ns)
         self._seen_at_ns = grid.start_ns
         if self._simulated:
             # A person may take their time to begin; in simulated time nobody is there to wait for.
@@ -185,25 +91,27 @@ class EpisodeLoop:
     def _tick(self, grid: TickGrid) -> tuple[int, Observation | None]:
         """One tick: its time [ns] and what was seen at it."""
         tick = grid.wait()
-        begun_ns = self.timer()
+        begun_ns = self.who.timer()
         self.cadence.tick(tick.lateness_ns, tick.missed)
         observation = self._observe(tick.stamp_ns)
         self.end = self._drive(tick.stamp_ns, observation) or self._overdue(tick.stamp_ns)
-        self.cadence.computed(self.timer() - begun_ns)
+        self.cadence.computed(self.who.timer() - begun_ns)
         return tick.stamp_ns, observation
 
     def _observe(self, now_ns: int) -> Observation | None:
         """This tick's observation, None while a sensor is stale."""
+        if self._kept_alive is not None:
+            self._kept_alive.keep_alive()
         try:
-            observation = self.robot.observe(now_ns)
+            observation = self.who.robot.observe(now_ns)
         except StaleSensor as fault:
             self._stale_because = str(fault)
             self.cadence.unobserved()
             return None
         if not self._anchored:
             # Until the first command, and after a stop, somebody else may have moved it.
-            self.command_filter.reset(observation)
-            if self.command_filter.doubt:
+            self.who.command_filter.reset(observation)
+            if self.who.command_filter.doubt:
                 self._wait_for_certainty(now_ns)
                 return None
         self._uncertain_since_ns = None
@@ -215,7 +123,7 @@ class EpisodeLoop:
 
     def _wait_for_certainty(self, now_ns: int) -> None:
         """A robot that is seen but not at rest is given a while to be so; any while, if nobody wants to move it."""
-        self._stale_because = self.command_filter.doubt
+        self._stale_because = self.who.command_filter.doubt
         self.cadence.unobserved()
         nobody_asks = self._paused or (self.driver is None and self._spoke_at_ns is None)
         # An operator who has seen nothing yet is not asked anything either, so not even a stop would be heard.
@@ -228,7 +136,7 @@ class EpisodeLoop:
         """Asks the operator, then executes the operator's, the policy's or nobody's action."""
         if self._seen is None:
             return None
-        command = self.operator.poll(self._seen)
+        command = self.who.operator.poll(self._seen)
         end = self._heed(command, now_ns)
         if end is not None:
             return end
@@ -268,9 +176,9 @@ class EpisodeLoop:
         self.cadence.held()
         if self._resting:
             return None
-        if not self.command_filter.at_rest:
+        if not self.who.command_filter.at_rest:
             return self._execute(now_ns, observation, None, Source.OPERATOR)
-        self.robot.stop()
+        self.who.robot.stop()
         self._resting, self._anchored = True, False
         return None
 
@@ -304,30 +212,30 @@ class EpisodeLoop:
             return None
         before = self._applied
         applied, reasons = self._command(now_ns, observation, requested)
-        judgement = None if self.judge is None else self.judge.judge()
+        judgement = None if self.who.judge is None else self.who.judge.judge()
         if observation is not None:
             reward = 0.0 if judgement is None else judgement.reward
             asked = self._recordable(requested, applied if before is None else before)
-            self.sink.append(Step(observation, asked, applied, source, reward, reasons))
+            self.who.sink.append(Step(observation, asked, applied, source, reward, reasons))
             self.verdict.count(reward)
-        if self.command_filter.fault is not None:
+        if self.who.command_filter.fault is not None:
             # The filter knows that nothing was seen, the robot why.
             why = f": {self._stale_because}" if observation is None and self._stale_because else ""
-            return End(Ending.FILTER, f"{self.command_filter.fault}{why}")
+            return End(Ending.FILTER, f"{self.who.command_filter.fault}{why}")
         return None if judgement is None else self.verdict.judged(judgement)
 
     def _command(
         self, now_ns: int, observation: Observation | None, requested: FloatArray | None
     ) -> tuple[FloatArray, int]:
         """Filters and applies: what was really executed, shape (A,), and the filter's reasons."""
-        sent_at_ns, alive = self.clock.now_ns(), not self._is_silent(now_ns)
+        sent_at_ns, alive = self.who.clock.now_ns(), not self._is_silent(now_ns)
         elapsed_ns = self._spec.tick_ns if self._commanded_at_ns is None else sent_at_ns - self._commanded_at_ns
-        command, reasons = self.command_filter(requested, observation, elapsed_ns / NS_PER_S, alive)
+        command, reasons = self.who.command_filter(requested, observation, elapsed_ns / NS_PER_S, alive)
         self._commanded_at_ns, self._commanded_tick_ns, self._anchored = sent_at_ns, now_ns, True
         self.cadence.filtered(reasons)
-        self._applied = self.robot.apply(command).copy()
-        if self._tell_operator is not None:
-            self._tell_operator(self._applied)
+        self._applied = self.who.robot.apply(command).copy()
+        if self._taker is not None:
+            self._taker.see_applied(self._applied)
         return self._applied, reasons
 
     def _recordable(self, requested: FloatArray | None, applied: FloatArray) -> FloatArray:
@@ -362,16 +270,16 @@ class EpisodeLoop:
         """
         if not self._anchored or (self._simulated and not end.ending.is_fault):
             return
-        until_ns = self.clock.now_ns() + self.options.stop_timeout_s * NS_PER_S
+        until_ns = self.who.clock.now_ns() + self.options.stop_timeout_s * NS_PER_S
         try:
             if self._commanded_tick_ns != tick_ns:
                 self._brake(end, tick_ns, observation)
-            while not self.command_filter.at_rest and self.clock.now_ns() < until_ns:
+            while not self.who.command_filter.at_rest and self.who.clock.now_ns() < until_ns:
                 tick_ns = grid.wait().stamp_ns
                 self._brake(end, tick_ns, self._observe(tick_ns))
         except RobotRLError:
             # A simulator in a person's time may refuse to go past its limit; the robot's own stop is next anyway.
-            if not stands_still(self.robot):
+            if not stands_still(self.who.robot):
                 raise
 
     def _brake(self, end: End, tick_ns: int, observation: Observation | None) -> None:

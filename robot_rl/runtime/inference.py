@@ -53,7 +53,7 @@ class Inference(Protocol):
         """The newest answer since the last call, if there is one. Never waits.
 
         Raises:
-            PolicyFault: See `PolicyFault`.
+            PolicyFault: The policy raised, answered nonsense or did not answer in time.
         """
 
     def forget(self) -> None:
@@ -113,7 +113,7 @@ class InlineInference:
         """See `Inference`.
 
         Raises:
-            PolicyFault: See `PolicyFault`.
+            PolicyFault: The policy raised or answered nonsense.
         """
         self._answer = _ask(self._policy, history, self._timer)
 
@@ -187,7 +187,7 @@ class ThreadedInference:
         """See `Inference`.
 
         Raises:
-            PolicyFault: See `PolicyFault`.
+            PolicyFault: The policy raised, answered nonsense or did not answer in time.
         """
         with self._changed:
             answer, self._answer = self._answer, None

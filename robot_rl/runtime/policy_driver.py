@@ -64,7 +64,7 @@ class PolicyDriver:
         """The policy's action for a tick, None if it has none. Shapes (A,).
 
         Raises:
-            PolicyFault: See `PolicyFault`.
+            PolicyFault: It raised, answered nonsense or did not answer in time.
         """
         self._adopt(now_ns, last_applied)
         if self._should_ask(now_ns):

@@ -10,39 +10,25 @@ In simulated time (`SimulatedClock`) inference is inline and takes no time, so a
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 
 from robot_rl.core.clock import SimulatedClock, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Clock, EpisodeSink, Judge, Operator, Policy, Robot, stands_still
+from robot_rl.core.protocols import Clock, Policy, Robot, stands_still
 from robot_rl.core.specs import NS_PER_S, RobotSpec
 from robot_rl.runtime.cadence import CadenceRecorder
 from robot_rl.runtime.chunk_schedule import ChunkSchedule
-from robot_rl.runtime.ending import End, Ending, ending_of
-from robot_rl.runtime.episode_loop import CommandFilter, EpisodeLoop, RolloutOptions
+from robot_rl.runtime.ending import End, Ending
+from robot_rl.runtime.episode_loop import EpisodeLoop
 from robot_rl.runtime.inference import InlineInference, ThreadedInference
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.runtime.policy_driver import PolicyDriver
-
-__all__ = ["CommandFilter", "Ending", "RolloutOptions", "ending_of", "run_episode"]
 
 REAL_TIME_BLEND_S = 0.15
 
 
-def run_episode(
-    robot: Robot,
-    policy: Policy | None,
-    operator: Operator,
-    judge: Judge | None,
-    clock: Clock,
-    command_filter: CommandFilter,
-    sink: EpisodeSink,
-    options: RolloutOptions,
-    seed: int,
-    header: EpisodeHeader,
-    timer: Callable[[], int] = time.perf_counter_ns,
-) -> EpisodeResult:
+def run_episode(who: Meeting, options: RolloutOptions, seed: int, header: EpisodeHeader) -> EpisodeResult:
     """Runs one episode from reset to stop.
 
     A fault of the policy, a sensor or the operator ends the episode as aborted, with a ramped stop and the reason in
@@ -51,17 +37,10 @@ def run_episode(
     ended: its first reason stays, with the error behind it.
 
     Args:
-        robot: Connected.
-        policy: None if only the operator drives.
-        operator: Entered. Overrides the policy, labels, ends.
-        judge: None if only the operator labels.
-        clock: A `SimulatedClock` makes the episode a function of its seed; any other is real time.
-        command_filter: Between every request and the robot.
-        sink: Takes the steps.
-        options: See `RolloutOptions`.
+        who: Who meets whom.
+        options: How it is run.
         seed: For robot, policy and operator.
         header: Recorded with the episode.
-        timer: Measures durations; in simulated time for the report only [ns].
 
     Returns:
         The result, also of an episode discarded for a redo; see `ending_of`.
@@ -70,14 +49,14 @@ def run_episode(
         SpecMismatch: The policy is for another robot.
         RobotRLError: Simulated time for a robot that moves by itself.
     """
-    _require_clock(clock, robot)
-    if policy is not None:
-        policy.spec.require(robot.spec, "the policy")
-    cadence = CadenceRecorder(robot.spec.tick_ns, command_filter.reason_names)
+    _require_clock(who.clock, who.robot)
+    if who.policy is not None:
+        who.policy.spec.require(who.robot.spec, "the policy")
+    cadence = CadenceRecorder(who.robot.spec.tick_ns, who.command_filter.reason_names)
     with contextlib.ExitStack() as stack:
-        driver = None if policy is None else _driver(policy, robot, clock, options, cadence, timer, stack)
-        loop = EpisodeLoop(robot, driver, operator, judge, clock, command_filter, sink, options, cadence, timer)
-        end = _run_and_stop(loop, policy, seed, header)
+        driver = None if who.policy is None else _driver(who.policy, who, options, cadence, stack)
+        loop = EpisodeLoop(who, options, driver, cadence)
+        end = _run_and_stop(loop, seed, header)
         # Before the stack waits for inference: the episode is safe first.
         return _hand_over(loop, end)
 
@@ -86,9 +65,9 @@ def _hand_over(loop: EpisodeLoop, end: End) -> EpisodeResult:
     """Gives the episode to the sink to keep, or to throw away."""
     result = loop.result(end)
     if end.ending is Ending.REDO:
-        loop.sink.discard()
+        loop.who.sink.discard()
     else:
-        loop.sink.end(result)
+        loop.who.sink.end(result)
     return result
 
 
@@ -100,20 +79,20 @@ def _require_clock(clock: Clock, robot: Robot) -> None:
         )
 
 
-def _run_and_stop(loop: EpisodeLoop, policy: Policy | None, seed: int, header: EpisodeHeader) -> End:
+def _run_and_stop(loop: EpisodeLoop, seed: int, header: EpisodeHeader) -> End:
     """Resets everybody, runs the loop, and stops the robot whatever happens."""
-    begun = False
+    who, begun = loop.who, False
     try:
-        if policy is not None:
-            policy.reset(seed)
+        if who.policy is not None:
+            who.policy.reset(seed)
         # From here on an arm may be waiting for commands: no more than has to be between this and the first tick.
-        loop.robot.reset(seed)
-        loop.operator.reset(seed)
-        loop.sink.begin(loop.robot.spec, header)
+        who.robot.reset(seed)
+        who.operator.reset(seed)
+        who.sink.begin(who.robot.spec, header)
         begun = True
-        with _timeliness(loop.clock, loop.options):
+        with _timeliness(who.clock, loop.options):
             end = loop.run()
-        loop.robot.stop()
+        who.robot.stop()
     except BaseException as error:
         _stop_after(error, loop, begun)
         raise
@@ -121,29 +100,22 @@ def _run_and_stop(loop: EpisodeLoop, policy: Policy | None, seed: int, header: E
 
 
 def _driver(
-    policy: Policy,
-    robot: Robot,
-    clock: Clock,
-    options: RolloutOptions,
-    cadence: CadenceRecorder,
-    timer: Callable[[], int],
-    stack: contextlib.ExitStack,
+    policy: Policy, who: Meeting, options: RolloutOptions, cadence: CadenceRecorder, stack: contextlib.ExitStack
 ) -> PolicyDriver:
     """The policy's side of an episode; its inference is closed when the stack unwinds."""
-    simulated = isinstance(clock, SimulatedClock)
-    tick_ns = robot.spec.tick_ns
+    simulated, spec = isinstance(who.clock, SimulatedClock), who.robot.spec
     inference = (
-        InlineInference(policy, timer)
+        InlineInference(policy, who.timer)
         if simulated
-        else ThreadedInference(policy, timer, options.policy_timeout_s, tick_ns)
+        else ThreadedInference(policy, who.timer, options.policy_timeout_s, spec.tick_ns)
     )
     stack.callback(inference.close)
     return PolicyDriver(
         policy,
         inference,
-        ChunkSchedule(robot.spec, _ns(options.action_latency_s or 0.0)),
+        ChunkSchedule(spec, _ns(options.action_latency_s or 0.0)),
         options.execute_horizon,
-        _ns(blend_duration_s(options, robot.spec, simulated)),
+        _ns(blend_duration_s(options, spec, simulated)),
         _ns(options.handover_s),
         cadence,
     )
@@ -178,7 +150,7 @@ def _stop_after(error: BaseException, loop: EpisodeLoop, begun: bool) -> None:
     """
     what = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
     end = loop.end.then(what) if loop.end is not None else _end_by(error, what)
-    _insist(loop.robot.stop, error)
+    _insist(loop.who.robot.stop, error)
     if begun:
         _insist(lambda: _hand_over(loop, end), error)
 

@@ -18,13 +18,14 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from data.recorder.writer import EpisodeWriter
 from policies.exploring_policy import ExploringPolicy
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Operator, Robot
+from robot_rl.core.protocols import Notable, Operator, Robot, drives_always
 from robot_rl.core.specs import RobotSpec
 from robot_rl.learning.collected import CollectedEpisode, MemorySink, takeovers
-from robot_rl.runtime.rollout import Ending, ending_of
+from robot_rl.runtime.ending import Ending, ending_of
+from robot_rl.runtime.meeting import Meeting
 from robot_rl.sessions.parallel import collected
 from robot_rl.sessions.session import Session, correcting, offer_recovery
 from robot_rl.sessions.setup import (
@@ -72,7 +73,7 @@ def scene_for(settings: SessionSettings, realtime: bool | None, workers: int) ->
     robot = build_robot(settings.robot)
     operator = build_operator(correcting(settings.operator), robot.spec)
     judged = judge_of(robot) is not None
-    if getattr(operator, "drives_always", False):
+    if drives_always(operator):
         raise RobotRLError(
             f"operator '{operator.name}' drives all the time, wanted one who lets the policy drive and corrects it: "
             "operator=keyboard (a person), operator=corrector (simulated) or operator=none"
@@ -222,16 +223,12 @@ class LiveCollector:
 
         self._note(str(score))
         sink = _Recording(self._writer, policy, ended)
+        judge, task = judge_of(self._robot), self._settings.task
         session = Session(
-            robot=self._robot,
-            policy=policy,
-            operator=self._operator,
-            clock=MonotonicClock(),
-            command_filter=self._filter,
-            sink=sink,
-            options=options_for(policy, self._settings.task, self._settings.rollout),
-            task=self._settings.task,
-            console=self._console,
+            Meeting(self._robot, policy, self._operator, judge, HostClock(), self._filter, sink),
+            options_for(policy, task, self._settings.rollout),
+            task,
+            self._console,
         )
         stopped = False
         while score.missing and not stopped:
@@ -252,9 +249,8 @@ class LiveCollector:
             return max(seed + int(store.newest_id), used) + 1
 
     def _note(self, message: str) -> None:
-        note = getattr(self._operator, "note", None)
-        if note is not None:
-            note(message)
+        if isinstance(self._operator, Notable):
+            self._operator.note(message)
 
 
 @dataclass

@@ -23,13 +23,15 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-from robot_rl.core.clock import MonotonicClock, SimulatedClock
+from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import EpisodeResult
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import EpisodeSink, Policy
+from robot_rl.core.protocols import EpisodeSink, Policy, RemembersChains
 from robot_rl.core.specs import RobotSpec
 from robot_rl.learning.collected import CollectedEpisode, MemorySink, decisions_of
-from robot_rl.runtime.rollout import ending_of, run_episode
+from robot_rl.runtime.ending import ending_of
+from robot_rl.runtime.meeting import Meeting
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import (
     SessionSettings,
     build_filter,
@@ -61,8 +63,8 @@ def _collect_one(episodes: ProcessEpisodes, policy: Policy, seed: int) -> Collec
 def collected(sink: MemorySink, policy: Policy) -> CollectedEpisode:
     """The episode that a sink holds, with the chains of a policy that remembers them."""
     episode = sink.take()
-    take_chains = getattr(policy, "take_chains", None)
-    return CollectedEpisode(episode, () if take_chains is None else decisions_of(episode, take_chains()))
+    chains = policy.take_chains() if isinstance(policy, RemembersChains) else ()
+    return CollectedEpisode(episode, decisions_of(episode, chains))
 
 
 class EpisodeCollector:
@@ -334,14 +336,10 @@ class ProcessEpisodes:
             RobotRLError: A robot that moves by itself ended it by a fault, which only a person may clear.
         """
         settings = self._settings
+        clock = HostClock() if self.in_real_time else SimulatedClock()
+        command_filter = build_filter(self.robot.spec, settings.limits, self.robot)
         result = run_episode(
-            self.robot,
-            policy,
-            self._operator,
-            judge_of(self.robot),
-            MonotonicClock() if self.in_real_time else SimulatedClock(),
-            build_filter(self.robot.spec, settings.limits, self.robot),
-            sink,
+            Meeting(self.robot, policy, self._operator, judge_of(self.robot), clock, command_filter, sink),
             options_for(policy, settings.task, settings.rollout),
             seed,
             header_for(settings.task, self._operator, policy, seed),

@@ -12,13 +12,14 @@ from data.archive.store import DatasetMissing, DatasetStore
 from data.recorder.background_commits import CommitProgress
 from data.recorder.recovery import recover, recoverable
 from data.recorder.writer import EpisodeWriter
-from hardware.safety.command_filter import FilteredCommands
 from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Clock, EpisodeSink, Operator, Policy, Robot
+from robot_rl.core.protocols import Robot
 from robot_rl.runtime import cadence
-from robot_rl.runtime.rollout import Ending, RolloutOptions, ending_of, run_episode
-from robot_rl.sessions.setup import TaskSettings, header_for, judge_of
+from robot_rl.runtime.ending import Ending, ending_of
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.rollout import run_episode
+from robot_rl.sessions.setup import TaskSettings, header_for
 
 PREVIOUS_RECORDER_S = 10.0
 """How long to wait for a session before this one that is still committing its last episode."""
@@ -32,12 +33,7 @@ class Session:
         results: Of the kept episodes.
     """
 
-    robot: Robot
-    policy: Policy | None
-    operator: Operator
-    clock: Clock
-    command_filter: FilteredCommands
-    sink: EpisodeSink
+    who: Meeting
     options: RolloutOptions
     task: TaskSettings
     console: Console
@@ -59,24 +55,13 @@ class Session:
             self.console.print(self._line(result))
             if ending is Ending.STOP:
                 return
-            if ending.is_fault or self.command_filter.fault:
+            if ending.is_fault or self.who.command_filter.fault:
                 raise RobotRLError(f"{result.reason}. Look at the robot, then start the command again")
 
     def episode(self, seed: int) -> EpisodeResult:
         """Runs one episode."""
-        header = header_for(self.task, self.operator, self.policy, seed)
-        return run_episode(
-            self.robot,
-            self.policy,
-            self.operator,
-            judge_of(self.robot),
-            self.clock,
-            self.command_filter,
-            self.sink,
-            self.options,
-            seed,
-            header,
-        )
+        header = header_for(self.task, self.who.operator, self.who.policy, seed)
+        return run_episode(self.who, self.options, seed, header)
 
     def _line(self, result: EpisodeResult) -> str:
         successes = sum(each.outcome is Outcome.SUCCESS for each in self.results)

@@ -17,12 +17,23 @@ from hardware.safety.limits import CommandLimits, KeepsWithin
 from policies.bundle import MODEL_FILE
 from robot_rl.config.search import find_option, search_directories
 from robot_rl.config.settings import MISSING, build, compose, to_dataclass
+from robot_rl.core.capabilities import require_shape
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Judge, Operator, Policy, Robot, is_person, is_watched, stands_still
+from robot_rl.core.protocols import (
+    OPERATOR_CAPABILITIES,
+    ExecutesRows,
+    Judge,
+    Operator,
+    Policy,
+    Robot,
+    is_person,
+    is_watched,
+    stands_still,
+)
 from robot_rl.core.specs import RobotSpec
 from robot_rl.core.version import software_version
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import RolloutOptions
 
 
 class PolicyMissing(RobotRLError):
@@ -150,16 +161,21 @@ def build_filter(spec: RobotSpec, limits: Mapping[str, Any], robot: object = Non
 
 
 def build_operator(settings: dict[str, Any], spec: RobotSpec) -> Operator:
-    """The operator that `configs/operator/*.yaml` names; a `_partial_` one is given the robot's spec."""
+    """The operator that `configs/operator/*.yaml` names; a `_partial_` one is given the robot's spec.
+
+    Raises:
+        RobotRLError: It has a capability of the wrong shape.
+    """
     operator = build(settings)
     if isinstance(operator, functools.partial):
         operator = operator(spec=spec)
+    require_shape(operator, OPERATOR_CAPABILITIES)
     return cast(Operator, operator)
 
 
 def judge_of(robot: Robot) -> Judge | None:
     """The robot itself where it can judge, as simulated ones do; else the operator labels."""
-    return cast(Judge, robot) if hasattr(robot, "judge") else None
+    return robot if isinstance(robot, Judge) else None
 
 
 def runs_in_real_time(robot: Robot, operator: Operator, wanted: bool | None = None) -> bool:
@@ -222,9 +238,8 @@ def load_acting_policy(path: str, device: str = "cpu") -> Policy:
 
 def options_for(policy: Policy | None, task: TaskSettings, options: RolloutOptions) -> RolloutOptions:
     """The rollout's options with the task's time limit and the policy's own execution horizon filled in."""
-    horizon = options.execute_horizon
-    if horizon is None and policy is not None:
-        horizon = getattr(policy, "execute_horizon", None)
+    own = policy.execute_horizon if isinstance(policy, ExecutesRows) else None
+    horizon = own if options.execute_horizon is None else options.execute_horizon
     return replace(options, max_ticks=options.max_ticks or task.max_ticks, execute_horizon=horizon)
 
 

@@ -1,4 +1,4 @@
-"""Robots that break the contract in what they say of themselves: verdicts, specs, and how their time goes on."""
+"""Robots that break the contract in what they say of themselves: verdicts, specs, how time goes on, capabilities."""
 
 import dataclasses
 import math
@@ -130,3 +130,69 @@ class DeclaresByAMethod(PlanarArm):
 class DeclaresInWords(PlanarArm):
     fault = "simulated_time of DeclaresInWords is 'no', wanted True or False"
     simulated_time = "no"
+
+
+class JudgesByAnAttribute(PlanarArm):
+    fault = r"judge of JudgesByAnAttribute is 'well', wanted a method judge\(\), which Judge in .* asks for"
+    judge = "well"
+
+
+class JudgesWhatItIsGiven(PlanarArm):
+    fault = r"judge of JudgesWhatItIsGiven cannot be called as judge\(\) \(missing a required argument: 'tick'\)"
+
+    def judge(self, tick):
+        return super().judge()
+
+
+class JudgesByANumber(PlanarArm):
+    fault = "judge gave float, wanted a robot_rl.core.protocols.Judgement"
+
+    def judge(self):
+        return 1.0
+
+
+class PicturedInGrey(PlanarArm):
+    fault = r"picture\(\) gave uint8 of shape \(4, 4\), wanted None or uint8 of shape \(height, width, 3\)"
+
+    def picture(self):
+        return np.zeros((4, 4), np.uint8)
+
+
+class LandmarksWithoutABox(PlanarArm):
+    fault = "it has landmarks but no landmarks_box, which Landmarked in"
+
+    def landmarks(self):
+        return {"hand": np.zeros(3)}
+
+
+class FlatLandmarks(LandmarksWithoutABox):
+    fault = r"landmarks\(\) gave, for 'hand', float64 of shape \(2,\), wanted floating-point numbers of shape \(3,\)"
+    landmarks_box = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def landmarks(self):
+        return {"hand": np.zeros(2)}
+
+
+class BoxOfOneCorner(FlatLandmarks):
+    fault = "landmarks_box is .*, wanted its lowest and its highest corner"
+    landmarks_box = ((0.0, 0.0, 0.0),)
+
+    def landmarks(self):
+        return {"hand": np.zeros(3)}
+
+
+class KeepsATargetOfAnotherSize(PlanarArm):
+    fault = r"ahead\(\) gave float64 of shape \(1,\), wanted floating-point numbers of shape \(2,\)"
+
+    def ahead(self):
+        return np.zeros(1)
+
+
+class WatchedInWords(PlanarArm):
+    fault = "watched of WatchedInWords is 'yes', wanted True or False"
+    watched = "yes"
+
+
+class KeptAliveByAnAttribute(PlanarArm):
+    fault = r"keep_alive of KeptAliveByAnAttribute is True, wanted a method keep_alive\(\)"
+    keep_alive = True

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hardware.contract import check_robot
+from robot_rl.core.protocols import ROBOT_CAPABILITIES
 from tests.hardware import broken_declarations, broken_robots
 from tests.hardware.broken_robots import ForgetsItsSeed, PlanarArm
 
@@ -19,6 +20,30 @@ BROKEN = [
 
 def test_a_robot_that_keeps_the_contract_has_no_violations():
     assert check_robot(PlanarArm) == []
+
+
+def test_a_robot_with_every_capability_is_kept_alive_and_keeps_the_contract():
+    beats = []
+
+    class Able(PlanarArm):
+        watched = True
+        landmarks_box = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+        def keep_alive(self):
+            beats.append(self)
+
+        def ahead(self):
+            return np.full(2, np.nan)
+
+        def picture(self):
+            return None
+
+        def landmarks(self):
+            return {"hand": np.zeros(3), "goal": np.ones(3, np.float32)}
+
+    assert all(isinstance(Able(), each) for each in ROBOT_CAPABILITIES)
+    assert check_robot(Able, ticks=9) == []
+    assert len(beats) >= 9
 
 
 @pytest.mark.parametrize("robot", BROKEN, ids=lambda robot: robot.__name__)

@@ -39,11 +39,11 @@ def test_targets_within_settings_are_built_first():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"lag_s": 1}, "have no _target_"),
-        ({"_target_": "hardware.sim.joint_arm.JoinArm"}, "has no 'JoinArm'"),
-        ({"_target_": "hardware.sim.join_arm.JointArm"}, "cannot import hardware.sim.join_arm"),
-        ({"_target_": "JointArm"}, "cannot import"),
-        ({**ARM, "colour": "red"}, "does not take colour"),
+        ({"lag_s": 1}, "no _target_ among lag_s"),
+        ({"_target_": "hardware.sim.joint_arm.JoinArm"}, "has no attribute 'JoinArm'"),
+        ({"_target_": "hardware.sim.join_arm.JointArm"}, "join_arm.JointArm cannot be imported"),
+        ({"_target_": "JointArm"}, "JointArm cannot be imported"),
+        ({**ARM, "colour": "red"}, "takes no 'colour'"),
     ],
 )
 def test_what_cannot_be_built_is_named(settings, words):
@@ -83,8 +83,11 @@ def test_a_section_is_filled_and_checked():
     ("section", "words"),
     [
         (None, "have no 'arm'"),
-        ({"driver": ARM}, "arm is incomplete"),
-        ({"driver": ARM, "namespace": "/a", "wachdog_s": 1}, "arm.wachdog_s is no setting; there are driver"),
+        ({"driver": ARM}, "arm.namespace is missing"),
+        (
+            {"driver": ARM, "namespace": "/a", "wachdog_s": 1},
+            r"arm has no key 'wachdog_s': did you mean 'watchdog_s'\? It takes driver",
+        ),
     ],
 )
 def test_a_section_that_does_not_fit_is_refused(section, words):

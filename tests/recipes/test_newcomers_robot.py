@@ -194,7 +194,7 @@ def test_it_is_in_one_process_and_in_real_time_whatever_the_user_says(place, pol
 
 def test_the_contract_check_asks_for_its_clock_and_catches_a_false_declaration(place):
     from hardware.contract import check_robot
-    from robot_rl.core.clock import MonotonicClock
+    from robot_rl.core.clock import HostClock
 
     kind = importlib.import_module("my_arm").MyArm
     lying = type("Lying", (kind,), {"simulated_time": True})
@@ -202,7 +202,7 @@ def test_the_contract_check_asks_for_its_clock_and_catches_a_false_declaration(p
     def make(of=kind):
         return of(control_hz=HZ, lag_s=LAG_S)
 
-    assert check_robot(make, ticks=4, clock=MonotonicClock(), repeatable=False) == []
+    assert check_robot(make, ticks=4, clock=HostClock(), repeatable=False) == []
     assert "declares no simulated_time" in check_robot(make)[0]
     assert "simulated_time is declared, but" in check_robot(lambda: make(lying))[0]
 

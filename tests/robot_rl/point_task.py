@@ -9,7 +9,8 @@ import math
 import torch
 from torch import nn
 
-from policies.diffusion import DenoisingChain, DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
+from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
+from policies.trainable import DenoisingChain
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from robot_rl.learning.offline.transition_model import ModelStep
 from robot_rl.learning.transitions import Transitions

@@ -13,7 +13,7 @@ from robot_rl.core.episode import ActionChunk, EpisodeHeader, EpisodeResult, Obs
 from robot_rl.core.errors import StaleSensor
 from robot_rl.core.protocols import Judgement, OperatorCommand
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.runtime.episode_loop import RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.runtime.rollout import run_episode
 
 MS = 1_000_000
@@ -233,5 +233,6 @@ def run(policy: Any = None, *, seed: int = 0, **given: Any) -> tuple[EpisodeResu
     command_filter = given.pop("command_filter", None) or BrakingFilter(robot.spec)
     timer = given.pop("timer", time.perf_counter_ns)
     options = RolloutOptions(**{"max_ticks": 40, **given})
-    result = run_episode(robot, policy, operator, judge, clock, command_filter, sink, options, seed, HEADER, timer)
+    who = Meeting(robot, policy, operator, judge, clock, command_filter, sink, timer)
+    result = run_episode(who, options, seed, HEADER)
     return result, sink, robot

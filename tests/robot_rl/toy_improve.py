@@ -9,7 +9,8 @@ import numpy as np
 
 from data.archive.store import DatasetStore
 from policies.exploring_policy import ExploringPolicy
-from robot_rl.commands.improve.settings import EvaluationSettings, ImproveSettings
+from robot_rl.commands.evaluate import EvaluationSettings
+from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.train.main import train
 from robot_rl.commands.train.plan import TrainSettings
 from robot_rl.core.protocols import Judgement, OperatorCommand
@@ -20,7 +21,7 @@ from robot_rl.learning.offline.improver import OfflineConfig
 from robot_rl.learning.offline.off_policy_evaluation import FittedQConfig
 from robot_rl.learning.offline.transition_model import DynamicsConfig
 from robot_rl.run.training_loop import LogSettings
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import RolloutOptions
 from robot_rl.sessions.parallel import EpisodeCollector
 from robot_rl.sessions.setup import SessionSettings, TaskSettings
 from tests.robot_rl.toy_reach import LIMITS, ReachRobot, reach_policy

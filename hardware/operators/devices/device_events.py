@@ -76,7 +76,7 @@ class Connection(NamedTuple):
 
     Attributes:
         stream: Its records.
-        decoder: See there.
+        decoder: Makes changes of controls of them.
         opening: How far its controls were deflected when it was opened.
         controls: Those that it has; None if that is not known.
         about: What it is made of, in words.

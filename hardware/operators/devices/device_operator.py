@@ -1,28 +1,30 @@
-"""A person with a hand-held device: takes over, drives, labels and gives back; a lost device pauses the robot."""
+"""A person with a hand-held device: takes over, drives, labels and gives back; a lost device pauses the robot.
+
+A new device is one file, as `spacemouse.py` is: it opens the device, makes deflections of named controls of what the
+device says, and builds a `DeviceOperator`. Which controls move what and which buttons ask for what is yaml.
+"""
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol, Self
 
+from hardware.operators.control import WISHES, Control, Wish
 from hardware.operators.devices.device_events import PRESSED, Reading
 from hardware.operators.drive import Drive
 from hardware.operators.layout import Layout, LayoutError, is_finite
-from hardware.operators.meanings import SHORT_LEGEND, Meaning, while_lost
-from hardware.operators.terminal.key_events import KeyEvents
-from robot_rl.core.episode import Observation, Outcome
+from hardware.operators.terminal.key_events import SHORT_LEGEND, KeyEvents, say_on_stderr
+from robot_rl.core.episode import Observation
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
 from robot_rl.core.specs import FloatArray, RobotSpec
 
 
 @dataclass(frozen=True)
-class ButtonMeanings:
-    """Button for each thing a person can ask for besides moving; empty for none.
+class ButtonWishes:
+    """Button for each thing that a person can wish for; empty for none.
 
     Attributes:
         take_over: Takes control from the policy, and gives it back.
@@ -43,25 +45,25 @@ class ButtonMeanings:
     stop: str = ""
 
     @classmethod
-    def of(cls, written: Mapping[str, str]) -> ButtonMeanings:
-        """The meanings written in `operator.buttons`.
+    def of(cls, written: Mapping[str, str]) -> ButtonWishes:
+        """The buttons written in `operator.buttons`.
 
         Raises:
-            LayoutError: Something that no button can mean.
+            LayoutError: Something that no button can ask for.
         """
         known = [each.name for each in fields(cls)]
-        unknown = [meaning for meaning in written if meaning not in known]
+        unknown = [wish for wish in written if wish not in known]
         if unknown:
             raise LayoutError(f"operator.buttons has no '{unknown[0]}'; there is {', '.join(known)}")
-        return cls(**{meaning: button or "" for meaning, button in written.items()})
+        return cls(**{wish: button or "" for wish, button in written.items()})
 
     @property
     def used(self) -> list[str]:
-        """Every button that means something, as often as it does."""
+        """Every button that asks for something, as often as it does."""
         return [button for button in vars(self).values() if button]
 
     def check(self, buttons: Collection[str], deadman: str) -> None:
-        """Refuses buttons that the device does not have, or that mean two things.
+        """Refuses buttons that the device does not have, or that ask for two things.
 
         Args:
             buttons: The device's.
@@ -70,7 +72,7 @@ class ButtonMeanings:
         Raises:
             LayoutError: Names it.
         """
-        named = {**{f"buttons.{meaning}": button for meaning, button in vars(self).items()}, "deadman": deadman}
+        named = {**{f"buttons.{wish}": button for wish, button in vars(self).items()}, "deadman": deadman}
         seen: dict[str, str] = {}
         for setting, button in named.items():
             if not button:
@@ -81,17 +83,9 @@ class ButtonMeanings:
                 raise LayoutError(f"operator.{setting} and operator.{seen[button]} are both '{button}'; choose another")
             seen[button] = setting
 
-    def commands(self) -> dict[str, Meaning]:
-        """Button to what it stands for."""
-        table = {
-            self.success: Meaning(OperatorEvent.END, Outcome.SUCCESS),
-            self.failure: Meaning(OperatorEvent.END, Outcome.FAILURE),
-            self.end: Meaning(OperatorEvent.END),
-            self.redo: Meaning(OperatorEvent.REDO),
-            self.pause: Meaning(OperatorEvent.PAUSE),
-            self.stop: Meaning(OperatorEvent.STOP),
-        }
-        return {button: meaning for button, meaning in table.items() if button}
+    def wishes(self) -> dict[str, Wish]:
+        """Button to what it asks for."""
+        return {button: WISHES[name] for name, button in vars(self).items() if button}
 
 
 @dataclass(frozen=True)
@@ -141,14 +135,14 @@ class DeviceSettings:
 
     Attributes:
         name: Who drives; recorded with every episode.
-        meanings: Of the device's buttons.
+        buttons: What the device's buttons ask for.
         deadman: Button that must be held for anything to move; empty for none.
         stick: Shape of its axes.
         correcting: Whether a policy drives until the operator takes over.
     """
 
     name: str
-    meanings: ButtonMeanings
+    buttons: ButtonWishes
     deadman: str = ""
     stick: StickShape = StickShape()
     correcting: bool = False
@@ -171,26 +165,18 @@ class Reader(Protocol):
 
 
 @dataclass
-class _Episode:
-    """What one episode adds up to.
+class _Rest:
+    """Whether what the device says is meant for this robot now.
 
     Attributes:
-        in_control: The operator drives.
-        paused: The operator, or a lost device, asked for a pause.
-        settled: The device was seen at rest, so that what it says is meant for this robot now.
+        settled: The device was seen at rest.
         allowed: The dead-man button was held at the last tick, or there is none.
         told: The person was told that it is not at rest.
-        applied: The last command that was executed. Shape (A,).
-        moved: The robot may have been moved since, as in a pause.
     """
 
-    in_control: bool = False
-    paused: bool = False
     settled: bool = False
     allowed: bool = False
     told: bool = False
-    applied: FloatArray | None = None
-    moved: bool = False
 
 
 class DeviceOperator:
@@ -207,7 +193,7 @@ class DeviceOperator:
         spec: The robot's.
         layout: Of the device for this robot, checked.
         reader: The device.
-        settings: See there.
+        settings: Who drives, with which buttons and how fast.
         keys: The keyboard beside the device, whose keys label, pause, stop and take over as well.
         say: Tells the person something.
     """
@@ -228,19 +214,17 @@ class DeviceOperator:
         self.layout = layout
         self._settings = settings
         self._reader = reader
-        self._meanings = settings.meanings
-        self._commands = settings.meanings.commands()
+        self._wishes = settings.buttons.wishes()
         self._deadman = settings.deadman
-        self._correcting = settings.correcting
+        self._control = Control(settings.correcting)
         self._keys = keys or KeyEvents(None)
         self._say = say or say_on_stderr
         self._drive = Drive(spec, layout)
         self._switches = {each.key for each in layout.switching}
-        self._events: collections.deque[Meaning] = collections.deque()
         self._entered = contextlib.ExitStack()
         self._connections = 0
         self._problem = ""
-        self._episode = _Episode()
+        self._rest = _Rest()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -261,11 +245,10 @@ class DeviceOperator:
 
     def reset(self, seed: int) -> None:
         """Forgets the last episode and what was pressed since; a wish to stop is not forgotten."""
-        self._episode = _Episode()
+        self._rest = _Rest()
         self._drive.forget()
-        self._events.extend(self._keys.hear().meanings)
-        self._events.extend(self._commands[each] for each in self._reader.reading().pressed if each in self._commands)
-        self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
+        pressed = self._reader.reading().pressed
+        self._control.reset([*self._keys.wishes(), *(self._wishes[each] for each in pressed if each in self._wishes)])
 
     def poll(self, observation: Observation) -> OperatorCommand:
         """What the device has said since the last tick; never waits."""
@@ -274,23 +257,16 @@ class DeviceOperator:
         allowed = not self._deadman or reading.values.get(self._deadman, 0.0) > PRESSED
         for button in reading.pressed:
             self._press(button, allowed, observation)
-        typed = self._keys.hear()
-        self._events.extend(typed.meanings)
-        for _ in range(typed.take_over):
-            self._pass_control(observation)
-        if reading.problem:
-            moves = (self._episode.in_control or self._correcting) and not self._episode.paused
-            self._events = while_lost(self._events, moves)
-        meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
-        if meaning.event is OperatorEvent.PAUSE:
+        for wish in self._keys.wishes():
+            self._wish(wish, observation)
+        wish = self._control.next_wish(lost=bool(reading.problem))
+        if wish.event is OperatorEvent.PAUSE:
             self._pause(observation)
-        action = None if reading.problem else self._action(reading, allowed, observation)
-        return OperatorCommand(action, meaning.event, meaning.outcome)
+        return wish.command(None if reading.problem else self._action(reading, allowed, observation))
 
     def see_applied(self, applied: FloatArray) -> None:
         """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
-        self._episode.applied = applied
-        self._episode.moved = self._episode.moved and self._episode.paused
+        self._control.see_applied(applied)
 
     def _notice(self, reading: Reading) -> None:
         """Losing and finding the device."""
@@ -299,78 +275,72 @@ class DeviceOperator:
             self._unsettle()
         if reading.connections != self._connections and self._connections:
             self._unsettle()
-            goes_on = f"; {self._meanings.pause or 'Space'} goes on" if self._episode.paused else ""
+            goes_on = f"; {self._settings.buttons.pause or 'Space'} goes on" if self._control.paused else ""
             self._say(f"{self.name}: {self._reader.name} is back{goes_on}")
         self._problem, self._connections = reading.problem, reading.connections
 
     def _press(self, button: str, allowed: bool, observation: Observation) -> None:
-        if button in self._commands:
-            self._events.append(self._commands[button])
-        elif button == self._meanings.take_over and button:
-            self._pass_control(observation)
-        elif button in self._switches and allowed and not self._episode.paused:
-            if not self._episode.in_control and not self._correcting:
-                self._begin(observation)
-            if self._episode.in_control:
+        if button in self._wishes:
+            self._wish(self._wishes[button], observation)
+        elif button in self._switches and allowed and not self._control.paused:
+            self._move(observation)
+            if self._control.driving:
                 self._drive.press(button)
 
-    def _pass_control(self, observation: Observation) -> None:
-        if not self._correcting:
-            return
-        if self._episode.in_control:
-            self._episode.in_control = False
-            self._say(f"{self.name}: the policy drives")
-        else:
+    def _wish(self, wish: Wish, observation: Observation) -> None:
+        drove = self._control.driving
+        self._control.wish(wish)
+        if self._control.asking:
             self._begin(observation)
-            self._say(f"{self.name}: you drive, {self._meanings.take_over} gives back")
+            self._say(f"{self.name}: you drive, {self._settings.buttons.take_over or 'Tab'} gives back")
+        elif drove and not self._control.driving:
+            self._say(f"{self.name}: the policy drives")
+
+    def _move(self, observation: Observation) -> None:
+        """The first motion takes control where there is no policy."""
+        if not self._control.driving and not self._control.needs_asking:
+            self._begin(observation)
 
     def _begin(self, observation: Observation) -> None:
-        self._episode.in_control = True
-        self._drive.anchor(observation, self._episode.applied, self._episode.moved)
+        self._control.take()
+        self._drive.anchor(observation, self._control.applied, self._control.moved)
 
     def _pause(self, observation: Observation) -> None:
-        self._episode.paused = not self._episode.paused
         self._unsettle()
-        self._episode.moved = True
-        if self._episode.in_control and not self._episode.paused:
-            self._drive.anchor(observation, self._episode.applied, moved=True)
+        if self._control.driving and not self._control.paused:
+            self._begin(observation)
 
     def _unsettle(self) -> None:
         """The device must be seen at rest before it moves anything."""
-        self._episode.settled = self._episode.told = False
+        self._rest.settled = self._rest.told = False
 
     def _tell_unsettled(self, reading: Reading, controls: Sequence[str]) -> None:
         """Says once what must be let go of."""
-        if not self._episode.told:
-            self._episode.told = True
+        if not self._rest.told:
+            self._rest.told = True
             where = ", ".join(f"{control} ({reading.values[control]:+.2f})" for control in controls)
             self._say(f"{self.name}: let go of {where} first; nothing moves until the device was at rest")
 
     def _action(self, reading: Reading, allowed: bool, observation: Observation) -> FloatArray | None:
-        """The action while in control, else None; the first motion takes control where there is no policy."""
+        """The action while in control, else None."""
         wanted = {
             control: self._settings.stick.shaped(reading.values.get(control, 0.0))
             for each in self.layout.moving
             for control in each.controls
         }
         moving = any(wanted.values())
+        rest = self._rest
         # What is deflected when the dead-man button is pressed was not meant for this: a stick that is held or worn, a
         # trigger that rests elsewhere than was thought.
-        self._episode.settled = not moving or (allowed and self._episode.allowed and self._episode.settled)
-        self._episode.allowed = allowed
-        self._episode.told = self._episode.told and not self._episode.settled
-        moving = moving and allowed and not self._episode.paused
-        if moving and not self._episode.settled:
+        rest.settled = not moving or (allowed and rest.allowed and rest.settled)
+        rest.allowed = allowed
+        rest.told = rest.told and not rest.settled
+        moving = moving and allowed and not self._control.paused
+        if moving and not rest.settled:
             self._tell_unsettled(reading, [control for control, value in wanted.items() if value])
-        moving = moving and self._episode.settled
-        if moving and not self._episode.in_control and not self._correcting:
-            self._begin(observation)
-        if not self._episode.in_control:
+        moving = moving and rest.settled
+        if moving:
+            self._move(observation)
+        if not self._control.driving:
             return None
         return self._drive.action(observation, lambda control: wanted[control] if moving else 0.0)
-
-
-def say_on_stderr(message: str) -> None:
-    """Tells the person at the terminal something."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()

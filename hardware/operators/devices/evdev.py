@@ -55,7 +55,7 @@ AXIS_NAMES: Mapping[int, str] = _numbered(
         0x28: "MISC",
     },
 )
-"""Of absolute axes, as linux/input-event-codes.h has them."""
+"""The kernel's names of absolute axes, as linux/input-event-codes.h has them."""
 KEY_NAMES: Mapping[int, str] = _numbered(
     "BTN_",
     {
@@ -67,7 +67,7 @@ KEY_NAMES: Mapping[int, str] = _numbered(
         0x2C0: " ".join(f"TRIGGER_HAPPY{number}" for number in range(1, 41)),
     },
 )
-"""Of the keys that gamepads and joysticks have, likewise."""
+"""The kernel's names of the keys that gamepads and joysticks have."""
 
 
 class Event(NamedTuple):

@@ -148,8 +148,8 @@ def device_source(
     A recording is played once and then stays away, as an unplugged device does.
 
     Args:
-        kind: Of device, `gamepad` or `spacemouse`.
-        device: See above.
+        kind: What a recording must be of: `gamepad` or `spacemouse`.
+        device: A path, or None.
         connect: Opens a real device.
         play: Opens a recording.
 

@@ -22,11 +22,10 @@ from hardware.operators.devices.device_events import (
     EventStream,
 )
 from hardware.operators.devices.device_operator import (
-    ButtonMeanings,
+    ButtonWishes,
     DeviceOperator,
     DeviceSettings,
     StickShape,
-    say_on_stderr,
 )
 from hardware.operators.devices.evdev import (
     EV_ABS,
@@ -42,7 +41,7 @@ from hardware.operators.devices.event_recording import EventRecording, Playback,
 from hardware.operators.devices.pad_map import ALL_BUTTONS, AT_END, STICKS, PadMap, place_of
 from hardware.operators.devices.written_map import WrittenMap
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.terminal.key_events import KeyEvents
+from hardware.operators.terminal.key_events import KeyEvents, say_on_stderr
 from hardware.operators.terminal.raw_terminal import RawTerminal
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.specs import RobotSpec
@@ -315,7 +314,7 @@ def gamepad_operator(
         spec: The robot's.
         layouts: Robot name to its controls; see `Layout.for_spec`.
         deadman: Button or trigger that must be held for anything to move.
-        buttons: Fields of `ButtonMeanings`.
+        buttons: Fields of `ButtonWishes`.
         stick: Fields of `StickShape`.
         name: Who drives; recorded with every episode.
         correcting: Whether a policy drives until the operator takes over.
@@ -329,15 +328,15 @@ def gamepad_operator(
     if not deadman:
         known = ", ".join(ALL_BUTTONS)
         raise LayoutError(f"operator.deadman is empty; name the button that must be held to move, one of {known}")
-    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape.of(stick), correcting)
-    settings.meanings.check(ALL_BUTTONS, deadman)
+    settings = DeviceSettings(name, ButtonWishes.of(buttons), deadman, StickShape.of(stick), correcting)
+    settings.buttons.check(ALL_BUTTONS, deadman)
     layout = Layout.for_spec(spec, layouts)
-    layout.check_controls(spec.name, STICKS, ALL_BUTTONS, used=[*settings.meanings.used, deadman])
+    layout.check_controls(spec.name, STICKS, ALL_BUTTONS, used=[*settings.buttons.used, deadman])
     written = WrittenMap.of(pad_map)
     connect = functools.partial(connect_gamepad, written=written, passed_over=set())
     play = functools.partial(play_gamepad, written=written)
     needed = {control: f"operator.layouts.{spec.name}" for control in layout.controls} | {deadman: "operator.deadman"}
-    wished = {button: f"operator.buttons.{meaning}" for meaning, button in vars(settings.meanings).items() if button}
+    wished = {button: f"operator.buttons.{wish}" for wish, button in vars(settings.buttons).items() if button}
     find = fitting(device_source("gamepad", device, connect, play), needed, wished)
     reader = DeviceReader(find, say=say_on_stderr)
     return DeviceOperator(spec, layout, reader, settings, KeyEvents(RawTerminal() if terminal_keys else None))

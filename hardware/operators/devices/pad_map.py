@@ -81,7 +81,7 @@ class Slot(NamedTuple):
 
     Attributes:
         control: Its name.
-        way: See there.
+        way: Which part of the axis' way deflects it.
         rest: Between these places the control is at rest; a place is -1 at the axis' lower end and 1 at the upper one.
             A trigger rests at the first.
     """

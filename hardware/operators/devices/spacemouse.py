@@ -29,17 +29,15 @@ from hardware.operators.devices.device_events import (
     DeviceReader,
     EventStream,
 )
-from hardware.operators.devices.device_files import as_one
 from hardware.operators.devices.device_operator import (
-    ButtonMeanings,
+    ButtonWishes,
     DeviceOperator,
     DeviceSettings,
     StickShape,
-    say_on_stderr,
 )
 from hardware.operators.devices.event_recording import EventRecording, Playback, device_source
 from hardware.operators.layout import Layout
-from hardware.operators.terminal.key_events import KeyEvents
+from hardware.operators.terminal.key_events import KeyEvents, say_on_stderr
 from hardware.operators.terminal.raw_terminal import RawTerminal
 from robot_rl.core.specs import RobotSpec
 
@@ -173,6 +171,51 @@ def _axes(report: int, content: bytes) -> list[Change]:
     ]
 
 
+class DeviceFiles:
+    """Files of one device read as one: a receiver shows some of which only one ever speaks. Losing one is losing all.
+
+    Args:
+        files: Open; at least one.
+    """
+
+    def __init__(self, files: Sequence[DeviceFile]) -> None:
+        self.name = files[0].name
+        self._files = list(files)
+        self._ready = select.epoll()
+        for file in files:
+            # A regular file need not be waited for, and cannot.
+            with contextlib.suppress(PermissionError):
+                self._ready.register(file.fileno(), select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Ready when any of the files is."""
+        return self._ready.fileno()
+
+    def read(self) -> bytes:
+        """See `EventStream`; what one file has to say, so that its records stay whole."""
+        ended = 0
+        for file in self._files:
+            try:
+                data = file.read()
+            except BlockingIOError:
+                continue
+            if data:
+                # Whoever spoke goes last, so that none is drowned out.
+                self._files.remove(file)
+                self._files.append(file)
+                return data
+            ended += 1
+        if ended == len(self._files):
+            return b""
+        raise BlockingIOError
+
+    def close(self) -> None:
+        """See `EventStream`."""
+        for file in self._files:
+            file.close()
+        self._ready.close()
+
+
 def connect_spacemouse(
     device: str | None = None, root: Path = Path("/"), passed_over: set[str] | None = None
 ) -> Connection:
@@ -228,7 +271,7 @@ def _open(nodes: Sequence[HidNode]) -> EventStream:
                 raise DeviceMissing(f"SpaceMouse {_listed([node])} cannot be opened: {error.strerror}") from error
             opened.callback(files[-1].close)
         opened.pop_all()
-    return as_one(files)
+    return files[0] if len(files) == 1 else DeviceFiles(files)
 
 
 def _held(stream: EventStream) -> list[Change]:
@@ -282,7 +325,7 @@ def spacemouse_operator(
     Args:
         spec: The robot's.
         layouts: Robot name to its controls; see `Layout.for_spec`.
-        buttons: Fields of `ButtonMeanings`.
+        buttons: Fields of `ButtonWishes`.
         deadman: Button that must be held for anything to move; empty for none.
         stick: Fields of `StickShape`.
         name: Who drives; recorded with every episode.
@@ -294,10 +337,10 @@ def spacemouse_operator(
     Raises:
         LayoutError: The layout does not fit the robot, or names a control that a SpaceMouse does not have.
     """
-    settings = DeviceSettings(name, ButtonMeanings.of(buttons), deadman, StickShape.of(stick), correcting)
-    settings.meanings.check(BUTTON_NAMES, deadman)
+    settings = DeviceSettings(name, ButtonWishes.of(buttons), deadman, StickShape.of(stick), correcting)
+    settings.buttons.check(BUTTON_NAMES, deadman)
     layout = Layout.for_spec(spec, layouts)
-    used = [*settings.meanings.used, *([deadman] if deadman else [])]
+    used = [*settings.buttons.used, *([deadman] if deadman else [])]
     layout.check_controls(spec.name, tuple(AXES), BUTTON_NAMES, used)
     connect = functools.partial(connect_spacemouse, passed_over=set())
     find = device_source("spacemouse", device, connect, play_spacemouse)

@@ -31,7 +31,7 @@ class WrittenAxis:
     """An axis of `operator.pad_map.axes`.
 
     Attributes:
-        code: Of the axis.
+        code: The kernel's number of the axis.
         way: How it deflects its control.
         rest: Its value at rest; None is where the kernel says it is.
     """

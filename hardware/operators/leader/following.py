@@ -48,7 +48,7 @@ class Following:
         """Refuses a mapping that cannot be turned round.
 
         Raises:
-            LayoutError: See there.
+            LayoutError: A scale of 0, or a number that is not finite.
         """
         if not (is_finite(self.scale) and is_finite(self.offset) and self.scale != 0.0):
             raise LayoutError(
@@ -86,7 +86,7 @@ class FollowingSwitch:
         """Refuses a switch that could not be told either way.
 
         Raises:
-            LayoutError: See there.
+            LayoutError: A value that is no finite number.
         """
         require_numbers(
             self.dimension, first=self.first, second=self.second, threshold=self.threshold, margin=self.margin
@@ -97,7 +97,7 @@ class Gap(NamedTuple):
     """A joint that differs too much for control to be taken over.
 
     Attributes:
-        name: Of the action dimension.
+        name: The action dimension's.
         joint: The leader's.
         move: How far the leader's joint must still be moved, its units.
     """
@@ -176,7 +176,7 @@ class LeaderFollowing:
 
     Args:
         spec: The robot's.
-        layout: See there.
+        layout: Which joint of the leader each action dimension follows, and how.
         align_within: Largest difference at which control may be taken over, action units.
         ramp_s: Over which the difference that remains is taken back after a takeover [s].
     """

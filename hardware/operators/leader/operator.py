@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,10 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from hardware.operators.devices.device_operator import say_on_stderr
+from hardware.operators.control import Control, Wish
 from hardware.operators.leader.following import Gap, LeaderFollowing
 from hardware.operators.leader.watch import LeaderWatch
-from hardware.operators.meanings import SHORT_LEGEND, TAKE_OVER_KEY, Meaning, while_lost
-from hardware.operators.terminal.key_events import KeyEvents
+from hardware.operators.terminal.key_events import SHORT_LEGEND, TAKE_OVER_KEY, KeyEvents, say_on_stderr
 from robot_rl.core.episode import Observation
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
@@ -55,37 +52,19 @@ class Leader(Protocol):
         """Where it is now; never waits."""
 
 
-class _Stage(enum.Enum):
-    """What the leader does to the follower."""
-
-    APART = enum.auto()
-    """Nothing."""
-    ALIGNING = enum.auto()
-    """Nothing yet; the person brings it to where the follower is."""
-    FOLLOWED = enum.auto()
-    """The follower goes where it goes."""
-
-
 @dataclass
 class _Episode:
-    """What one episode adds up to.
+    """What one episode adds up to, besides who drives.
 
     Attributes:
-        stage: See there.
-        in_control: The operator drives; while aligning anew, the follower holds still.
-        paused: A pause was asked for.
-        applied: The last command that was executed. Shape (A,).
+        followed: Leader and follower agreed, so that the follower goes where the leader goes; before that, one who
+            drives holds still.
         given: The last action that was asked for. Shape (A,).
-        moved: The robot may have been moved since, as in a pause.
         held: Where the follower waits while the leader is aligned anew. Shape (A,).
     """
 
-    stage: _Stage = _Stage.APART
-    in_control: bool = False
-    paused: bool = False
-    applied: FloatArray | None = None
+    followed: bool = False
     given: FloatArray | None = None
-    moved: bool = False
     held: FloatArray | None = None
 
 
@@ -129,9 +108,8 @@ class LeaderArmOperator:
         self._following = following
         self._keys = keys
         self._watch = watch
-        self._correcting = correcting
+        self._control = Control(correcting, starts_by_motion=False)
         self._say = say
-        self._events: collections.deque[Meaning] = collections.deque()
         self._entered = contextlib.ExitStack()
         self._episode = _Episode()
         self._problem = ""
@@ -155,31 +133,24 @@ class LeaderArmOperator:
     def reset(self, seed: int) -> None:
         """Forgets the last episode and what was typed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
-        self._events.extend(self._keys.hear().meanings)
-        self._events = collections.deque(each for each in self._events if each.event is OperatorEvent.STOP)
+        self._control.reset(self._keys.wishes())
 
     def see_applied(self, applied: FloatArray) -> None:
         """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
-        self._episode.applied = applied
-        self._episode.moved = self._episode.moved and self._episode.paused
+        self._control.see_applied(applied)
 
     def poll(self, observation: Observation) -> OperatorCommand:
         """Where the leader is and what was typed since the last tick; never waits."""
         reading = self._leader.reading()
         self._notice(reading)
-        typed = self._keys.hear()
-        self._events.extend(typed.meanings)
-        for _ in range(typed.take_over):
-            self._pass_control()
-        if reading.problem:
-            moves = (self._episode.in_control or self._correcting) and not self._episode.paused
-            self._events = while_lost(self._events, moves)
-        meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
-        if meaning.event is OperatorEvent.PAUSE:
-            self._pause()
+        for wish in self._keys.wishes():
+            self._wish(wish)
+        wish = self._control.next_wish(lost=bool(reading.problem))
+        if wish.event is OperatorEvent.PAUSE:
+            self._let_go()
         action = self._judged_action(reading, observation)
         self._episode.given = action if action is not None else self._episode.given
-        return OperatorCommand(action, meaning.event, meaning.outcome)
+        return wish.command(action)
 
     def _notice(self, reading: LeaderReading) -> None:
         """Losing and hearing the leader again."""
@@ -187,28 +158,24 @@ class LeaderArmOperator:
             self._say(f"{self.name}: {reading.problem}")
             self._let_go()
         elif self._problem and not reading.problem:
-            self._say(f"{self.name}: {self._leader.name} is back" + ("; Space goes on" if self._episode.paused else ""))
+            self._say(f"{self.name}: {self._leader.name} is back" + ("; Space goes on" if self._control.paused else ""))
         self._problem = reading.problem
 
-    def _pass_control(self) -> None:
-        episode = self._episode
-        if episode.stage is _Stage.APART and not episode.in_control:
-            episode.stage = _Stage.ALIGNING
-        elif self._correcting or not episode.in_control:
-            if episode.in_control:
-                self._say(f"{self.name}: the policy drives")
-            episode.stage, episode.in_control = _Stage.APART, False
-
-    def _pause(self) -> None:
-        self._episode.paused = not self._episode.paused
-        self._episode.moved = True
-        self._let_go()
+    def _wish(self, wish: Wish) -> None:
+        drove = self._control.driving
+        self._control.wish(wish)
+        if drove and not self._control.driving:
+            self._say(f"{self.name}: the policy drives")
+            self._let_go()
 
     def _let_go(self) -> None:
         """Leader and follower must agree anew before it follows."""
-        self._episode.held = None
-        if self._episode.in_control:
-            self._episode.stage = _Stage.ALIGNING
+        self._episode.followed, self._episode.held = False, None
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether somebody wants the leader to be followed."""
+        return self._control.driving or self._control.asking
 
     def _judged_action(self, reading: LeaderReading, observation: Observation) -> FloatArray | None:
         """The action while in control, else None; a leader that jumped is not followed."""
@@ -219,7 +186,7 @@ class LeaderArmOperator:
         stamp_ns = observation.stamp_ns if reading.stamp_ns is None else reading.stamp_ns
         self._notice_jump(self._watch.problem(reading.positions, stamp_ns))
         if self._lost:
-            return self._hold(reading.positions, observation) if self._episode.in_control else None
+            return self._hold(reading.positions, observation) if self._control.driving else None
         return self._action(reading.positions, observation)
 
     def _notice_jump(self, lost: str) -> None:
@@ -227,17 +194,19 @@ class LeaderArmOperator:
         if lost and not self._lost:
             self._let_go()
         self._lost = lost
-        if lost and not self._lost_told and self._episode.stage is not _Stage.APART:
+        if lost and not self._lost_told and self._wanted:
             self._say(f"{self.name}: the leader is lost: {lost}; the robot holds still until both agree again")
-        self._lost_told = bool(lost) and (self._lost_told or self._episode.stage is not _Stage.APART)
+        self._lost_told = bool(lost) and (self._lost_told or self._wanted)
 
     def _action(self, leader: Mapping[str, float], observation: Observation) -> FloatArray | None:
         """The action while in control, else None."""
-        if self._episode.stage is _Stage.ALIGNING and not self._episode.paused:
+        if self._wanted and not self._episode.followed and not self._control.paused:
             self._align(leader, observation)
-        if self._episode.stage is _Stage.FOLLOWED:
+        if not self._control.driving:
+            return None
+        if self._episode.followed:
             return self._following.action(leader, observation.stamp_ns)
-        return self._hold(leader, observation) if self._episode.in_control else None
+        return self._hold(leader, observation)
 
     def _align(self, leader: Mapping[str, float], observation: Observation) -> None:
         """Takes over once leader and follower agree; until then says what is missing."""
@@ -245,8 +214,9 @@ class LeaderArmOperator:
         gaps = self._following.gaps(leader, follower)
         if not gaps:
             self._following.engage(leader, follower, observation.stamp_ns)
-            self._episode.stage, self._episode.in_control = _Stage.FOLLOWED, True
-            gives_back = f", {TAKE_OVER_KEY.capitalize()} gives back" if self._correcting else ""
+            self._control.take()
+            self._episode.followed = True
+            gives_back = f", {TAKE_OVER_KEY.capitalize()} gives back" if self._control.correcting else ""
             self._say(f"{self.name}: you drive{gives_back}")
         elif observation.stamp_ns - self._told_ns >= TELL_PERIOD_NS or observation.stamp_ns < self._told_ns:
             self._told_ns = observation.stamp_ns
@@ -254,12 +224,12 @@ class LeaderArmOperator:
 
     def _follower(self, leader: Mapping[str, float], observation: Observation) -> FloatArray:
         """What the follower was last told, or else where it waits or is seen. Shape (A,)."""
-        episode = self._episode
-        if episode.held is not None:
-            return episode.held
-        if episode.applied is not None and not episode.moved:
-            return episode.applied.astype(np.float64)
-        told = episode.applied if episode.applied is not None else episode.given
+        applied = self._control.applied
+        if self._episode.held is not None:
+            return self._episode.held
+        if applied is not None and not self._control.moved:
+            return applied.astype(np.float64)
+        told = applied if applied is not None else self._episode.given
         told = told if told is not None else self._following.targets(leader)
         return self._following.seen(observation, told)
 

@@ -83,7 +83,7 @@ class ExpertWatch:
     Args:
         task: One of Meta-World's tasks.
         window: Ticks to look back.
-        progress: See `Attention`.
+        progress: Share of the script's motion below which a run is in doubt.
     """
 
     LEAST_WANTED = 0.15
@@ -157,7 +157,7 @@ class Corrector:
     Args:
         hands: Drives while in control.
         watch: Judges the run otherwise.
-        attention: See `Attention`.
+        attention: When to step in, and for how long.
         control_hz: Ticks per second.
     """
 

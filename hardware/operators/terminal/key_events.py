@@ -1,26 +1,40 @@
-"""The keyboard beside another device: its keys for labels, pause, stop and taking over."""
+"""A terminal's keys by name, and what those mean that are the same on every robot and beside every device."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from hardware.operators.meanings import KEYS, TAKE_OVER_KEY, Meaning
+from hardware.operators.control import WISHES, Wish
 from hardware.operators.terminal.raw_terminal import KeyDecoder, KeyTerminal
-from robot_rl.core.protocols import OperatorEvent
 
+TAKE_OVER_KEY = "tab"
+CLOSED = "terminal closed"
+"""Heard once, as if it were a key, when there will never be another."""
 
-class Heard(NamedTuple):
-    """What was typed: meanings in order, and how often the key that takes over and gives back."""
-
-    meanings: list[Meaning]
-    take_over: int
+KEYS: Mapping[str, Wish] = {
+    TAKE_OVER_KEY: WISHES["take_over"],
+    "right": WISHES["end"],
+    "n": WISHES["end"]._replace(guarded=True),
+    "left": WISHES["redo"],
+    "r": WISHES["redo"]._replace(guarded=True),
+    "esc": WISHES["stop"],
+    "q": WISHES["stop"],
+    CLOSED: WISHES["stop"],
+    "space": WISHES["pause"],
+    "y": WISHES["mark_success"],
+    "x": WISHES["mark_failure"],
+    "Y": WISHES["success"],
+    "X": WISHES["failure"],
+}
+SHORT_LEGEND = "Esc stop  Left redo  Right end  Y/X success/failure  Space pause"
 
 
 class KeyEvents:
-    """Owns the terminal while entered. A terminal that is closed stops the session, once.
+    """Owns the terminal while entered.
 
     Args:
         terminal: Where keys come from; None hears nothing.
@@ -31,7 +45,7 @@ class KeyEvents:
         self._terminal = terminal
         self._clock_ns = clock_ns
         self._decoder = KeyDecoder()
-        self._is_lost = False
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         if self._terminal is not None:
@@ -49,14 +63,23 @@ class KeyEvents:
         """Whether there is a keyboard at all."""
         return self._terminal is not None
 
-    def hear(self) -> Heard:
-        """What was typed since the last call; never waits."""
+    def typed(self) -> list[str]:
+        """Names of the keys typed since the last call, see `KeyDecoder`; never waits."""
         if self._terminal is None:
-            return Heard([], 0)
+            return []
         data = self._terminal.read()
         keys = self._decoder.feed(data or b"", self._clock_ns())
-        meanings = [KEYS[key] for key in keys if key in KEYS]
-        if data is None and not self._is_lost:
-            self._is_lost = True
-            meanings.append(Meaning(OperatorEvent.STOP))
-        return Heard(meanings, keys.count(TAKE_OVER_KEY))
+        if data is None and not self._is_closed:
+            self._is_closed = True
+            keys.append(CLOSED)
+        return keys
+
+    def wishes(self) -> list[Wish]:
+        """What was typed since the last call; never waits."""
+        return [KEYS[key] for key in self.typed() if key in KEYS]
+
+
+def say_on_stderr(message: str) -> None:
+    """Tells the person at the terminal something."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()

@@ -110,7 +110,7 @@ class KeyDrive:
         Args:
             observation: This tick's.
             now_ns: Monotonic time [ns].
-            speed_scale: Of every speed.
+            speed_scale: What every speed of the layout is multiplied by.
         """
         return self._drive.action(observation, lambda key: self._held.weight(key, now_ns), speed_scale)
 

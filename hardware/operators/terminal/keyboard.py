@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import time
 from collections.abc import Callable, Mapping
@@ -12,12 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from hardware.operators.control import Control, Wish
 from hardware.operators.layout import Layout, LayoutError
-from hardware.operators.meanings import KEYS, SHORT_LEGEND, TAKE_OVER_KEY, Meaning
+from hardware.operators.terminal.key_events import KEYS, SHORT_LEGEND, KeyEvents
 from hardware.operators.terminal.key_motion import HoldTiming, KeyDrive
-from hardware.operators.terminal.raw_terminal import KeyDecoder, KeyTerminal, RawTerminal
+from hardware.operators.terminal.raw_terminal import KeyTerminal, RawTerminal
 from hardware.operators.terminal.view import TerminalView
-from robot_rl.core.episode import Observation, Outcome
+from robot_rl.core.episode import Observation
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 
@@ -33,16 +33,21 @@ SPEED_SCALES = {"1": ("slow", 0.25), "2": ("normal", 1.0), "3": ("fast", 2.0)}
 AUTO = "auto"
 
 LEGEND = "?"
-RESERVED = {*KEYS, *SPEED_SCALES, TAKE_OVER_KEY, LEGEND}
+RESERVED = {*KEYS, *SPEED_SCALES, LEGEND}
 
 
 @dataclass
 class _Episode:
-    """What one episode adds up to."""
+    """What the person sees and does in one episode, besides driving.
 
-    in_control: bool = False
-    paused: bool = False
-    outcome: Outcome | None = None
+    Attributes:
+        begun_ns: When it began [ns].
+        moved_ns: The last motion key [ns].
+        shown_ns: The view was last drawn [ns].
+        ticks: Since it began.
+        message: Shown until `message_until_ns` [ns]; the legend likewise.
+    """
+
     begun_ns: int | None = None
     moved_ns: int = -SLIP_GUARD_NS
     shown_ns: int = -SHOW_PERIOD_NS
@@ -50,8 +55,6 @@ class _Episode:
     message: str = ""
     message_until_ns: int = 0
     legend_until_ns: int = 0
-    applied: FloatArray | None = None
-    moved: bool = False
 
 
 class KeyboardOperator:
@@ -93,23 +96,21 @@ class KeyboardOperator:
         self.layout = Layout.for_spec(spec, layouts)
         self.layout.check_controls(spec.name, axes=(), keys=self.layout.controls, used=RESERVED)
         self._spec = spec
-        self._correcting = correcting
+        self._control = Control(correcting)
         self._picture = _picture_stream(spec, view)
         self._clock_ns = clock_ns
         self._terminal: KeyTerminal = terminal if terminal is not None else RawTerminal()
         self._view = TerminalView(self._terminal)
-        self._decoder = KeyDecoder()
+        self._keys = KeyEvents(self._terminal, clock_ns)
         self._drive = KeyDrive(spec, self.layout, HoldTiming(**(timing or {})))
         self._entered = contextlib.ExitStack()
-        self._events: collections.deque[Meaning] = collections.deque()
         self._speed = "2"
         self._note = ""
-        self._terminal_lost = False
         self._episode = _Episode()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._terminal)
+            stack.enter_context(self._keys)
             self._terminal.write(self.legend())
             stack.enter_context(self._view)
             self._entered = stack.pop_all()
@@ -124,32 +125,28 @@ class KeyboardOperator:
         """Forgets the last episode and what was typed since; a wish to stop is not forgotten."""
         self._episode = _Episode()
         self._drive.forget()
-        self._decoder.clear()
-        keys = self._decoder.feed(self._terminal.read() or b"", self._clock_ns())
-        self._events.clear()
-        self._events.extend(KEYS[key] for key in keys if key in KEYS and _stops(KEYS[key]))
+        self._control.reset(self._keys.wishes())
 
     def poll(self, observation: Observation) -> OperatorCommand:
         """What was typed since the last tick; never waits."""
         now_ns = self._clock_ns()
-        self._read(now_ns, observation)
-        meaning = self._events.popleft() if self._events else Meaning(OperatorEvent.NONE)
-        self._episode.outcome = meaning.outcome or self._episode.outcome
-        if meaning.event is OperatorEvent.PAUSE:
+        for key in self._keys.typed():
+            self._handle(key, now_ns, observation)
+        wish = self._control.next_wish()
+        if wish.event is OperatorEvent.PAUSE:
             self._pause(observation)
         action = self._action(observation, now_ns)
-        if action is not None or self._correcting:
+        if action is not None or self._control.correcting:
             self._episode.begun_ns = self._episode.begun_ns or now_ns
             self._episode.ticks += 1
-        if now_ns - self._episode.shown_ns >= SHOW_PERIOD_NS or meaning.event is not OperatorEvent.NONE:
+        if now_ns - self._episode.shown_ns >= SHOW_PERIOD_NS or wish.event is not OperatorEvent.NONE:
             self._episode.shown_ns = now_ns
             self._show(observation, now_ns)
-        return OperatorCommand(action, meaning.event, meaning.outcome)
+        return wish.command(action)
 
     def see_applied(self, applied: FloatArray) -> None:
         """Told of every command that was executed; taking over starts from the last one. Shape (A,)."""
-        self._episode.applied = applied
-        self._episode.moved = self._episode.moved and self._episode.paused
+        self._control.see_applied(applied)
 
     def note(self, message: str) -> None:
         """A line for the person to see until the next one: filter counters, a prompt."""
@@ -172,57 +169,52 @@ class KeyboardOperator:
             ("Space", "pause, go on"),
             ("Esc, q", "stop the session"),
         ]
-        if self._correcting:
+        if self._control.correcting:
             rows.append(("Tab", "take control, give it back"))
         return "".join(f"  {keys:<10} {what}\r\n" for keys, what in rows)
 
-    def _read(self, now_ns: int, observation: Observation) -> None:
-        data = self._terminal.read()
-        if data is None and not self._terminal_lost:
-            self._terminal_lost = True
-            self._events.append(Meaning(OperatorEvent.STOP))
-        for key in self._decoder.feed(data or b"", now_ns):
-            self._handle(key, now_ns, observation)
-
     def _handle(self, key: str, now_ns: int, observation: Observation) -> None:
         if key in KEYS:
-            meaning = KEYS[key]
-            if meaning.guarded and now_ns - self._episode.moved_ns < SLIP_GUARD_NS:
-                arrow = "Right" if meaning.event is OperatorEvent.END else "Left"
-                self._say(f"'{key}' while moving was taken for a slip; {arrow} always works", now_ns)
-                return
-            self._events.append(meaning)
+            self._wish(key, KEYS[key], now_ns, observation)
         elif key in SPEED_SCALES:
             self._speed = key
         elif key == LEGEND:
             self._episode.legend_until_ns = now_ns + LEGEND_NS
-        elif key == TAKE_OVER_KEY and self._correcting:
-            self._episode.in_control = not self._episode.in_control
-            self._episode.message = ""
-            self._drive.anchor(observation, self._episode.applied, self._episode.moved)
         elif key in self.layout.controls:
             self._move(key, now_ns, observation)
 
+    def _wish(self, key: str, wish: Wish, now_ns: int, observation: Observation) -> None:
+        if wish.guarded and now_ns - self._episode.moved_ns < SLIP_GUARD_NS:
+            arrow = "Right" if wish.event is OperatorEvent.END else "Left"
+            self._say(f"'{key}' while moving was taken for a slip; {arrow} always works", now_ns)
+            return
+        self._control.wish(wish)
+        if wish.take_over and self._control.correcting:
+            self._episode.message = ""
+        if self._control.asking:
+            self._begin(observation)
+
+    def _begin(self, observation: Observation) -> None:
+        self._control.take()
+        self._drive.anchor(observation, self._control.applied, self._control.moved)
+
     def _move(self, key: str, now_ns: int, observation: Observation) -> None:
-        if not self._episode.in_control:
-            if self._correcting:
+        if not self._control.driving:
+            if self._control.needs_asking:
                 self._say("the policy drives; Tab takes control", now_ns)
                 return
-            self._episode.in_control = True
-            self._drive.anchor(observation, self._episode.applied, self._episode.moved)
+            self._begin(observation)
         self._episode.moved_ns = now_ns
-        if not self._episode.paused:
+        if not self._control.paused:
             self._drive.press(key, now_ns)
 
     def _pause(self, observation: Observation) -> None:
-        self._episode.paused = not self._episode.paused
-        self._episode.moved = True
-        if self._episode.in_control and not self._episode.paused:
-            self._drive.anchor(observation, self._episode.applied, moved=True)
+        if self._control.driving and not self._control.paused:
+            self._begin(observation)
         self._drive.rest()
 
     def _action(self, observation: Observation, now_ns: int) -> FloatArray | None:
-        if not self._episode.in_control:
+        if not self._control.driving:
             return None
         return self._drive.action(observation, now_ns, SPEED_SCALES[self._speed][1])
 
@@ -245,12 +237,13 @@ class KeyboardOperator:
         self._episode.message_until_ns = now_ns + MESSAGE_NS
 
     def _status(self, now_ns: int) -> str:
-        if self._episode.paused:
+        control = self._control
+        if control.paused:
             who = "PAUSED, Space goes on"
-        elif self._episode.in_control:
-            who = "you drive, Tab gives back" if self._correcting else "you drive"
+        elif control.driving:
+            who = "you drive, Tab gives back" if control.correcting else "you drive"
         else:
-            who = "the policy drives, Tab takes over" if self._correcting else "a motion key begins"
+            who = "the policy drives, Tab takes over" if control.correcting else "a motion key begins"
         seconds = (now_ns - (self._episode.begun_ns or now_ns)) // NS_PER_S
         words = [
             who,
@@ -258,13 +251,9 @@ class KeyboardOperator:
             f"tick {self._episode.ticks}",
             SPEED_SCALES[self._speed][0],
         ]
-        words += self._drive.switches() if self._episode.in_control else []
-        words += [str(self._episode.outcome)] if self._episode.outcome else []
+        words += self._drive.switches() if control.driving else []
+        words += [str(control.label)] if control.label else []
         return "  ".join(words)
-
-
-def _stops(meaning: Meaning) -> bool:
-    return meaning.event is OperatorEvent.STOP
 
 
 def _picture_stream(spec: RobotSpec, view: str | None) -> str | None:

@@ -103,10 +103,6 @@ class KeyDecoder:
                 keys.append(key)
         return keys
 
-    def clear(self) -> None:
-        """Forgets what was begun."""
-        self._pending, self._bytes = "", b""
-
 
 def _unfinished_utf8(data: bytes) -> int:
     """Number of trailing bytes that begin a character which is not complete yet."""

@@ -11,18 +11,15 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardware.ros.pip_client.arguments import Arguments, parse
+from hardware.ros.pip_client.entities import Announced, Wakeable
 from hardware.ros.pip_client.exceptions import NotInitializedException
 from hardware.ros.pip_client.graph import Graph
 from hardware.ros.pip_client.logging import LoggingSeverity, set_logger_level
 from hardware.ros.pip_client.transport import Participant
 from robot_rl.core.errors import RobotRLError
-
-if TYPE_CHECKING:
-    from hardware.ros.pip_client.executors import Executor
-    from hardware.ros.pip_client.node import Node
 
 HIGHEST_DOMAIN = 232
 
@@ -46,8 +43,8 @@ class Context:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.arguments = Arguments()
-        self.nodes: list[Node] = []
-        self.executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+        self.nodes: list[Announced] = []
+        self.executors: weakref.WeakSet[Wakeable] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._started = False
         self._domain_id = 0
@@ -105,7 +102,7 @@ class Context:
         """Call back once at shutdown."""
         self._on_shutdown.append(callback)
 
-    def add_node(self, node: Node) -> None:
+    def add_node(self, node: Announced) -> None:
         """A node was made."""
         with self._lock:
             self.nodes.append(node)
@@ -117,7 +114,7 @@ class Context:
             if self.ok():
                 self.graph.announce([node.entities() for node in self.nodes])
 
-    def remove_node(self, node: Node) -> None:
+    def remove_node(self, node: Announced) -> None:
         """A node was destroyed; after shutdown the last one ends the membership."""
         with self._lock:
             if node in self.nodes:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardware.ros.pip_client.callback_groups import CallbackGroup
+from hardware.ros.pip_client.entities import Owner
 from hardware.ros.pip_client.exceptions import RCLError
 from hardware.ros.pip_client.messages import Message, decode, encode, type_hash, warm_up
 from hardware.ros.pip_client.names import TOPIC
 from hardware.ros.pip_client.qos import DDS_POLICY_IDS, QoSPolicyKind, QoSProfile, to_dds
 from hardware.ros.pip_client.time import NS_PER_S, Duration
 from hardware.ros.pip_client.transport import Reader, Writer
-
-if TYPE_CHECKING:
-    from hardware.ros.pip_client.node import Node
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class IncompatibleQoSEvent:
         self,
         endpoint: Writer | Reader,
         topic: str,
-        node: Node,
+        node: Owner,
         callbacks: PublisherEventCallbacks,
         group: CallbackGroup,
     ) -> None:
@@ -108,7 +106,7 @@ class Publisher:
 
     def __init__(
         self,
-        node: Node,
+        node: Owner,
         msg_type: type[Message],
         topic: str,
         qos_profile: QoSProfile,
@@ -173,7 +171,7 @@ class Publisher:
 
     def destroy(self) -> None:
         """End it."""
-        self.node.destroy_publisher(self)
+        self.node.forget(self)
 
 
 class Subscription:
@@ -181,7 +179,7 @@ class Subscription:
 
     def __init__(
         self,
-        node: Node,
+        node: Owner,
         msg_type: type[Message],
         topic: str,
         callback: Callable[[Any], Any],
@@ -227,4 +225,4 @@ class Subscription:
 
     def destroy(self) -> None:
         """End it."""
-        self.node.destroy_subscription(self)
+        self.node.forget(self)

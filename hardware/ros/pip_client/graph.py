@@ -58,8 +58,8 @@ class TopicEndpointInfo:
     """One publisher or subscription of a topic; attributes as in rclpy.
 
     Attributes:
-        node_name: Of its node; `_NODE_NAME_UNKNOWN_` where its participant announces none.
-        node_namespace: Of its node.
+        node_name: Who owns it; `_NODE_NAME_UNKNOWN_` where its participant announces none.
+        node_namespace: Where the owner is.
         topic_type: ROS type.
         endpoint_gid: DDS id.
         qos_profile: What it offers or asks for.

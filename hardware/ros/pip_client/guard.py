@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardware.ros.pip_client.callback_groups import CallbackGroup
-
-if TYPE_CHECKING:
-    from hardware.ros.pip_client.node import Node
+from hardware.ros.pip_client.entities import Owner
 
 
 class GuardCondition:
@@ -24,7 +22,7 @@ class GuardCondition:
     condition_ref = 0
     """It has no DDS handle: the executor looks at it on every wake-up."""
 
-    def __init__(self, node: Node, callback: Callable[[], Any], group: CallbackGroup) -> None:
+    def __init__(self, node: Owner, callback: Callable[[], Any], group: CallbackGroup) -> None:
         self.node, self.callback, self.callback_group = node, callback, group
         self._triggered = threading.Event()
 
@@ -43,4 +41,4 @@ class GuardCondition:
 
     def destroy(self) -> None:
         """End it."""
-        self.node.destroy_guard_condition(self)
+        self.node.forget(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardware.ros.pip_client import names
 from hardware.ros.pip_client.arguments import parse
@@ -16,6 +16,7 @@ from hardware.ros.pip_client.endpoints import (
     Subscription,
     SubscriptionEventCallbacks,
 )
+from hardware.ros.pip_client.entities import Spinner
 from hardware.ros.pip_client.exceptions import InvalidParameterValueException, NotInitializedException
 from hardware.ros.pip_client.graph import NodeEntities
 from hardware.ros.pip_client.guard import GuardCondition
@@ -27,9 +28,6 @@ from hardware.ros.pip_client.qos import QoSProfile, as_profile, qos_profile_serv
 from hardware.ros.pip_client.services import Client, Service
 from hardware.ros.pip_client.time import NS_PER_S, Clock, ClockType
 from hardware.ros.pip_client.timers import Timer
-
-if TYPE_CHECKING:
-    from hardware.ros.pip_client.executors import Executor
 
 
 class Node(NodeParameters, NodeGraph):
@@ -69,7 +67,7 @@ class Node(NodeParameters, NodeGraph):
         self._name = self._own("__node", node_name, node_name) or node_name
         self._namespace = names.full_namespace(self._own("__ns", node_name, self._name) or namespace)
         names.check_node_name(self._name)
-        self._executor: weakref.ReferenceType[Executor] | None = None
+        self._executor: weakref.ReferenceType[Spinner] | None = None
         self._open = True
         self._publishers: list[Publisher] = []
         self._subscriptions: list[Subscription] = []
@@ -164,12 +162,12 @@ class Node(NodeParameters, NodeGraph):
         return list(self._clients)
 
     @property
-    def executor(self) -> Executor | None:
+    def executor(self) -> Spinner | None:
         """Executor that spins the node, if any."""
         return self._executor() if self._executor is not None else None
 
     @executor.setter
-    def executor(self, new: Executor | None) -> None:
+    def executor(self, new: Spinner | None) -> None:
         current = self.executor
         if current is new:
             return
@@ -287,47 +285,47 @@ class Node(NodeParameters, NodeGraph):
         self.changed()
         return guard
 
-    def _destroy(self, owned: list[Any], end: Any) -> bool:
-        if end not in owned:
+    def forget(self, end: Any) -> bool:
+        """End something that the node owns; False where it is another's."""
+        every: tuple[list[Any], ...] = (
+            *(self._publishers, self._subscriptions, self._services, self._clients),
+            *(self._timers, self._guards),
+        )
+        owned = next((each for each in every if end in each), None)
+        if owned is None:
             return False
         owned.remove(end)
         self.changed()
-        end.close()
-        self.context.announce()
+        if isinstance(end, Timer):
+            end.cancel()
+        elif not isinstance(end, GuardCondition):
+            end.close()
+            self.context.announce()
         return True
 
     def destroy_publisher(self, publisher: Publisher) -> bool:
         """End a publisher; False where it is not this node's."""
-        return self._destroy(self._publishers, publisher)
+        return publisher in self._publishers and self.forget(publisher)
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
         """End a subscription; False where it is not this node's."""
-        return self._destroy(self._subscriptions, subscription)
+        return subscription in self._subscriptions and self.forget(subscription)
 
     def destroy_service(self, service: Service) -> bool:
         """End a service; False where it is not this node's."""
-        return self._destroy(self._services, service)
+        return service in self._services and self.forget(service)
 
     def destroy_client(self, client: Client) -> bool:
         """End a client; False where it is not this node's."""
-        return self._destroy(self._clients, client)
+        return client in self._clients and self.forget(client)
 
     def destroy_timer(self, timer: Timer) -> bool:
         """End a timer; False where it is not this node's."""
-        if timer not in self._timers:
-            return False
-        timer.cancel()
-        self._timers.remove(timer)
-        self.changed()
-        return True
+        return timer in self._timers and self.forget(timer)
 
     def destroy_guard_condition(self, guard: GuardCondition) -> bool:
         """End a guard condition; False where it is not this node's."""
-        if guard not in self._guards:
-            return False
-        self._guards.remove(guard)
-        self.changed()
-        return True
+        return guard in self._guards and self.forget(guard)
 
     def destroy_node(self) -> None:
         """End everything that the node owns, and the node."""

@@ -11,18 +11,16 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardware.ros.pip_client.callback_groups import CallbackGroup
+from hardware.ros.pip_client.entities import Owner
 from hardware.ros.pip_client.exceptions import RCLError
 from hardware.ros.pip_client.messages import HEADER_BYTES, Message, decode, encode, warm_up
 from hardware.ros.pip_client.names import REPLY, REQUEST
 from hardware.ros.pip_client.qos import QoSProfile, to_dds
 from hardware.ros.pip_client.task import Future
 from hardware.ros.pip_client.transport import Reader, Writer
-
-if TYPE_CHECKING:
-    from hardware.ros.pip_client.node import Node
 
 PAIRING = struct.Struct("<Qq")
 """Client's id and sequence number."""
@@ -62,7 +60,7 @@ def on_fast_dds(guid: bytes | None) -> bool:
 class ServiceEnds:
     """Writer and reader of a service's or a client's side."""
 
-    def __init__(self, node: Node, srv_type: Any, name: str, qos_profile: QoSProfile, *, serves: bool) -> None:
+    def __init__(self, node: Owner, srv_type: Any, name: str, qos_profile: QoSProfile, *, serves: bool) -> None:
         self.node, self.srv_type, self.srv_name, self.qos_profile = node, srv_type, name, qos_profile
         warm_up([srv_type.Request, srv_type.Response])
         request = (f"{REQUEST}{name}Request", srv_type.Request.TYPE_NAME)
@@ -118,7 +116,7 @@ class Service(ServiceEnds):
 
     def __init__(
         self,
-        node: Node,
+        node: Owner,
         srv_type: Any,
         name: str,
         callback: Callable[[Any, Any], Any],
@@ -151,13 +149,13 @@ class Service(ServiceEnds):
 
     def destroy(self) -> None:
         """End it."""
-        self.node.destroy_service(self)
+        self.node.forget(self)
 
 
 class Client(ServiceEnds):
     """Asks a service; made by `Node.create_client`."""
 
-    def __init__(self, node: Node, srv_type: Any, name: str, qos_profile: QoSProfile, group: CallbackGroup) -> None:
+    def __init__(self, node: Owner, srv_type: Any, name: str, qos_profile: QoSProfile, group: CallbackGroup) -> None:
         super().__init__(node, srv_type, name, qos_profile, serves=False)
         self.callback_group = group
         self._lock = threading.Lock()
@@ -231,4 +229,4 @@ class Client(ServiceEnds):
 
     def destroy(self) -> None:
         """End it."""
-        self.node.destroy_client(self)
+        self.node.forget(self)

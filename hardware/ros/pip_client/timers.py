@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardware.ros.pip_client.callback_groups import CallbackGroup
-
-if TYPE_CHECKING:
-    from hardware.ros.pip_client.node import Node
+from hardware.ros.pip_client.entities import Owner
 
 
 class Timer:
@@ -25,7 +23,7 @@ class Timer:
     """
 
     def __init__(
-        self, node: Node, period_ns: int, callback: Callable[[], Any], group: CallbackGroup, clock: Any
+        self, node: Owner, period_ns: int, callback: Callable[[], Any], group: CallbackGroup, clock: Any
     ) -> None:
         self.node, self.callback, self.callback_group, self.clock = node, callback, group, clock
         self.timer_period_ns = period_ns
@@ -76,4 +74,4 @@ class Timer:
 
     def destroy(self) -> None:
         """End it."""
-        self.node.destroy_timer(self)
+        self.node.forget(self)

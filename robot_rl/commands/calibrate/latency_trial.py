@@ -14,7 +14,8 @@ import numpy as np
 
 from hardware.latency import Stamps
 from hardware.safety.command_filter import FilteredCommands
-from hardware.safety.limits import CommandLimits, MeasuredAxis, dimension_name
+from hardware.safety.dimensions import dimension_name
+from hardware.safety.limits import CommandLimits, MeasuredAxis
 from robot_rl.core.clock import TickGrid, prompt_thread
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError, StaleSensor

@@ -22,7 +22,8 @@ from rich.console import Console
 from hardware.cameras.filmed_clock import shown_time
 from hardware.latency import CommandLatency, NoLatency, camera_latency, command_latency, wiggle
 from hardware.safety.command_filter import FilteredCommands
-from hardware.safety.limits import CommandLimits, dimension_index
+from hardware.safety.dimensions import dimension_index
+from hardware.safety.limits import CommandLimits
 from robot_rl.commands.calibrate.clock_page import ClockPage
 from robot_rl.commands.calibrate.latency_trial import Seen, Wiggle, movable, plan_wiggle, run_wiggle, watch_pictures
 from robot_rl.commands.calibrate.yaml_values import with_value

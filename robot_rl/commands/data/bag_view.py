@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.convert.bag_file import BagError, BagTopic, Recorded
-from data.convert.bag_script import (
+from data.convert.bag_layout import (
     AppliedRow,
     BagLayout,
     Channel,
@@ -21,7 +21,7 @@ from data.convert.bag_script import (
 )
 from data.convert.diffusion_policy import UNKNOWN_SEED
 from hardware.ros import arm_topics, decode
-from hardware.ros.command_adapters import arm_names
+from hardware.ros.command_settings import arm_names
 from hardware.ros.gripper import GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import rotation_between

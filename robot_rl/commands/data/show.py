@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from data.archive.codecs import Codec
 from data.archive.schema import CompressedStream, EncodedEpisode
-from robot_rl.core.episode import Stream
+from robot_rl.core.episode import Episode, Stream
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.specs import AnyArray, ArraySpec
+from robot_rl.core.specs import AnyArray, ArraySpec, RobotSpec
 
 MOST_CURVES = 128
 """A stream with more elements than this is drawn as a tensor."""
@@ -33,11 +33,11 @@ class ShowError(RobotRLError):
     """An episode cannot be shown here."""
 
 
-def show(episode: EncodedEpisode, title: str, save: Path | None) -> None:
+def show(encoded: EncodedEpisode, title: str, save: Path | None) -> None:
     """Opens the viewer on an episode, or writes what it would show to a file.
 
     Args:
-        episode: As stored.
+        encoded: As stored.
         title: Names the recording, for example `datasets/peg 000003`.
         save: A `.rrd` file to write instead of opening a window; None opens one.
 
@@ -48,12 +48,12 @@ def show(episode: EncodedEpisode, title: str, save: Path | None) -> None:
     recording = rerun.RecordingStream("robot-rl", recording_id=title)
     if save is not None:
         _check_writable(save)
-        recording.save(save, default_blueprint=_blueprint(episode))
+        recording.save(save, default_blueprint=_blueprint(encoded.episode.spec))
     elif not has_display():
         raise ShowError("no display here: write a file with --save episode.rrd and open it elsewhere with `rerun`")
     else:
-        recording.spawn(default_blueprint=_blueprint(episode))
-    _Log(rerun, recording, episode).everything()
+        recording.spawn(default_blueprint=_blueprint(encoded.episode.spec))
+    _Log(rerun, recording, encoded).everything()
     recording.flush()
     recording.disconnect()
 
@@ -78,16 +78,16 @@ def _check_writable(path: Path) -> None:
         raise ShowError(f"{path} cannot be written: there is no directory {path.parent}")
 
 
-def _blueprint(episode: EncodedEpisode) -> Any:
+def _blueprint(spec: RobotSpec) -> Any:
     """Cameras and point clouds above, curves below."""
     import rerun.blueprint as rrb
 
-    cameras: list[Any] = [rrb.Spatial2DView(origin=f"observation/{name}", name=name) for name in episode.spec.images]
-    cameras += [rrb.Spatial3DView(origin=f"observation/{name}", name=name) for name in episode.spec.point_clouds]
+    cameras: list[Any] = [rrb.Spatial2DView(origin=f"observation/{name}", name=name) for name in spec.images]
+    cameras += [rrb.Spatial3DView(origin=f"observation/{name}", name=name) for name in spec.point_clouds]
     streams = [
         rrb.TimeSeriesView(origin=f"observation/{name}", name=name)
-        for name, spec in episode.spec.observations.items()
-        if not (spec.is_image or spec.is_point_cloud) and spec.size <= MOST_CURVES
+        for name, stream in spec.observations.items()
+        if not (stream.is_image or stream.is_point_cloud) and stream.size <= MOST_CURVES
     ]
     ticks = [rrb.TimeSeriesView(origin=name, name=name) for name in ("action", "reward", "age_ms", "source")]
     words = [rrb.TextLogView(origin="filter", name="filter"), rrb.TextDocumentView(origin="episode", name="episode")]
@@ -98,17 +98,18 @@ def _blueprint(episode: EncodedEpisode) -> Any:
 class _Log:
     """Sends the parts of one episode to a recording."""
 
-    def __init__(self, rerun: ModuleType, recording: Any, episode: EncodedEpisode) -> None:
-        self.rerun, self.recording, self.episode = rerun, recording, episode
-        firsts = [stream.stamps_ns[0] for stream in episode.streams.values() if len(stream.stamps_ns)]
-        self.start_ns = min([*firsts, *episode.stamps_ns[:1]], default=0)
+    def __init__(self, rerun: ModuleType, recording: Any, encoded: EncodedEpisode) -> None:
+        self.rerun, self.recording = rerun, recording
+        self.episode, self.streams = encoded.episode, encoded.streams
+        firsts = [stream.stamps_ns[0] for stream in self.streams.values() if len(stream.stamps_ns)]
+        self.start_ns = min([*firsts, *self.episode.stamps_ns[:1]], default=0)
 
     def everything(self) -> None:
         episode, spec = self.episode, self.episode.spec
         self.recording.log(
             "episode", self.rerun.TextDocument(_summary(episode), media_type="text/markdown"), static=True
         )
-        for name, stream in episode.streams.items():
+        for name, stream in self.streams.items():
             if isinstance(stream, CompressedStream):
                 self._images(name, stream)
             else:
@@ -119,7 +120,7 @@ class _Log:
         self._curves("reward", episode.stamps_ns, episode.reward, ["reward"])
         self._curves("source", episode.stamps_ns, episode.source, ["operator"])
         for name, index in episode.frame_index.items():
-            ages_ms = (episode.stamps_ns - episode.streams[name].stamps_ns[index]) / 1e6
+            ages_ms = (episode.stamps_ns - self.streams[name].stamps_ns[index]) / 1e6
             self._curves(f"age_ms/{name}", episode.stamps_ns, ages_ms, [name])
         self._filter_reasons()
 
@@ -190,7 +191,7 @@ def reason_words(bits: int) -> str:
     return ", ".join([*words, *([f"unknown bits {unknown:#x}"] if unknown else [])])
 
 
-def _summary(episode: EncodedEpisode) -> str:
+def _summary(episode: Episode) -> str:
     header, result = episode.header, episode.result
     rows = {
         "robot": episode.spec.name,

@@ -25,7 +25,7 @@ from hardware.sim.gl import GL_REMEDY
 from robot_rl.commands.doctor import machine, ros, software
 from robot_rl.commands.doctor.findings import Check, Finding, ProbeFailed, ProbeRefused, Status, run_probe, write_answer
 from robot_rl.config.search import options, search_directories
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.errors import HelpRequested, RobotRLError
 from robot_rl.core.protocols import stands_still
 from robot_rl.core.version import SOURCE_ROOT
@@ -229,7 +229,7 @@ def _probe_robot(name: str, move: str) -> dict[str, Any]:
     violations = []
     if is_driven:
         still = stands_still(robot)
-        clock = None if still else MonotonicClock()
+        clock = None if still else HostClock()
         violations = check_robot(lambda: build_robot(settings.robot), clock=clock, repeatable=is_ours and still)
     return {"violations": violations, "driven": is_driven, "seconds": time.monotonic() - start_s}
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.commands.doctor.findings import write_answer
-from robot_rl.core.clock import MonotonicClock, TickGrid, prompt_thread
+from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.protocols import Clock
 from robot_rl.core.specs import NS_PER_S
 
@@ -71,7 +71,7 @@ def realtime_facts() -> dict[str, Any]:
 def timing_facts(seconds: str = "2", clock: Clock | None = None) -> dict[str, Any]:
     """Lateness of an idle loop at 100 Hz, in a process in which no other thread runs."""
     with prompt_thread():
-        clock = clock or MonotonicClock()
+        clock = clock or HostClock()
         period_ns = round(NS_PER_S / TIMING_HZ)
         grid = TickGrid(clock, period_ns, clock.now_ns() + period_ns)
         ticks = [grid.wait() for _ in range(max(1, round(TIMING_HZ * float(seconds))))]

@@ -15,18 +15,18 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
 from policies.exploring_policy import ExploringPolicy
+from policies.trainable import Trainable
 from robot_rl.commands.finetune.batches import Batch, Batches
 from robot_rl.commands.finetune.settings import FinetuneSettings
 from robot_rl.core.confidence import OwnRollouts, wilson_interval
 from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.learning.collected import CollectedEpisode, takeovers
 from robot_rl.learning.encoded_imitation import EncodedWindows
-from robot_rl.learning.imitation import step_generator
-from robot_rl.learning.online.advantages import NoDecisions, segments_of
+from robot_rl.learning.online.advantages import NoDecisions, policy_segments
 from robot_rl.learning.online.best_so_far import BestSoFar
 from robot_rl.learning.online.learner import OnlineLearner
+from robot_rl.learning.randomness import step_generator
 from robot_rl.run.checkpoint import save_checkpoint
 from robot_rl.run.metrics import MetricsLog, read_metrics
 from robot_rl.runtime.ending import Ending
@@ -169,7 +169,7 @@ class FinetuneLoop:
             record = self._record_of(student, progress)
             save_checkpoint(self.directory / STUDENT, progress.iteration, student, {}, record)
 
-    def _record_of(self, policy: DiffusionPolicy, progress: Progress) -> dict[str, Any]:
+    def _record_of(self, policy: Trainable, progress: Progress) -> dict[str, Any]:
         kind = type(policy)
         provenance = {**self.record["provenance"], "snapshot": progress.snapshot, "environment_steps": progress.ticks}
         return {
@@ -182,7 +182,7 @@ class FinetuneLoop:
     def _probes(self, episodes: Sequence[CollectedEpisode]) -> Tensor | None:
         """States spread evenly over the first batch's decisions."""
         try:
-            condition = segments_of(self.learner.policy, episodes, self.settings.reward).condition
+            condition = policy_segments(self.learner.policy, episodes, self.settings.reward).condition
         except NoDecisions:
             return None
         index = torch.linspace(0, len(condition) - 1, min(PROBES, len(condition))).round().long()

@@ -63,7 +63,7 @@ def finetune(settings: FinetuneSettings, console: Console) -> bool:
     Raises:
         RobotRLError: Settings, dataset, policy and robot do not fit together; raised before anything moves.
     """
-    settings.resolve()
+    settings = settings.resolve()
     require_device(settings.device)
     checkpoint = checkpoint_to_improve(settings.policy)
     policy = load_policy(checkpoint, settings.device)
@@ -130,7 +130,7 @@ def _begin(settings: FinetuneSettings, policy: DiffusionPolicy, spec: RobotSpec,
     """The run's directory and its own dataset, with the demonstrations in it if there are any."""
     directory, fingerprint = Path(settings.run), policy.fingerprint()
     if settings.dataset is None:
-        run = StageRun(directory, settings.decisions(None, fingerprint, spec.to_json()), console)
+        run = StageRun(directory, settings.identity(None, fingerprint, spec.to_json()), console)
 
         def empty(_: Path) -> dict[str, Any]:
             with DatasetStore.create(str(directory / DATASET), spec, settings.codecs) as store:
@@ -141,7 +141,7 @@ def _begin(settings: FinetuneSettings, policy: DiffusionPolicy, spec: RobotSpec,
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as source:
         require_same_robot(source, spec)
         _require_both_outcomes(settings, source)
-        run = StageRun(directory, settings.decisions(source, fingerprint, spec.to_json()), console)
+        run = StageRun(directory, settings.identity(source, fingerprint, spec.to_json()), console)
         run.phase(DEMONSTRATIONS, lambda _: copy_demonstrations(source, directory / DATASET, spec))
     return run
 

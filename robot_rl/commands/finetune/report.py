@@ -11,7 +11,7 @@ import numpy as np
 from robot_rl.commands.finetune.settings import FinetuneSettings
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
-from robot_rl.reports.summary import DemoSummary, LearningCurve, StageResult, dataset_facts
+from robot_rl.reports.summary import LearningCurve, RunSummary, StageResult, dataset_facts
 from robot_rl.run.metrics import METRICS_FILE, read_metrics
 from robot_rl.run.phases import Phase
 
@@ -25,7 +25,7 @@ def write_finetune_report(settings: FinetuneSettings, directory: Path, robot: st
     stages = [StageResult(each.name, each.seconds, what=_facts(each.facts)) for each in phases]
     groups = np.array_split(np.arange(len(lines)), min(ROWS, len(lines))) if lines else []
     stages += [_row([lines[index] for index in group]) for group in groups]
-    summary = DemoSummary(
+    summary = RunSummary(
         title="Online reinforcement learning",
         robot=robot,
         task=settings.task.name,

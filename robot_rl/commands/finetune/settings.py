@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from data.archive.store import DatasetStore
@@ -62,16 +62,19 @@ class FinetuneSettings(SessionSettings):
     codecs: dict[str, str] = field(default_factory=dict)
     tracker: str = "tensorboard"
 
-    def resolve(self) -> None:
-        """Puts the short settings where they belong and refuses what cannot work.
+    def resolve(self) -> FinetuneSettings:
+        """The plan: these settings with the short ones in `online`, where they belong.
 
         Raises:
-            RobotRLError: Names the setting.
+            RobotRLError: Names a setting that cannot work.
         """
-        for name in ("iterations", "episodes_per_iteration"):
-            given = getattr(self, name)
-            if given is not None:
-                setattr(self.online, name, given)
+        short = {"iterations": self.iterations, "episodes_per_iteration": self.episodes_per_iteration}
+        given: dict[str, Any] = {name: value for name, value in short.items() if value is not None}
+        plan = replace(self, online=replace(self.online, **given))
+        plan._validate()
+        return plan
+
+    def _validate(self) -> None:
         if self.value not in VALUES:
             raise RobotRLError(f"value is '{self.value}', wanted one of {', '.join(VALUES)}")
         if self.workers < 1:
@@ -87,7 +90,7 @@ class FinetuneSettings(SessionSettings):
         """Whether the value network is trained before the first episode."""
         return self.dataset is not None and self.value == "iql"
 
-    def decisions(self, source: DatasetStore | None, fingerprint: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def identity(self, source: DatasetStore | None, fingerprint: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What a resumed run must agree with, as JSON.
 
         Args:

@@ -22,12 +22,12 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from robot_rl.commands.evaluate import EvalSettings, evaluate
 from robot_rl.commands.improve.report import ControlRecord, Improved, Judged, write_improve_report
-from robot_rl.commands.improve.round import Round, RoundRecord
+from robot_rl.commands.improve.round import RoundRecord, run_round
 from robot_rl.commands.improve.settings import ImproveSettings
-from robot_rl.commands.improve.steps import Arm, Steps
+from robot_rl.commands.improve.steps import Branch, Steps
 from robot_rl.config.settings import load
+from robot_rl.core.decision import GATE_FILE
 from robot_rl.core.files import write_whole
-from robot_rl.learning.offline.decision import GATE_FILE
 from robot_rl.run.checkpoint import load_policy
 from robot_rl.run.dataset import copy_demonstrations, demonstrations_of, require_same_robot
 from robot_rl.run.phases import StageRun, checkpoint_to_improve
@@ -57,7 +57,7 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
         RobotRLError: Settings, dataset, policy and robot do not fit together; raised before anything is written.
     """
     scene = scene_for(settings, settings.realtime, settings.workers)
-    settings.resolve(scene.realtime)
+    settings = settings.resolve(scene.realtime)
     checkpoint = checkpoint_to_improve(settings.policy)
     policy = load_policy(checkpoint)
     directory = Path(settings.run)
@@ -67,19 +67,19 @@ def improve(settings: ImproveSettings, console: Console) -> Path:
         require_same_robot(source, robot_spec)
         settings.refuse_seen_seeds([info.header.seed for info in demonstrations_of(source)], "demonstrations")
         defaults = dataclasses.asdict(ImproveSettings())
-        run = StageRun(directory, settings.decisions(source, policy.fingerprint()), console, defaults)
+        run = StageRun(directory, settings.identity(source, policy.fingerprint()), console, defaults)
         copied = run.phase("demonstrations", lambda _: copy_demonstrations(source, directory / DATASET, robot_spec))
     with Steps(settings, run, console) as steps:
         start = _start(steps, checkpoint, copied.facts["snapshot"])
-        arm, rounds = _rounds(steps, start)
+        branch, rounds = _rounds(steps, start)
         control = _control(steps, start, rounds)
-        _finish(steps, directory, arm, checkpoint, RULE)
+        _finish(steps, directory, branch, checkpoint, RULE)
         judged = _evaluate(steps, checkpoint, rounds, control)
     facts = Improved(settings, directory, robot_spec.name, copied, rounds, control, judged)
     return write_improve_report(facts, console)
 
 
-def _start(steps: Steps, checkpoint: Path, snapshot: str) -> Arm:
+def _start(steps: Steps, checkpoint: Path, snapshot: str) -> Branch:
     """The policy to improve, made to explore, so that every policy of the run denoises alike."""
     config, dataset = steps.settings.offline, steps.run.directory / DATASET
 
@@ -96,63 +96,62 @@ def _start(steps: Steps, checkpoint: Path, snapshot: str) -> Arm:
         steps.save_policy(directory, exploring, provenance)
         return {"fingerprint": exploring.fingerprint()}
 
-    return Arm("", dataset, snapshot, steps.run.phase(START, work).directory)
+    return Branch("", dataset, snapshot, steps.run.phase(START, work).directory)
 
 
-def _rounds(steps: Steps, arm: Arm) -> tuple[Arm, list[RoundRecord]]:
+def _rounds(steps: Steps, branch: Branch) -> tuple[Branch, list[RoundRecord]]:
     settings, records = steps.settings, list[RoundRecord]()
     first_seeds = settings.rollout_seeds(settings.rounds, settings.rounds + 1)
     for number in range(settings.rounds):
-        round_ = Round(steps, number, arm, settings.rollout_seeds(number, number + 1), first_seeds)
-        arm, record = round_.go()
+        branch, record = run_round(steps, number, branch, settings.rollout_seeds(number, number + 1), first_seeds)
         records.append(record)
         # From the products: whatever a kill left half written, or wrote twice, is put right.
         lines = [json.dumps(each.to_json()) + "\n" for done in records for each in done.decisions]
         write_whole(steps.run.directory / GATE_FILE, "".join(lines))
-    return arm, records
+    return branch, records
 
 
-def _control(steps: Steps, start: Arm, rounds: Sequence[RoundRecord]) -> ControlRecord | None:
+def _control(steps: Steps, start: Branch, rounds: Sequence[RoundRecord]) -> ControlRecord | None:
     """The same number of episodes and of steps of imitation, without reinforcement learning."""
     settings, run = steps.settings, steps.run
     if settings.control == "none":
         return None
     since, ticks = len(run.phases), 0
-    arm = dataclasses.replace(start, name=CONTROL)
+    branch = dataclasses.replace(start, name=CONTROL)
     if settings.control == "own":
-        arm = dataclasses.replace(arm, dataset=run.directory / CONTROL / DATASET)
+        branch = dataclasses.replace(branch, dataset=run.directory / CONTROL / DATASET)
         with DatasetStore.open(str(start.dataset), snapshot=start.snapshot) as source:
             copied = run.phase(
-                f"{CONTROL}demonstrations", lambda _: copy_demonstrations(source, arm.dataset, source.spec)
+                f"{CONTROL}demonstrations", lambda _: copy_demonstrations(source, branch.dataset, source.spec)
             )
-        arm = dataclasses.replace(arm, snapshot=copied.facts["snapshot"])
+        branch = dataclasses.replace(branch, snapshot=copied.facts["snapshot"])
     for number, record in enumerate(rounds):
         snapshot = record.rollouts["snapshot"]
         if settings.control == "own":
             seeds = [*settings.rollout_seeds(number, number + 1)]
             if record.began_with_rollouts:
                 seeds += settings.rollout_seeds(settings.rounds, settings.rounds + 1)
-            facts = steps.collect(f"round-{number + 1}/rollouts", arm, seeds).facts
+            facts = steps.collect(f"round-{number + 1}/rollouts", branch, seeds).facts
             snapshot, ticks = facts["snapshot"], ticks + facts["ticks"]
-        arm = dataclasses.replace(arm, snapshot=snapshot)
-        imitated = steps.imitate(f"round-{number + 1}/imitation", arm, number)
+        branch = dataclasses.replace(branch, snapshot=snapshot)
+        imitated = steps.imitate(f"round-{number + 1}/imitation", branch, number)
         if imitated is not None:
-            arm = dataclasses.replace(arm, policy=imitated.directory)
-    _finish(steps, run.directory / CONTROL, arm, start.policy, "the last one: success-only re-imitation, no gate")
-    return ControlRecord(arm.policy, ticks, sum(phase.seconds for phase in run.phases[since:]))
+            branch = dataclasses.replace(branch, policy=imitated.directory)
+    _finish(steps, run.directory / CONTROL, branch, start.policy, "the last one: success-only re-imitation, no gate")
+    return ControlRecord(branch.policy, ticks, sum(phase.seconds for phase in run.phases[since:]))
 
 
-def _finish(steps: Steps, directory: Path, arm: Arm, parent: Path, rule: str) -> None:
-    """The arm's policy as a run that every other command takes."""
+def _finish(steps: Steps, directory: Path, branch: Branch, parent: Path, rule: str) -> None:
+    """The branch's policy as a run that every other command takes."""
     provenance = {
-        "dataset": str(arm.dataset),
-        "snapshot": arm.snapshot,
+        "dataset": str(branch.dataset),
+        "snapshot": branch.snapshot,
         "parent": str(parent),
         "parent_policy": load_policy(parent).fingerprint(),
-        "chosen": str(arm.policy),
+        "chosen": str(branch.policy),
         "rule": rule,
     }
-    steps.save_policy(directory, load_policy(arm.policy), provenance, steps.settings.rounds)
+    steps.save_policy(directory, load_policy(branch.policy), provenance, steps.settings.rounds)
 
 
 def _evaluate(
@@ -160,8 +159,7 @@ def _evaluate(
 ) -> dict[str, Judged]:
     """Success of every policy on the same episodes; a policy that two rounds share is run once."""
     settings = steps.settings
-    episodes = settings.evaluate.episodes or 0
-    if episodes == 0:
+    if not settings.evaluate.seeds:
         return {}
     policies = {"imitation": checkpoint, **{f"round {each.number}": each.policy for each in rounds}}
     if control is not None:
@@ -172,22 +170,9 @@ def _evaluate(
         key = "-".join(policy.relative_to(steps.run.directory).parts) if inside else "imitation"
 
         def work(directory: Path, policy: Path = policy) -> dict[str, int]:
-            document = evaluate(
-                EvalSettings(
-                    robot=settings.robot,
-                    limits=settings.limits,
-                    operator=settings.operator,
-                    task=settings.task,
-                    rollout=settings.rollout,
-                    policy=str(policy),
-                    episodes=episodes,
-                    seed=settings.evaluate.seed,
-                    workers=settings.workers,
-                    output=str(directory),
-                    video_episodes=settings.evaluate.film if policy == final else 0,
-                ),
-                steps.console,
-            )
+            film = settings.evaluate.film if policy == final else 0
+            own = {"policy": str(policy), "output": str(directory), "workers": settings.workers, "film": film}
+            document = evaluate(EvalSettings.within(settings, settings.evaluate, **own), steps.console)
             return {"successes": document["successes"], "episodes": document["episodes"]}
 
         phase = steps.run.phase(f"evaluation/{key}", work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from robot_rl.commands.improve.round import REIMITATION, ROUND, RoundRecord
+from robot_rl.commands.improve.round import RoundRecord
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.core.episode import Outcome
-from robot_rl.learning.offline.decision import GateDecision
-from robot_rl.learning.offline.off_policy_evaluation import SECOND_GAIN
 from robot_rl.reports.machine import environment_facts
 from robot_rl.reports.page import write_report
-from robot_rl.reports.summary import DemoSummary, GateRow, LearningCurve, Role, StageResult, dataset_facts
+from robot_rl.reports.summary import LearningCurve, Role, RunSummary, StageResult, dataset_facts
 from robot_rl.run.phases import Phase
 
 
@@ -71,7 +68,7 @@ def write_improve_report(facts: Improved, console: Console) -> Path:
         facts.judged[last].directory / "eval.mp4" if (last := f"round {len(facts.rounds)}") in facts.judged else None
     )
     run = facts.directory
-    summary = DemoSummary(
+    summary = RunSummary(
         title="Offline RL on recorded data, every update gated",
         robot=facts.robot,
         task=facts.settings.task.name,
@@ -84,7 +81,7 @@ def write_improve_report(facts: Improved, console: Console) -> Path:
             for each in facts.rounds
             if (run / f"round-{each.number}/imitation/metrics.jsonl").exists()
         ),
-        gate_decisions=tuple(gate_row(decision) for each in facts.rounds for decision in each.decisions),
+        gate_decisions=tuple(decision for each in facts.rounds for decision in each.decisions),
         diagnostics={name: rows for each in facts.rounds for name, rows in diagnostics_of(each).items()},
         video=video if video is not None and video.exists() else None,
         next_commands=(
@@ -162,24 +159,6 @@ def rollouts_in_words(record: RoundRecord) -> str:
     aborted = outcomes.get(str(Outcome.ABORTED), 0)
     told = f"{successes} of {record.rollouts['episodes']} rollouts succeeded while exploring"
     return f"{told}, {aborted} aborted and left out" if aborted else told
-
-
-def gate_row(decision: GateDecision) -> GateRow:
-    """A decision as the report shows it."""
-    number = int(decision.evidence[ROUND])
-    what = "imitated again" if REIMITATION in decision.evidence else f"after {decision.step} batches"
-    stage = f"round {number}, {what}" if decision.step or REIMITATION in decision.evidence else f"round {number}"
-    return GateRow(
-        stage,
-        decision.accept,
-        decision.reason,
-        decision.reference,
-        decision.candidate,
-        decision.gain,
-        decision.lower_bound,
-        decision.required_gain,
-        decision.evidence.get(SECOND_GAIN, math.nan),
-    )
 
 
 def diagnostics_of(record: RoundRecord) -> dict[str, dict[str, str]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from data.archive.store import DatasetStore
+from robot_rl.commands.evaluate import EPISODES, EvaluationSettings
 from robot_rl.commands.train.plan import DataSettings
 from robot_rl.config.settings import MISSING
 from robot_rl.core.errors import RobotRLError
@@ -22,23 +23,7 @@ from robot_rl.sessions.setup import SessionSettings
 
 CONTROL_ARMS = ("own", "grown", "none")
 AUTO = "auto"
-EVALUATION_EPISODES = 50
 DEVICES = ("auto", "cpu", "cuda")
-
-
-@dataclass
-class EvaluationSettings:
-    """Judging by episodes, which only reports and never chooses.
-
-    Attributes:
-        episodes: Of each policy; 0 for none; null is 50 in simulated time and none in real time.
-        seed: First seed; no demonstration and no rollout may have one of these.
-        film: Episodes of the final policy to film.
-    """
-
-    episodes: int | None = None
-    seed: int = 100_000
-    film: int = 4
 
 
 @dataclass
@@ -73,7 +58,8 @@ class ImproveSettings(SessionSettings):
         imitation: Of re-imitation, see `ImitationConfig`; the encoder stays as it is, so that the critics remain valid.
         data: What is imitated again, see `DataSettings`.
         log: Of re-imitation, see `LogSettings`.
-        evaluate: See `EvaluationSettings`.
+        evaluate: See `EvaluationSettings`; null episodes are 50 in simulated time and none in real time. No
+            demonstration and no rollout may have one of their seeds.
         second_estimator: Whether fitted Q evaluation is reported beside every decision of the gate.
         fitted_q: See `FittedQConfig`.
         seed: Added to the seed of everything that learns.
@@ -102,33 +88,34 @@ class ImproveSettings(SessionSettings):
     imitation: ImitationConfig = field(default_factory=lambda: ImitationConfig(steps=1000, warmup_steps=100))
     data: DataSettings = field(default_factory=DataSettings)
     log: LogSettings = field(default_factory=lambda: LogSettings(tracker="none", sample_every=0))
-    evaluate: EvaluationSettings = field(default_factory=EvaluationSettings)
+    evaluate: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(episodes=None))
     second_estimator: bool = True
     fitted_q: FittedQConfig = field(default_factory=lambda: FittedQConfig(steps=500))
     seed: int = 0
     workers: int = 1
     device: str = "auto"
 
-    def resolve(self, realtime: bool) -> None:
-        """Settles what depends on whose time episodes run in, and refuses what cannot work.
+    def resolve(self, realtime: bool) -> ImproveSettings:
+        """The plan: these settings with `realtime`, `control` and `evaluate.episodes` decided.
 
         Args:
             realtime: Whether rollouts run at the robot's own rate.
 
         Raises:
-            RobotRLError: Names the setting.
+            RobotRLError: Names the setting that cannot work.
         """
-        self.realtime = realtime
-        if self.control == AUTO:
-            self.control = "grown" if realtime else "own"
-        if self.evaluate.episodes is None:
-            self.evaluate.episodes = 0 if realtime else EVALUATION_EPISODES
-        elif realtime and self.evaluate.episodes > 0:
+        episodes = self.evaluate.episodes
+        if episodes is None:
+            episodes = 0 if realtime else EPISODES
+        elif realtime and episodes > 0:
             raise RobotRLError(
-                f"evaluate.episodes is {self.evaluate.episodes}, but this run is in real time, where an evaluation "
+                f"evaluate.episodes is {episodes}, but this run is in real time, where an evaluation "
                 "needs a person for every episode: leave it out, then judge with robot-rl deploy policy=... dataset=..."
             )
-        self._validate()
+        control = self.control if self.control != AUTO else "grown" if realtime else "own"
+        plan = replace(self, realtime=realtime, control=control, evaluate=replace(self.evaluate, episodes=episodes))
+        plan._validate()
+        return plan
 
     def _validate(self) -> None:
         for name in ("rounds", "rollouts", "workers"):
@@ -137,7 +124,7 @@ class ImproveSettings(SessionSettings):
         for name, value, allowed in (("control", self.control, CONTROL_ARMS), ("device", self.device, DEVICES)):
             if value not in allowed:
                 raise RobotRLError(f"{name} is '{value}', wanted one of {', '.join(allowed)}")
-        if self.evaluate.episodes is not None and self.evaluate.episodes < 0:
+        if (self.evaluate.episodes or 0) < 0:
             raise RobotRLError(f"evaluate.episodes is {self.evaluate.episodes}, wanted 0 (none) or more")
         for each in (self.reward, self.critic, self.dynamics, self.gate, self.offline, self.imitation, self.fitted_q):
             each.validate()
@@ -156,15 +143,15 @@ class ImproveSettings(SessionSettings):
         Raises:
             RobotRLError: Names one of them.
         """
-        first, count = self.evaluate.seed, self.evaluate.episodes or 0
-        seen = [seed for seed in seeds if first <= seed < first + count]
+        judged = self.evaluate.seeds
+        seen = [seed for seed in seeds if seed in judged]
         if seen:
             raise RobotRLError(
-                f"seed {seen[0]} would be evaluated (evaluate.seed={first}, {count} episodes) and learned from "
-                f"({what}): an evaluation must not know its episodes, choose another evaluate.seed"
+                f"seed {seen[0]} would be evaluated (evaluate.seed={judged.start}, {len(judged)} episodes) and learned "
+                f"from ({what}): an evaluation must not know its episodes, choose another evaluate.seed"
             )
 
-    def decisions(self, store: DatasetStore, fingerprint: str) -> dict[str, Any]:
+    def identity(self, store: DatasetStore, fingerprint: str) -> dict[str, Any]:
         """All that decides what the run makes; a resumed one must agree with it."""
         everything = asdict(self)
         for harmless in ("policy", "dataset", "run", "snapshot", "log", "workers", "device", "recover"):

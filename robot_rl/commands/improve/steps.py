@@ -1,9 +1,8 @@
-"""The phases that rounds of offline RL and of their control arm are made of: rollouts, and imitation again.
+"""The phases that rounds of offline RL and of their control arm share: rollouts, and imitation again.
 
-Rollouts of `robot-rl improve` in real time: what is missing of a phase is asked of whoever is beside the robot.
-
-A phase's episodes are those that its dataset has gained since the phase began. So a session that was stopped or killed
-goes on with the next episode, under the next seed.
+In simulated time rollouts come from parallel processes, an episode for each seed. In real time what is missing of them
+is asked of whoever is beside the robot: a phase's episodes are those that its dataset has gained since the phase began.
+So a session that was stopped or killed goes on with the next episode, under the next seed.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from rich.console import Console
 from data.archive.store import DatasetStore
 from policies.diffusion import DiffusionPolicy
 from policies.exploring_policy import ExploringPolicy
+from policies.trainable import Trainable
 from robot_rl.commands.improve.settings import ImproveSettings
 from robot_rl.commands.train.main import train
 from robot_rl.commands.train.plan import TrainSettings
@@ -37,7 +37,7 @@ from robot_rl.sessions.parallel import EpisodeCollector
 
 
 @dataclass(frozen=True)
-class Arm:
+class Branch:
     """Where one way of improving stands.
 
     Attributes:
@@ -45,7 +45,7 @@ class Arm:
         dataset: Its own, or the one it shares.
         snapshot: Of that dataset.
         policy: Directory of the policy that acts now.
-        own: The newest rollouts of a policy of this arm that was not taken back; None before the first.
+        own: The newest rollouts of a policy of this branch that was not taken back; None before the first.
     """
 
     name: str
@@ -83,9 +83,7 @@ class Steps:
         """The policy of a phase."""
         return load_policy(directory, self.device)
 
-    def save_policy(
-        self, directory: Path, policy: DiffusionPolicy, provenance: Mapping[str, Any], step: int = 1
-    ) -> None:
+    def save_policy(self, directory: Path, policy: Trainable, provenance: Mapping[str, Any], step: int = 1) -> None:
         """Makes a directory one that every command can load a policy from."""
         record = {
             "class": f"{type(policy).__module__}.{type(policy).__qualname__}",
@@ -95,22 +93,61 @@ class Steps:
         }
         save_checkpoint(directory, step, policy, {}, record)
 
-    def collect(self, phase: str, arm: Arm, seeds: Sequence[int]) -> Phase:
-        """Rolls out an arm's policy, exploring, and appends the episodes to its dataset."""
+    def collect(self, phase: str, branch: Branch, seeds: Sequence[int]) -> Phase:
+        """Rolls out a branch's policy, exploring, and appends the episodes to its dataset.
+
+        The facts are `snapshot`, labelled `episodes`, `ticks` of all that ran, and the number of each of the labelled
+        ones' `outcomes`.
+
+        Raises:
+            KeyboardInterrupt: The operator stopped the session; what it brought is kept.
+            RobotRLError: A fault ended an episode.
+        """
 
         def work(directory: Path) -> Mapping[str, Any]:
-            policy = load_policy(arm.policy)
-            explorer = ExploringPolicy(policy, provenance=read_record(arm.policy)["provenance"])
+            policy = load_policy(branch.policy)
+            explorer = ExploringPolicy(policy, provenance=read_record(branch.policy)["provenance"])
             if self.settings.realtime:
-                return live_rollouts(self.settings, arm.dataset, arm.snapshot, explorer, len(seeds), self.console)
+                return self._live_rollouts(explorer, branch, len(seeds))
             fingerprint = policy.fingerprint()
-            return append_rollouts(arm.dataset, fingerprint, seeds, lambda batch: self._episodes(explorer, batch))
+            return append_rollouts(branch.dataset, fingerprint, seeds, lambda batch: self._episodes(explorer, batch))
 
-        return self.run.phase(arm.name + phase, work)
+        return self.run.phase(branch.name + phase, work)
 
-    def imitate(self, phase: str, arm: Arm, number: int) -> Phase | None:
-        """Imitates an arm's successes from its policy's weights; None if it has none."""
-        if not outcomes_of(arm.dataset, arm.snapshot)[str(Outcome.SUCCESS)]:
+    def _episodes(self, explorer: ExploringPolicy, seeds: Sequence[int]) -> list[Episode]:
+        if self._collector is None:
+            self._collector = self._entered.enter_context(EpisodeCollector(self.settings, self.settings.workers))
+        return [collected.episode for collected in self._collector.collect(explorer, seeds)]
+
+    def _live_rollouts(self, explorer: ExploringPolicy, branch: Branch, wanted: int) -> dict[str, Any]:
+        """Completes the phase's labelled episodes with somebody beside the robot."""
+        settings, dataset = self.settings, branch.dataset
+        known = _gained(dataset, branch.snapshot)
+        missing = wanted - len(labelled(known))
+        if missing > 0:
+            scene = scene_for(settings, settings.realtime, settings.workers)
+            self.console.print(f"  {scene.robot.spec.name} is about to move: {missing} episodes to run")
+            with LiveCollector(settings, scene, dataset, settings.recover, {}, self.console) as live:
+                stopped = live.collect(explorer, settings.rollout_seed, wanted, known).stopped
+            known = _gained(dataset, branch.snapshot)
+            if stopped:
+                self.console.print(
+                    f"  stopped with {len(labelled(known))} of {wanted} episodes, which are in {dataset}; the same "
+                    "command goes on with the next"
+                )
+                raise KeyboardInterrupt
+        outcomes = Counter(str(each.episode.result.outcome) for each in labelled(known))
+        with DatasetStore.open(str(dataset)) as store:
+            return {
+                "snapshot": store.snapshot,
+                "episodes": sum(outcomes.values()),
+                "ticks": sum(each.episode.result.ticks for each in known),
+                "outcomes": dict(outcomes),
+            }
+
+    def imitate(self, phase: str, branch: Branch, number: int) -> Phase | None:
+        """Imitates a branch's successes from its policy's weights; None if it has none."""
+        if not outcomes_of(branch.dataset, branch.snapshot)[str(Outcome.SUCCESS)]:
             return None
         settings = self.settings
 
@@ -118,11 +155,11 @@ class Steps:
             config = dataclasses.replace(settings.imitation, seed=settings.imitation.seed + settings.seed + number)
             finished = train(
                 TrainSettings(
-                    dataset=str(arm.dataset),
+                    dataset=str(branch.dataset),
                     run=str(directory),
                     policy={},
-                    snapshot=arm.snapshot,
-                    initial=str(arm.policy),
+                    snapshot=branch.snapshot,
+                    initial=str(branch.policy),
                     freeze_encoder=True,
                     data=settings.data,
                     imitation=config,
@@ -136,56 +173,7 @@ class Steps:
                 raise KeyboardInterrupt
             return {"steps": config.steps, "fingerprint": load_policy(directory).fingerprint()}
 
-        return self.run.resumable_phase(arm.name + phase, work)
-
-    def _episodes(self, explorer: ExploringPolicy, seeds: Sequence[int]) -> list[Episode]:
-        if self._collector is None:
-            self._collector = self._entered.enter_context(EpisodeCollector(self.settings, self.settings.workers))
-        return [collected.episode for collected in self._collector.collect(explorer, seeds)]
-
-
-def live_rollouts(
-    settings: ImproveSettings, dataset: Path, since: str, policy: ExploringPolicy, wanted: int, console: Console
-) -> dict[str, Any]:
-    """Completes a phase's rollouts.
-
-    Args:
-        settings: Of the command.
-        dataset: Where episodes go, each as it ends.
-        since: Its snapshot when the phase began.
-        policy: Drives, exploring.
-        wanted: Labelled episodes of the phase.
-        console: For the person waiting.
-
-    Returns:
-        `snapshot`, labelled `episodes`, `ticks` of all that ran, and the number of each of the labelled ones'
-        `outcomes`; one that was stopped says nothing.
-
-    Raises:
-        KeyboardInterrupt: The operator stopped the session; what it brought is kept.
-        RobotRLError: A fault ended an episode.
-    """
-    known = _gained(dataset, since)
-    if len(labelled(known)) < wanted:
-        scene = scene_for(settings, settings.realtime, settings.workers)
-        console.print(f"  {scene.robot.spec.name} is about to move: {wanted - len(labelled(known))} episodes to run")
-        with LiveCollector(settings, scene, dataset, settings.recover, {}, console) as live:
-            stopped = live.collect(policy, settings.rollout_seed, wanted, known).stopped
-        known = _gained(dataset, since)
-        if stopped:
-            console.print(
-                f"  stopped with {len(labelled(known))} of {wanted} episodes, which are in {dataset}; the same command "
-                "goes on with the next"
-            )
-            raise KeyboardInterrupt
-    results = [each.episode.result for each in known]
-    with DatasetStore.open(str(dataset)) as store:
-        return {
-            "snapshot": store.snapshot,
-            "episodes": len(labelled(known)),
-            "ticks": sum(result.ticks for result in results),
-            "outcomes": dict(Counter(str(each.episode.result.outcome) for each in labelled(known))),
-        }
+        return self.run.resumable_phase(branch.name + phase, work)
 
 
 def _gained(dataset: Path, since: str) -> list[CollectedEpisode]:

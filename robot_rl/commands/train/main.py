@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -23,13 +24,14 @@ from data.training.statistics import cache_statistics
 from data.training.window_cache import WindowCache
 from data.training.windows import EpisodeSplit, WindowDataset, split_episodes
 from policies.diffusion import DiffusionPolicy
+from policies.trainable import require_trainable
 from robot_rl.commands.train.plan import Plan, TrainSettings, make_plan
 from robot_rl.config.settings import load
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.files import write_whole
 from robot_rl.learning.imitation import HeldOut, ImitationLearner
 from robot_rl.run.checkpoint import newest_checkpoint, policy_class, repair_last
-from robot_rl.run.identity import CONFIG_FILE, require_same_decisions
+from robot_rl.run.identity import CONFIG_FILE, require_same_identity
 from robot_rl.run.metrics import Screen
 from robot_rl.run.training_loop import TrainingRun, train_imitation
 
@@ -60,7 +62,7 @@ def train(settings: TrainSettings, *, quiet: bool = False) -> bool:
     run = Path(settings.run)
     with DatasetStore.open(settings.dataset, snapshot=settings.snapshot) as store:
         plan = make_plan(settings, store)
-        require_same_decisions(run, plan.decisions(), plan.defaults())
+        require_same_identity(run, plan.identity(), plan.defaults())
         if accelerator.is_main_process:
             repair_last(run)
         if _is_finished(run, settings.imitation.steps):
@@ -126,7 +128,8 @@ def build_policy(plan: Plan, cache: WindowCache, split: EpisodeSplit) -> Diffusi
         return plan.initial.policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.settings.imitation.seed)
-        policy = policy_class(plan.policy_path)(plan.spec, plan.policy_config)
+        made = policy_class(plan.policy_path)(plan.spec, plan.policy_config)
+    policy = cast(DiffusionPolicy, require_trainable(made))
     policy.set_statistics(cache_statistics(cache, split.training))
     return policy
 
@@ -164,7 +167,7 @@ def _train(plan: Plan, cache: WindowCache, accelerator: Accelerator, console: Co
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / CONFIG_FILE, json.dumps(plan.decisions(), indent=2))
+        write_whole(run / CONFIG_FILE, json.dumps(plan.identity(), indent=2))
     finished = train_imitation(ImitationLearner(policy, config, accelerator), training, console)
     if finished:
         _print_what_next(console, run)

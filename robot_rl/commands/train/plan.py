@@ -1,6 +1,6 @@
 """What a training run learns from and how: its settings, resolved against a dataset.
 
-Whatever decides the weights is in `Plan.decisions`, with which a resumed run must agree.
+Whatever decides the weights is in `Plan.identity`, with which a resumed run must agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, cast
 
 from data.archive.store import DatasetStore
 from data.training.window_cache import ActionSource, CacheContent, Selection, select_episodes
-from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
+from policies.diffusion import DiffusionPolicy
+from policies.trainable import PolicyConfig, Trainable
 from robot_rl.config.settings import MISSING, to_dataclass
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
@@ -109,7 +110,7 @@ class Plan:
 
     settings: TrainSettings
     policy_path: str
-    policy_config: DiffusionPolicyConfig
+    policy_config: PolicyConfig
     selection: Selection
     content: CacheContent
     initial: InitialPolicy | None = None
@@ -119,7 +120,7 @@ class Plan:
         """The robot's."""
         return self.content.spec
 
-    def decisions(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What a resumed run must agree with, as JSON."""
         data = asdict(self.settings.data)
         del data["cache"]
@@ -141,7 +142,7 @@ class Plan:
         }
 
     def defaults(self) -> dict[str, Any]:
-        """What those decisions are where nobody decides: a run from before a setting existed was made with it."""
+        """What the identity is where nobody decides: a run from before a setting existed was made with it."""
         data = asdict(DataSettings())
         del data["cache"]
         return {
@@ -150,7 +151,7 @@ class Plan:
             "imitation": asdict(type(self.settings.imitation)()),
         }
 
-    def record(self, policy: DiffusionPolicy) -> dict[str, Any]:
+    def record(self, policy: Trainable) -> dict[str, Any]:
         """What every checkpoint says about itself."""
         start = self.initial
         parent = {} if start is None else {"parent": str(start.checkpoint), "parent_policy": start.fingerprint}
@@ -210,7 +211,7 @@ def keep_shortest(store: DatasetStore, selection: Selection, fraction: float) ->
     return Selection(tuple(each for each in selection.ids if each in kept), dict(dropped + Counter(selection.left_out)))
 
 
-def policy_settings(settings: Mapping[str, Any], spec: RobotSpec) -> tuple[str, DiffusionPolicyConfig]:
+def policy_settings(settings: Mapping[str, Any], spec: RobotSpec) -> tuple[str, PolicyConfig]:
     """The policy's class and its config for a robot, checked.
 
     Raises:
@@ -218,7 +219,7 @@ def policy_settings(settings: Mapping[str, Any], spec: RobotSpec) -> tuple[str, 
     """
     values = dict(settings)
     path = str(values.pop("_target_", ""))
-    config = cast(DiffusionPolicyConfig, to_dataclass(cast(Any, values), policy_config_class(policy_class(path))))
+    config = cast(PolicyConfig, to_dataclass(cast(Any, values), policy_config_class(policy_class(path))))
     groups = {
         "cameras": spec.images,
         "point_clouds": spec.point_clouds,
@@ -231,9 +232,11 @@ def policy_settings(settings: Mapping[str, Any], spec: RobotSpec) -> tuple[str, 
     return path, config
 
 
-def image_sizes(spec: RobotSpec, config: DiffusionPolicyConfig) -> dict[str, tuple[int, int]]:
+def image_sizes(spec: RobotSpec, config: PolicyConfig) -> dict[str, tuple[int, int]]:
     """Cameras to shrink when the cache is built: large ones, to the size that the policy shrinks them to anyway."""
-    target = config.camera.image_size
+    target = config.image_size
+    if target is None:
+        return {}
     sizes = {name: spec.observations[name].shape[:2] for name in config.streams if name in spec.images}
     return {
         name: target

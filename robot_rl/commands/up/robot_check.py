@@ -14,27 +14,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hardware import node_config
 from hardware.arm.controller import ArmController
 from hardware.arm.mail import Outlet
 from hardware.arm.messages import ArmMode, Row
 from hardware.arm.settings import ArmSettings
 from hardware.cameras.calibration import read_calibration
-from hardware.node_config import read_section
+from hardware.node_config import BadConfig, build, read_section
 from hardware.ros.arm_session import spec_problems
 from hardware.ros.arm_topics import action_names
 from hardware.ros.camera_settings import read_camera
 from hardware.ros.robot import RosRobot
 from hardware.ros.yaml_section import topic_name
-from hardware.safety.limits import CommandLimits, dimension_name
+from hardware.safety.dimensions import dimension_name
+from hardware.safety.limits import CommandLimits
 from robot_rl.commands.up.node_plan import plan_nodes
-from robot_rl.config.settings import ConfigError, require_parameters, to_dataclass
+from robot_rl.config.settings import ConfigError, to_dataclass
 from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Judgement, Robot
 from robot_rl.core.specs import ActionKind, RobotSpec
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.core.targets import require_parameters, require_types
+from robot_rl.runtime.meeting import RolloutOptions
 from robot_rl.sessions.setup import TaskSettings, build_filter, build_robot
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
@@ -151,7 +152,7 @@ def _required_target(where: str, settings: object, methods: tuple[str, ...]) -> 
     if not isinstance(settings, Mapping) or "_target_" not in settings:
         raise ConfigError(f"{where} is {settings!r}, wanted a mapping with a _target_ that names its class")
     try:
-        made = require_parameters(dict(settings))
+        made = require_parameters(settings, ConfigError)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     target = str(settings["_target_"])
@@ -164,7 +165,7 @@ def _required_target(where: str, settings: object, methods: tuple[str, ...]) -> 
         required = parameter.default is parameter.empty and parameter.kind not in VARIADIC
         if required and name not in settings and name != "clock":
             raise ConfigError(f"{where}.{name} is missing; {target} needs it")
-    node_config.require_types(f"{where} ({target})", made, settings)
+    require_types(f"{where} ({target})", made, settings, BadConfig)
     return target
 
 
@@ -180,7 +181,7 @@ def _check_arm(document: Mapping[str, Any], robot: Robot) -> None:
     if not arm.namespace.strip("/"):
         raise ConfigError("arm.namespace is empty: name where the arm's topics live, for example /my_arm")
     topic_name(arm.namespace, "arm.namespace")
-    driver = _made_robot("arm.driver", arm.driver, node_config.build)
+    driver = _made_robot("arm.driver", arm.driver, build)
     with in_words("arm"):
         action_names(driver.spec)
         loop = ArmController(driver, arm, document["limits"], document["robot"].get("control_hz"), _Nobody())

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.diffusion import DiffusionPolicy
 from policies.history import draw_noise, stack_history
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.offline.critic import IqlCritic
@@ -43,7 +43,7 @@ class BestOfN:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: DenoisingPolicy,
         critic: IqlCritic,
         samples: int = 16,
         device: str | torch.device = "cpu",
@@ -85,7 +85,7 @@ class BestOfN:
         return ActionChunk(values.astype(self.spec.action.dtype), history[-1].stamp_ns)
 
 
-def _fingerprint(policy: DiffusionPolicy, critic: IqlCritic, samples: int) -> str:
+def _fingerprint(policy: DenoisingPolicy, critic: IqlCritic, samples: int) -> str:
     digest = hashlib.sha256(f"best of {samples}, {policy.fingerprint()}".encode())
     for name, tensor in sorted(critic.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

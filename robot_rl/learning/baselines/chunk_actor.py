@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from policies.diffusion import DiffusionPolicy
 from policies.history import stack_history
+from policies.trainable import DenoisingPolicy
 from policies.value import Standardizer
 from robot_rl.core.episode import ActionChunk, Observation
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.randomness import step_generator
 
 ChunkFunction = Callable[[Tensor, torch.Generator], Tensor]
 """From conditions (B, C) to chunks (B, n, A), normalised, within [-1, 1]; the generator is for its noise."""
@@ -97,7 +97,7 @@ class ActorPolicy:
         weights: Of the actor, for the fingerprint.
     """
 
-    def __init__(self, base: DiffusionPolicy, actor: ChunkFunction, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, base: DenoisingPolicy, actor: ChunkFunction, weights: Mapping[str, Tensor]) -> None:
         self.spec, self.observation_count, self.execute_horizon = (
             base.spec,
             base.observation_count,
@@ -123,6 +123,6 @@ class ActorPolicy:
     @torch.no_grad()
     def chunks(self, observations: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         """Chunks in robot units for a batch of observations, (B, N, *shape) each. Shape (B, n, A)."""
-        device = self._base.normalizer.fitted.device
+        device = self._base.device
         condition = self._base.encode({name: values.to(device) for name, values in observations.items()})
         return self._base.to_actions(self._actor(condition, generator))

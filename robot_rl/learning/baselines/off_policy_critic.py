@@ -7,7 +7,6 @@ dimension.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,9 @@ from torch import Tensor
 
 from policies.value import QEnsemble
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Descent, follow
+from robot_rl.learning.randomness import first_weights
 from robot_rl.learning.transitions import Transitions
-
-
-class OffPolicyDiverged(RobotRLError):
-    """A loss of an off-policy learner is no longer a number."""
 
 
 @dataclass
@@ -59,13 +56,13 @@ class CriticLearner:
             raise RobotRLError(f"critic.subset is {config.subset}, wanted 1 to critic.members={config.members}")
         self.config = config
         (_, rows, action_size), condition = data.chunk.shape, data.condition
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with first_weights(seed):
             network = QEnsemble(config.members, condition.shape[1], rows, action_size, config.width, config.blocks)
         network.standardizer.fit(condition)
         self.network = network.to(condition.device)
         self._target = copy.deepcopy(self.network).requires_grad_(False)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate)
+        optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate)
+        self._descent = Descent("the critics", optimizer, "lower critic.learning_rate, or look at the rewards")
 
     def mean_q(self, condition: Tensor, chunk: Tensor) -> Tensor:
         """Mean over the ensemble, which is what an actor climbs (RLPD, arXiv 2302.02948, algorithm 1). Shape (B,)."""
@@ -83,20 +80,13 @@ class CriticLearner:
         """One step towards `reward + discount * following`, which is 0 where the episode terminated.
 
         Raises:
-            OffPolicyDiverged: The loss is not a number.
+            Diverged: The loss or its gradient is not finite.
         """
         target = batch.reward + torch.where(batch.terminated, 0.0, batch.discount * following)
         loss = (self.network(batch.condition, batch.chunk) - target).square().mean(dim=1).sum()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise OffPolicyDiverged(f"the critics' loss is {value}: lower critic.learning_rate, or look at the rewards")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
-        with torch.no_grad():
-            slow: list[Tensor] = [*self._target.parameters()]
-            torch._foreach_lerp_(slow, [*self.network.parameters()], self.config.target_rate)
-        return value / self.config.members
+        self._descent.step(loss)
+        follow(self._target, self.network, self.config.target_rate)
+        return float(loss.detach()) / self.config.members
 
     def state(self) -> dict[str, Any]:
         """A copy of all that an exact resume needs."""
@@ -104,7 +94,7 @@ class CriticLearner:
             {
                 "network": self.network.state_dict(),
                 "target": self._target.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                "optimizer": self._descent.state(),
             }
         )
 
@@ -112,7 +102,7 @@ class CriticLearner:
         """Takes back what `state` gave."""
         self.network.load_state_dict(state["network"])
         self._target.load_state_dict(state["target"])
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._descent.load_state(state["optimizer"])
 
 
 def drawn_half_and_half(one: Transitions, other: Transitions, size: int, generator: torch.Generator) -> Transitions:

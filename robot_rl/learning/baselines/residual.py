@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from robot_rl.learning.baselines.chunk_actor import ChunkFunction, GaussianActor
 from robot_rl.learning.baselines.off_policy_critic import CriticLearner, EnsembleConfig, drawn_half_and_half
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.descent import Descent
+from robot_rl.learning.randomness import first_weights, step_generator
 from robot_rl.learning.transitions import Transitions
 
 
@@ -62,19 +63,19 @@ class ResidualLearner:
         actor: The correction learned so far; its mode begins at zero.
     """
 
-    def __init__(self, base: DiffusionPolicy, demonstrations: Transitions, config: ResidualConfig) -> None:
+    def __init__(self, base: DenoisingPolicy, demonstrations: Transitions, config: ResidualConfig) -> None:
         self.config, self._demonstrations = config, demonstrations
         self._base = copy.deepcopy(base).eval().requires_grad_(False)
         condition = demonstrations.condition
         _, rows, action_size = demonstrations.chunk.shape
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with first_weights(config.seed):
             self.actor = GaussianActor(
                 condition.shape[1], rows, action_size, config.width, extra_size=rows * action_size
             ).to(condition.device)
         self.actor.standardizer.fit(condition)
         self.critic = CriticLearner(demonstrations, config.critic, config.seed + 1)
-        self._optimizer = torch.optim.Adam(self.actor.parameters(), config.learning_rate)
+        optimizer = torch.optim.Adam(self.actor.parameters(), config.learning_rate)
+        self._descent = Descent("the correction", optimizer, "lower learning_rate")
 
     def update(self, online: Transitions, step: int) -> dict[str, float]:
         """One step of the critics, and of the correction when it is due.
@@ -92,9 +93,7 @@ class ResidualLearner:
         if step >= self.config.critic_warmup and step % self.config.actor_every == 0:
             chunk = self.act(batch.condition, generator, explore=False)
             loss = -self.critic.mean_q(batch.condition, chunk).mean()
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            self._descent.step(loss)
             metrics["actor_loss"] = float(loss.detach())
         return metrics
 
@@ -116,13 +115,13 @@ class ResidualLearner:
 
     def state(self) -> dict[str, Any]:
         """A copy of all that an exact resume needs; the base policy is the caller's to keep."""
-        actor, optimizer = copy.deepcopy((self.actor.state_dict(), self._optimizer.state_dict()))
+        actor, optimizer = copy.deepcopy((self.actor.state_dict(), self._descent.state()))
         return {"actor": actor, "optimizer": optimizer, "critic": self.critic.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.actor.load_state_dict(state["actor"])
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._descent.load_state(state["optimizer"])
         self.critic.load_state(state["critic"])
 
     @torch.no_grad()

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from robot_rl.learning.baselines.chunk_actor import ChunkFunction, GaussianActor
 from robot_rl.learning.baselines.off_policy_critic import CriticLearner, EnsembleConfig, drawn_half_and_half
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.descent import Descent
+from robot_rl.learning.randomness import first_weights, step_generator
 from robot_rl.learning.transitions import Transitions
 
 
@@ -65,16 +66,17 @@ class RlpdLearner:
         self.config, self._demonstrations = config, demonstrations
         condition = demonstrations.condition
         _, rows, action_size = demonstrations.chunk.shape
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with first_weights(config.seed):
             self.actor = GaussianActor(condition.shape[1], rows, action_size, config.width)
         self.actor.standardizer.fit(condition)
         self.actor.to(condition.device)
         self.critic = CriticLearner(demonstrations, config.critic, config.seed + 1)
         self._log_temperature = torch.tensor(config.temperature, device=condition.device).log().requires_grad_(True)
         self._entropy = config.entropy_per_dimension * rows * action_size
-        self._actor_optimizer = torch.optim.Adam(self.actor.parameters(), config.actor_learning_rate)
-        self._temperature_optimizer = torch.optim.Adam([self._log_temperature], config.temperature_learning_rate)
+        actor = torch.optim.Adam(self.actor.parameters(), config.actor_learning_rate)
+        temperature = torch.optim.Adam([self._log_temperature], config.temperature_learning_rate)
+        self._actor_descent = Descent("the actor", actor, "lower actor_learning_rate")
+        self._temperature_descent = Descent("the temperature", temperature, "lower temperature_learning_rate")
 
     def update(self, online: Transitions, step: int) -> dict[str, float]:
         """One step of the critics, and of the actor when it is due.
@@ -111,8 +113,8 @@ class RlpdLearner:
             "actor": copy.deepcopy(self.actor.state_dict()),
             "critic": self.critic.state(),
             "log_temperature": self._log_temperature.detach().clone(),
-            "actor_optimizer": copy.deepcopy(self._actor_optimizer.state_dict()),
-            "temperature_optimizer": copy.deepcopy(self._temperature_optimizer.state_dict()),
+            "actor_optimizer": copy.deepcopy(self._actor_descent.state()),
+            "temperature_optimizer": copy.deepcopy(self._temperature_descent.state()),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -120,19 +122,15 @@ class RlpdLearner:
         self.actor.load_state_dict(state["actor"])
         self.critic.load_state(state["critic"])
         self._log_temperature.data.copy_(state["log_temperature"])
-        self._actor_optimizer.load_state_dict(copy.deepcopy(state["actor_optimizer"]))
-        self._temperature_optimizer.load_state_dict(copy.deepcopy(state["temperature_optimizer"]))
+        self._actor_descent.load_state(state["actor_optimizer"])
+        self._temperature_descent.load_state(state["temperature_optimizer"])
 
     def _update_actor(self, batch: Transitions, generator: torch.Generator) -> dict[str, float]:
         sample = self.actor(batch.condition, generator)
         temperature = self._log_temperature.exp()
         loss = (temperature.detach() * sample.log_prob - self.critic.mean_q(batch.condition, sample.chunk)).mean()
-        self._actor_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._actor_optimizer.step()
+        self._actor_descent.step(loss)
         surplus = -(sample.log_prob.detach() + self._entropy).mean()
         temperature_loss = self._log_temperature.exp() * surplus
-        self._temperature_optimizer.zero_grad(set_to_none=True)
-        temperature_loss.backward()
-        self._temperature_optimizer.step()
+        self._temperature_descent.step(temperature_loss)
         return {"actor_loss": float(loss.detach()), "temperature": float(temperature.detach())}

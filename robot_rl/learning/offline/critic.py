@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from policies.value import QEnsemble, ValueNetwork
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.descent import Descent, Diverged, follow
+from robot_rl.learning.randomness import first_weights, step_generator
 from robot_rl.learning.transitions import Transitions
 
 LOG_EVERY = 100
-"""Steps between two looks at the losses; looking waits for the device."""
+"""Steps between two reports of the losses."""
 
 MARGIN = 0.1
 """How far values may leave the range of possible returns, as a share of it: regression overshoots a little."""
@@ -39,10 +40,6 @@ SHARE_WANTED = 0.95
 while few demonstrations leave a sound one with 1 % outside."""
 
 EVALUATION_BATCH = 4096
-
-
-class CriticDiverged(RobotRLError):
-    """A critic's losses or values are no longer numbers."""
 
 
 class BadTransitions(RobotRLError):
@@ -269,7 +266,7 @@ def train_critic(
 
     Raises:
         BadTransitions: There are none to train on, or some hold NaN or infinity; names the episode.
-        CriticDiverged: A loss or a value is NaN or infinite.
+        Diverged: A loss, its gradient or a value is NaN or infinite.
     """
     config.validate()
     require_finite(transitions)
@@ -278,8 +275,7 @@ def train_critic(
     training = data.select(~held_out[data.episode])
     if len(training) == 0:
         raise BadTransitions(f"no transitions to train a critic on: {len(data.success)} episodes hold no window")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with first_weights(config.seed):
         critic = IqlCritic(data.condition.shape[1], data.chunk.shape[1], data.chunk.shape[2], config).to(device)
     for network in (critic.twins, critic.value):
         network.standardizer.fit(training.condition)
@@ -314,30 +310,20 @@ def _optimise(
 ) -> dict[str, float]:
     device = data.reward.device
     target = copy.deepcopy(critic.twins).requires_grad_(False)
-    slow: list[Tensor] = [*target.parameters()]
-    fast: list[Tensor] = [*critic.twins.parameters()]
-    weights = [*critic.parameters()]
-    optimizer = torch.optim.AdamW(weights, config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        critic.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    remedy = f"lower critic.learning_rate ({config.learning_rate}) or the rewards' scale"
+    descent = Descent("the critic", optimizer, remedy, config.gradient_clip)
     recent: dict[str, float] = {}
     for step in range(config.steps):
         generator = step_generator(device, config.seed, step)
         chosen = torch.randint(len(data), (config.batch_size,), generator=generator, device=device)
         losses = critic_losses(critic, target, data.select(chosen), config.expectile)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([losses.q, losses.v])
-        if config.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(weights, config.gradient_clip, foreach=True)
-        optimizer.step()
-        torch._foreach_lerp_(slow, fast, config.target_rate)
+        descent.step(losses.q + losses.v, config.learning_rate_at(step))
+        follow(target, critic.twins, config.target_rate)
         if (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
             recent = {name: each.detach().item() for name, each in losses._asdict().items()}
-            if not all(map(math.isfinite, recent.values())):
-                raise CriticDiverged(
-                    f"critic losses at step {step + 1}: q {recent['q']}, v {recent['v']}; lower critic.learning_rate "
-                    f"({config.learning_rate}) or the rewards' scale"
-                )
             if progress is not None:
                 progress(step + 1, recent)
     return recent
@@ -352,7 +338,7 @@ def _report(
     v, q = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs], dim=1)
     values = torch.cat([v, q.flatten()])
     if not values.isfinite().all():
-        raise CriticDiverged("critics give NaN or infinity for the data they were trained on; lower the learning rate")
+        raise Diverged("critics give NaN or infinity for the data they were trained on; lower the learning rate")
     possible = return_range(data)
     margin = MARGIN * (possible.high - possible.low)
     within = (values >= possible.low - margin) & (values <= possible.high + margin)

@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Descent, Diverged
 from robot_rl.learning.offline.model_error import DynamicsReport, measure, member_errors
 from robot_rl.learning.offline.transition_model import DynamicsConfig, DynamicsEnsemble, ModelStep, whole
 from robot_rl.learning.transitions import Transitions
@@ -31,10 +32,6 @@ Progress = Callable[[int, int, float], None]
 """Told the steps done, the steps in all and the loss, now and then."""
 
 REPORT_EVERY = 50
-
-
-class ModelDiverged(RobotRLError):
-    """The transition model's loss is no longer a number."""
 
 
 class NoTransitions(RobotRLError):
@@ -57,7 +54,7 @@ def train_dynamics(
 
     Raises:
         NoTransitions: Fewer than two episodes with a whole chunk.
-        ModelDiverged: NaN in the data or in the loss.
+        Diverged: NaN in the data, the loss or its gradient.
     """
     config.validate()
     transitions = transitions.to(device)
@@ -101,24 +98,16 @@ def _fit(
     generator = torch.Generator().manual_seed(config.seed + 1)
     moving, ending = _bootstraps(transitions, config, generator)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    remedy = f"lower dynamics.learning_rate (now {config.learning_rate})"
+    descent = Descent("the transition model", optimizer, remedy, config.gradient_clip)
     losses: dict[int, float] = {}
     for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
         size = config.batch_size
         loss = motion_loss(model, transitions, _draw(moving, size, generator))
         loss = loss + ending_loss(model, transitions, _draw(ending, size, generator), generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        optimizer.step()
+        descent.step(loss, config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / config.steps)))
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == config.steps:
             losses[step + 1] = value = float(loss.detach()) / config.members
-            if not math.isfinite(value):
-                raise ModelDiverged(
-                    f"the transition model's loss is {value} after {step + 1} steps: lower dynamics.learning_rate "
-                    f"(now {config.learning_rate})"
-                )
             if progress is not None:
                 progress(step + 1, config.steps, value)
     return losses
@@ -219,9 +208,9 @@ def _draw(choices: list[Tensor], size: int, generator: torch.Generator) -> Tenso
 def _require_numbers(transitions: Transitions) -> None:
     for name in ("condition", "chunk", "reward"):
         if not torch.isfinite(getattr(transitions, name)).all():
-            raise ModelDiverged(f"transitions hold NaN or infinity in '{name}': check the recordings and the encoder")
+            raise Diverged(f"transitions hold NaN or infinity in '{name}': check the recordings and the encoder")
     if not torch.isfinite(transitions.next_condition[whole(transitions)]).all():
-        raise ModelDiverged("transitions hold NaN or infinity in 'next_condition': check the recordings")
+        raise Diverged("transitions hold NaN or infinity in 'next_condition': check the recordings")
 
 
 def _distinct(numbers: Tensor) -> Tensor:

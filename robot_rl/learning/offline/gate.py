@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.confidence import paired_gain
+from robot_rl.core.decision import GateDecision, append_decision, read_decisions
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.offline.decision import GateDecision, append_decision, read_decisions
 from robot_rl.learning.offline.model_rollouts import Critic, Rollouts, TransitionModel, roll_out
 
 __all__ = ["Gate", "GateConfig", "GateDecision", "append_decision", "read_decisions"]
@@ -35,7 +35,7 @@ RULES = ("paired", "paper")
 SCORES = ("q", "first_q", "return")
 PAPER_GAIN = 0.05
 """Equation of the paper's rule: the share of |J_old| by which J must grow."""
-SAME_SHAPE = ("action_size", "horizon", "execute_horizon", "observation_count")
+SAME_SHAPE = ("horizon", "execute_horizon", "observation_count")
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Gate:
         self.member = shuffled[torch.arange(len(self.starts)) % len(elites)].to(starts.device)
         self._scored: dict[str, Rollouts] = {}
 
-    def judge(self, reference: DiffusionPolicy, candidate: DiffusionPolicy, seed: int, step: int = 0) -> GateDecision:
+    def judge(self, reference: DenoisingPolicy, candidate: DenoisingPolicy, seed: int, step: int = 0) -> GateDecision:
         """Whether the candidate may replace the reference.
 
         Args:
@@ -150,13 +150,13 @@ class Gate:
         self._scored = scored
         return self._decide(scored[keys[0]], scored[keys[1]], step)
 
-    def _roll_out(self, policy: DiffusionPolicy, seed: int) -> Rollouts:
+    def _roll_out(self, policy: DenoisingPolicy, seed: int) -> Rollouts:
         return roll_out(
             policy, self.critic, self.dynamics, self.starts, self.member,
             chunks=self.chunks, q_range=self.q_range, seed=seed,
         )  # fmt: skip
 
-    def _key(self, policy: DiffusionPolicy, seed: int) -> str:
+    def _key(self, policy: DenoisingPolicy, seed: int) -> str:
         """All that rollouts depend on: a critic trained on meanwhile must not find old scores."""
         digest = hashlib.sha256(f"{seed} {json.dumps(policy.config.to_json())}".encode())
         for module in (policy, self.critic, self.dynamics):
@@ -218,20 +218,17 @@ class Gate:
         return values.reshape(-1, self.repeats).cpu().double().numpy()
 
     def _refusal(self, reason: str, step: int, evidence: dict[str, float] | None = None) -> GateDecision:
-        nan = math.nan
-        return GateDecision(
-            False, reason, self.config.rule, nan, nan, nan, nan, self.config.margin, evidence or {}, step
-        )
+        return GateDecision.refused(reason, self.config.rule, self.config.margin, evidence, step)
 
 
-def _not_numbers(who: str, policy: DiffusionPolicy) -> str | None:
+def _not_numbers(who: str, policy: DenoisingPolicy) -> str | None:
     for name, tensor in policy.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             return f"the {who}'s weights hold NaN or infinity ({name})"
     return None
 
 
-def _mismatch(reference: DiffusionPolicy, candidate: DiffusionPolicy) -> str | None:
+def _mismatch(reference: DenoisingPolicy, candidate: DenoisingPolicy) -> str | None:
     """Why the two cannot be compared on one encoding, or None."""
     if reference.spec != candidate.spec:
         return f"the candidate's robot differs: {'; '.join(reference.spec.unmet_by(candidate.spec)) or 'other ranges'}"

@@ -25,14 +25,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
 from policies.normalizer import ACTION
+from policies.trainable import DenoisingPolicy
+from robot_rl.core.decision import GateDecision
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, summary_of
-from robot_rl.learning.imitation import step_generator
-from robot_rl.learning.offline.decision import GateDecision
+from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, summary_of
+from robot_rl.learning.descent import Diverged, follow
+from robot_rl.learning.randomness import step_generator
 
-SecondEstimate = Callable[[DiffusionPolicy, DiffusionPolicy], Mapping[str, float]]
+SecondEstimate = Callable[[DenoisingPolicy, DenoisingPolicy], Mapping[str, float]]
 """From reference and candidate to figures reported beside the gate's own; they decide nothing."""
 
 
@@ -46,7 +47,7 @@ class AdvantageCritic(Protocol):
 class Judge(Protocol):
     """Compares two policies; `robot_rl.learning.offline.gate.Gate` is one."""
 
-    def judge(self, reference: DiffusionPolicy, candidate: DiffusionPolicy, seed: int, step: int = 0) -> GateDecision:
+    def judge(self, reference: DenoisingPolicy, candidate: DenoisingPolicy, seed: int, step: int = 0) -> GateDecision:
         """Whether the candidate may replace the reference."""
 
 
@@ -106,7 +107,7 @@ class OfflineResult:
         reason: Why it ended, for people.
     """
 
-    policy: DiffusionPolicy
+    policy: DenoisingPolicy
     decisions: list[GateDecision]
     reason: str
 
@@ -130,7 +131,7 @@ class OfflineImprover:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: DenoisingPolicy,
         critic: AdvantageCritic,
         gate: Judge,
         conditions: Tensor,
@@ -231,8 +232,9 @@ class OfflineImprover:
                 taken.append(self._ppo.step(batch))
                 if taken[-1]["stopped"]:
                     break
-                self._follow()
-        except UpdateDiverged:
+                if self._average is not None and self.config.ema_decay is not None:
+                    follow(self._average.denoiser, self._candidate.denoiser, 1.0 - self.config.ema_decay)
+        except Diverged:
             # What was learned before it is for the gate to judge; a critic that gives NaN fails there.
             diverged = True
         advantage = torch.cat([batch.advantage for batch in batches])
@@ -243,14 +245,7 @@ class OfflineImprover:
             "learning_rate": self._ppo.learning_rate,
         }
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        if self._average is not None and self.config.ema_decay is not None:
-            averages: list[Tensor] = [*self._average.denoiser.parameters()]
-            weights: list[Tensor] = [*self._candidate.denoiser.parameters()]
-            torch._foreach_lerp_(averages, weights, 1.0 - self.config.ema_decay)
-
-    def _settle(self, decision: GateDecision, judged: DiffusionPolicy) -> None:
+    def _settle(self, decision: GateDecision, judged: DenoisingPolicy) -> None:
         self.decisions.append(decision)
         if decision.accept:
             self.reference.denoiser.load_state_dict(judged.denoiser.state_dict())
@@ -276,7 +271,7 @@ class OfflineImprover:
 
 
 def improve_offline(
-    policy: DiffusionPolicy,
+    policy: DenoisingPolicy,
     critic: AdvantageCritic,
     gate: Judge,
     conditions: Tensor,
@@ -288,7 +283,7 @@ def improve_offline(
     return OfflineImprover(policy, critic, gate, conditions, config, second_estimate).run(on_decision)
 
 
-def executed_rows(policy: DiffusionPolicy, chunk: Tensor) -> Tensor:
+def executed_rows(policy: DenoisingPolicy, chunk: Tensor) -> Tensor:
     """A sampled chunk as a recording would hold it: decided binary channels, within [-1, 1], the rows executed.
 
     Args:

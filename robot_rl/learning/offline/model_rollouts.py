@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
-from robot_rl.learning.imitation import step_generator
+from policies.trainable import DenoisingPolicy
 from robot_rl.learning.offline.transition_model import ModelStep
+from robot_rl.learning.randomness import step_generator
 
 
 class Critic(Protocol):
@@ -75,7 +75,7 @@ class Rollouts:
 
 @torch.no_grad()
 def roll_out(
-    policy: DiffusionPolicy,
+    policy: DenoisingPolicy,
     critic: Critic,
     model: TransitionModel,
     starts: Tensor,
@@ -115,7 +115,7 @@ def roll_out(
     return Rollouts(weighted / weight, first, total, alive, outside / weight)
 
 
-def _chunk(policy: DiffusionPolicy, condition: Tensor, seed: int, number: int) -> Tensor:
+def _chunk(policy: DenoisingPolicy, condition: Tensor, seed: int, number: int) -> Tensor:
     """The policy's chunk. The initial noise is drawn first: policies of another `K` share that at least."""
     generator = step_generator(torch.device("cpu"), seed, number)
     steps, *shape = policy.noise_shape

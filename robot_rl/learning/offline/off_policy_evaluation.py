@@ -32,24 +32,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from policies.value import QNetwork
 from robot_rl.core.confidence import PairedGain, paired_gain
+from robot_rl.core.decision import SECOND_GAIN
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.imitation import step_generator
+from robot_rl.learning.descent import Descent, Diverged, follow
+from robot_rl.learning.randomness import first_weights, step_generator
 from robot_rl.learning.transitions import Transitions
 
 SEED_APART = 7919
 """Added to the seed, so that the same seed in two configs never makes this network the critic's twin."""
 SAMPLING_BATCH = 4096
-CHECK_EVERY = 100
-
-SECOND_GAIN = "second_gain"
-"""Name of the second estimator's gain among a decision's evidence."""
-
-
-class EvaluationDiverged(RobotRLError):
-    """The estimate is no longer a number."""
+REPORT_EVERY = 100
 
 
 class BadPropensities(RobotRLError):
@@ -108,7 +103,7 @@ class FittedQ(NamedTuple):
 
 
 def fitted_q_evaluation(
-    policy: DiffusionPolicy,
+    policy: DenoisingPolicy,
     transitions: Transitions,
     config: FittedQConfig,
     warm_start: QNetwork | None = None,
@@ -124,7 +119,7 @@ def fitted_q_evaluation(
         progress: Told the steps done, the steps in all and the loss, now and then.
 
     Raises:
-        EvaluationDiverged: NaN.
+        Diverged: NaN.
         RobotRLError: No episode starts.
     """
     config.validate()
@@ -142,7 +137,7 @@ def fitted_q_evaluation(
     chunks = sample_chunks(policy, begin, config.start_chunks, config.seed + 1, transitions.chunk.shape[1])
     at_starts = torch.stack([network(begin, chunk) for chunk in chunks.unbind(1)]).mean(dim=0)
     if not torch.isfinite(at_starts).all():
-        raise EvaluationDiverged("fitted Q evaluation gave NaN: does the policy's weights or its data hold NaN?")
+        raise Diverged("fitted Q evaluation gave NaN: does the policy's weights or its data hold NaN?")
     return FittedQ(at_starts, network)
 
 
@@ -153,7 +148,7 @@ def fitted_q_gain(reference: FittedQ, candidate: FittedQ, confidence: float = 0.
 
 
 @torch.no_grad()
-def sample_chunks(policy: DiffusionPolicy, condition: Tensor, count: int, seed: int, rows: int) -> Tensor:
+def sample_chunks(policy: DenoisingPolicy, condition: Tensor, count: int, seed: int, rows: int) -> Tensor:
     """Executed rows of chunks that the policy would act with; the same noise for every policy.
 
     Args:
@@ -255,8 +250,7 @@ def _require_chain(transitions: Transitions, index: Tensor, episode: int) -> Non
 def _network(transitions: Transitions, config: FittedQConfig) -> QNetwork:
     _, rows, action_size = transitions.chunk.shape
     condition = transitions.condition
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + SEED_APART)
+    with first_weights(config.seed + SEED_APART):
         network = QNetwork(condition.shape[1], rows, action_size, config.width, config.blocks)
     network = network.to(condition.device)
     network.standardizer.fit(condition)
@@ -271,9 +265,9 @@ def _fit(
     progress: Callable[[int, int, float], None] | None,
 ) -> None:
     target = copy.deepcopy(network).requires_grad_(False)
-    slow: list[Tensor] = [*target.parameters()]
-    fast: list[Tensor] = [*network.parameters()]
-    optimizer = torch.optim.Adam(fast, config.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
+    remedy = f"check the policy's weights, or lower fitted_q.learning_rate (now {config.learning_rate})"
+    descent = Descent("fitted Q evaluation", optimizer, remedy)
     generator = torch.Generator().manual_seed(config.seed + SEED_APART)
     for step in range(config.steps):
         drawn = torch.randint(len(transitions.reward), (config.batch_size,), generator=generator)
@@ -284,19 +278,10 @@ def _fit(
             goes_on = torch.where(transitions.terminated[index], 0.0, transitions.discount[index])
             aim = transitions.reward[index] + goes_on * value
         loss = (network(transitions.condition[index], transitions.chunk[index]) - aim).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        torch._foreach_lerp_(slow, fast, config.target_rate)
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == config.steps:
-            value_now = float(loss.detach())
-            if not math.isfinite(value_now):
-                raise EvaluationDiverged(
-                    f"fitted Q evaluation's loss is {value_now} after {step + 1} steps: check the policy's weights, or "
-                    f"lower fitted_q.learning_rate (now {config.learning_rate})"
-                )
-            if progress is not None:
-                progress(step + 1, config.steps, value_now)
+        descent.step(loss)
+        follow(target, network, config.target_rate)
+        if progress is not None and ((step + 1) % REPORT_EVERY == 0 or step + 1 == config.steps):
+            progress(step + 1, config.steps, float(loss.detach()))
 
 
 class SecondOpinion:
@@ -313,11 +298,11 @@ class SecondOpinion:
         self._config = config
         self._known: dict[str, FittedQ] = {}
 
-    def of(self, reference: DiffusionPolicy, candidate: DiffusionPolicy) -> Mapping[str, float]:
+    def of(self, reference: DenoisingPolicy, candidate: DenoisingPolicy) -> Mapping[str, float]:
         """Estimated returns of both, the gain and its one-sided lower bound over starts; NaN where it diverged."""
         try:
             old, new = self._fitted(reference), self._fitted(candidate)
-        except EvaluationDiverged:
+        except Diverged:
             return {SECOND_GAIN: math.nan}
         gain = fitted_q_gain(old, new)
         return {
@@ -327,7 +312,7 @@ class SecondOpinion:
             "second_lower_bound": gain.lower_bound,
         }
 
-    def _fitted(self, policy: DiffusionPolicy) -> FittedQ:
+    def _fitted(self, policy: DenoisingPolicy) -> FittedQ:
         key = policy.fingerprint()
         if key not in self._known:
             self._known[key] = fitted_q_evaluation(policy, self._transitions, self._config)

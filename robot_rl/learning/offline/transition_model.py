@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from policies.ensemble import EnsembleMlp
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.randomness import first_weights
 from robot_rl.learning.transitions import Transitions
 
 CONSTANT = 1e-6
@@ -111,8 +112,7 @@ class DynamicsEnsemble(nn.Module):
         self.members, self.rows, self.action_size = config.members, rows, action_size
         self.condition_size = condition_size
         inputs, outputs = condition_size + rows * action_size, condition_size + 1
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with first_weights(config.seed):
             self.motion = EnsembleMlp(config.members, inputs, outputs, width=config.width, blocks=config.blocks)
             self.ending = EnsembleMlp(config.members, inputs, 2, width=min(config.width, ENDING_WIDTH), blocks=1)
         for name in ("centre", "change_centre"):

@@ -1,34 +1,28 @@
-"""From decisions to advantages: how much better each chunk did than was expected of its state.
+"""How much better each chunk did than was expected of its state, and what the operator's driving was worth.
 
-Generalised advantage estimation (arXiv 1506.02438, equation 16), one decision as one step. A decision holds until the
-next one, the operator's takeover or the episode's end; what it earned is discounted tick by tick.
+Every episode is cut into segments (`robot_rl.learning.segments`). One of the policy's lasts as long as one decision,
+a sampled chunk, held: until the next one, the operator's takeover or the episode's end. One of the operator's lasts `n`
+ticks, as long as a decision would. What a segment earned is discounted tick by tick, and generalised advantage
+estimation (arXiv 1506.02438, equation 16) takes it as one step:
 
     delta_i = R_i + D_i V(c'_i) - V(c_i)                     V(c'_i) = 0 where the episode has terminated
-    A_i     = delta_i + D_i lambda A_{i+1}                   without the second term at the end of a segment
+    A_i     = delta_i + D_i lambda A_{i+1}                   without the second term where the segment is cut
 
-A segment ends where the episode does and where the operator takes over: there it bootstraps with the value of what was
-seen at the takeover, for what the operator does is no merit of the policy's. After giving back, the next one begins.
+The policy's segments are cut where the operator takes over: they bootstrap with the value of what was seen there, for
+what the operator does is no merit of the policy's. After giving back, the next one begins.
 
-Legend: `M` decisions, `K` denoising steps, `H` chunk length, `A` action dimension, `C` encoding size, `T` ticks of one
-episode.
-
-What the operator's driving tells the value network, and which value that makes it.
-
-The operator's ticks have no place in the surrogate: they are not the policy's actions. What came of them is known all
-the same, so every span of his is cut into stretches of `n` ticks, as long as a decision of the policy holds, with
-lambda-returns of its own:
-
-    R_i + D_i ((1 - lambda) V(c'_i) + lambda G_{i+1})       G bootstraps with V where the operator gives back
-
-V is thereby the value of what the robot does as a whole: the policy, and the operator taking over as he did. Without
-his ticks it would be asked, at every takeover, for states that it never learned: those where he drives. The transitions
-of interventions train the critic in RLIF (arXiv 2311.12996) and HIL-SERL (arXiv 2410.21845) too; theirs is an
-off-policy Q, which assumes the policy's own action at the next state, while a V takes what came as it came. So a state
-from which the operator saves the day is worth much, and a policy that brings him there is not blamed by V:
+The operator's segments have no place in the surrogate: they are not the policy's actions. What came of them is known
+all the same, and its lambda-returns `A_i + V(c_i)` tell the value network, cut where the operator gives back. V is
+thereby the value of what the robot does as a whole: the policy, and the operator taking over as they did. Without their
+ticks it would be asked, at every takeover, for states that it never learned: those where they drive. The transitions of
+interventions train the critic in RLIF (arXiv 2311.12996) and HIL-SERL (arXiv 2410.21845) too; theirs is an off-policy
+Q, which assumes the policy's own action at the next state, while a V takes what came as it came. So a state from which
+the operator saves the day is worth much, and a policy that brings them there is not blamed by V:
 `RewardConfig.intervention_penalty` is what makes a takeover cost something, and the value falls back to the policy's
 own as takeovers become rare.
 
-Legend: `M` stretches, `n` executed rows, `T` ticks of one episode.
+Legend: `M` segments, `K` denoising steps, `H` chunk length, `n` executed rows, `A` action dimension, `C` encoding size,
+`T` ticks of one episode.
 """
 
 from __future__ import annotations
@@ -36,20 +30,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.collected import CollectedEpisode
+from robot_rl.learning.randomness import evaluating
+from robot_rl.learning.segments import Segments, regular_starts, segment
 from robot_rl.learning.transitions import RewardConfig, encode_ticks
-
-Integers = npt.NDArray[np.int64]
 
 
 class NoDecisions(RobotRLError):
@@ -57,16 +50,17 @@ class NoDecisions(RobotRLError):
 
 
 @dataclass(frozen=True)
-class Stretches:
-    """Stretches of driving in order of time, episode after episode, and what came of each; on one device.
+class EncodedSegments:
+    """Segments in order of time, episode after episode, and what came of each; on one device.
 
     Attributes:
         condition: Encoding of what was seen at the first tick. Shape (M, C).
         reward: Sum of `gamma^i r_i` over the ticks. Shape (M,).
         discount: `gamma^ticks`, what a value at `next_condition` counts. Shape (M,).
-        next_condition: Encoding at the next stretch, the change of driver or the end. Shape (M, C).
+        next_condition: Encoding at the next segment, the change of driver or the end. Shape (M, C).
         terminated: Nothing comes after: do not bootstrap. Shape (M,), bool.
-        cut: Last of its segment, though the episode would have gone on: bootstrap, but look no further. Shape (M,).
+        cut: The driver changes or the recording stops after it, though the episode would have gone on: bootstrap, but
+            look no further. Shape (M,), bool.
         episode: Number of the episode. Shape (M,), int64.
         tick: At which it began. Shape (M,), int64.
     """
@@ -81,7 +75,7 @@ class Stretches:
     tick: Tensor
 
     def __len__(self) -> int:
-        """Number of stretches, `M`."""
+        """Number of segments, `M`."""
         return len(self.reward)
 
     @classmethod
@@ -107,8 +101,8 @@ class Stretches:
 
 
 @dataclass(frozen=True)
-class Segments(Stretches):
-    """The policy's own decisions: each stretch is as long as one held.
+class PolicySegments(EncodedSegments):
+    """The policy's own: each is as long as one of its decisions held.
 
     Attributes:
         states: The chain behind each chunk, normalised units. Shape (M, K + 1, H, A).
@@ -117,31 +111,6 @@ class Segments(Stretches):
 
     states: Tensor
     taken_over: Tensor
-
-
-class Bounds(NamedTuple):
-    """Where the stretches of one episode lie, and how each ends."""
-
-    start: Integers
-    """First tick of each. Shape (m,)."""
-    end: Integers
-    """First tick after each, at most T. Shape (m,)."""
-    terminated: npt.NDArray[np.bool_]
-    cut: npt.NDArray[np.bool_]
-
-
-class Spans(NamedTuple):
-    """Which decisions of an episode count, and how far each one reached."""
-
-    kept: Integers
-    """Indices into the episode's decisions. Shape (m,)."""
-    start: Integers
-    """Tick of each. Shape (m,)."""
-    end: Integers
-    """First tick it no longer held, at most T. Shape (m,)."""
-    terminated: npt.NDArray[np.bool_]
-    cut: npt.NDArray[np.bool_]
-    taken_over: npt.NDArray[np.bool_]
 
 
 def gae(
@@ -180,43 +149,14 @@ def gae(
     return advantage.to(value)
 
 
-def spans_of(episode: Episode, ticks: Sequence[int], ends: bool) -> Spans:
-    """How far each decision reached.
-
-    Args:
-        episode: Whose `source` says who drove.
-        ticks: Of the decisions, ascending.
-        ends: Whether nothing follows the episode's last action. If not, the state after it is unknown, and the last
-            tick's observation is where to bootstrap: a decision made there has no known consequence and is left out.
-
-    Raises:
-        RobotRLError: The ticks do not ascend, or lie outside the episode.
-    """
-    length = len(episode)
-    start = np.asarray(ticks, dtype=np.int64)
-    if len(start) and (start[0] < 0 or start[-1] >= length or (np.diff(start) <= 0).any()):
-        raise RobotRLError(f"decisions at ticks {[*ticks]} of an episode of {length}: wanted ascending, from 0 to less")
-    last = length if ends else max(length - 1, 0)
-    by_operator = np.asarray(episode.source) == Source.OPERATOR
-    kept = np.flatnonzero((start < last) & ~by_operator[start]) if len(start) else np.zeros(0, np.int64)
-    start = start[kept]
-    operator_ticks = np.append(np.flatnonzero(by_operator), length)
-    takeover = operator_ticks[np.searchsorted(operator_ticks, start)]
-    successor = np.append(start[1:], length)[: len(start)]
-    end = np.minimum(np.minimum(successor, takeover), last)
-    terminated = np.logical_and(ends, end == length)
-    goes_on = (end == successor) & (successor < length)
-    return Spans(kept, start, end, terminated, ~goes_on & ~terminated, (end == takeover) & (takeover < length))
-
-
 @torch.no_grad()
-def segments_of(
-    policy: DiffusionPolicy, collected: Iterable[CollectedEpisode], reward: RewardConfig, *, batch_size: int = 1024
-) -> Segments:
+def policy_segments(
+    policy: DenoisingPolicy, collected: Iterable[CollectedEpisode], reward: RewardConfig, *, batch_size: int = 1024
+) -> PolicySegments:
     """The policy's own decisions and what came of them.
 
-    Aborted episodes are left out: their label says nothing. Ticks the operator drove are in none of the spans, so they
-    reach no surrogate; `reward.intervention_penalty` lands on the decision that was taken over.
+    Aborted episodes are left out: their label says nothing. Ticks the operator drove are in none of the segments, so
+    they reach no surrogate; `reward.intervention_penalty` lands on the decision that was taken over.
 
     Args:
         policy: Encodes, in evaluation mode, on its own device; its mode is left as it was.
@@ -229,97 +169,22 @@ def segments_of(
         NoDecisions: There is none at all.
     """
     reward.validate()
-    training = policy.training
-    policy.eval()
-    try:
+    with evaluating(policy):
         kept = (each for each in collected if each.episode.result.outcome is not Outcome.ABORTED)
-        parts = [_segments(policy, each, number, reward, batch_size) for number, each in enumerate(kept)]
-    finally:
-        policy.train(training)
+        parts = [_policy_segments(policy, each, number, reward, batch_size) for number, each in enumerate(kept)]
     found = [part for part in parts if len(part)]
     if not found:
         raise NoDecisions(
             f"{len(parts)} episodes hold no decision of the policy that had a consequence: let it drive for longer, "
             "and collect with the exploring policy, which remembers its chains"
         )
-    return Segments.joined(found)
-
-
-def stretches_of(
-    policy: DiffusionPolicy, episode: Episode, number: int, bounds: Bounds, reward: RewardConfig, batch_size: int
-) -> Stretches:
-    """What was seen and earned in stretches of one episode.
-
-    Args:
-        policy: Encodes, in evaluation mode.
-        episode: Of the policy's robot.
-        number: Of the episode.
-        bounds: Of the stretches.
-        reward: See `RewardConfig`.
-        batch_size: Ticks encoded at once.
-    """
-    policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
-    start, end, count = bounds.start, bounds.end, len(bounds.start)
-    seen, position = np.unique(np.concatenate([start, np.minimum(end, len(episode) - 1)]), return_inverse=True)
-    encoding = encode_ticks(policy, episode, seen, batch_size)
-    device = encoding.device
-    rewards = reward.rewards(episode)
-    earned = [
-        float(np.dot(rewards[first:after], reward.gamma ** np.arange(after - first)))
-        for first, after in zip(start, end, strict=True)
-    ]
-    return Stretches(
-        condition=encoding[torch.from_numpy(position[:count]).to(device)],
-        reward=torch.tensor(earned, dtype=torch.float32, device=device),
-        discount=torch.tensor(reward.gamma ** (end - start), dtype=torch.float32, device=device),
-        next_condition=encoding[torch.from_numpy(position[count:]).to(device)],
-        terminated=torch.from_numpy(bounds.terminated).to(device),
-        cut=torch.from_numpy(bounds.cut).to(device),
-        episode=torch.full((count,), number, device=device),
-        tick=torch.from_numpy(start).to(device),
-    )
-
-
-def _segments(
-    policy: DiffusionPolicy, collected: CollectedEpisode, number: int, reward: RewardConfig, batch_size: int
-) -> Segments:
-    episode, decisions = collected.episode, collected.decisions
-    spans = spans_of(episode, [each.tick for each in decisions], reward.ends(episode))
-    bounds = Bounds(spans.start, spans.end, spans.terminated, spans.cut)
-    found = stretches_of(policy, episode, number, bounds, reward, batch_size)
-    device = found.reward.device
-    chains = np.array([decisions[index].states for index in spans.kept], np.float32)
-    return Segments(
-        **{each.name: getattr(found, each.name) for each in dataclasses.fields(found)},
-        states=torch.from_numpy(chains).to(device),
-        taken_over=torch.from_numpy(spans.taken_over).to(device),
-    )
-
-
-def operator_bounds(episode: Episode, rows: int, ends: bool) -> Bounds:
-    """Stretches of the operator's ticks; a segment ends where he gives back and where the episode does.
-
-    Args:
-        episode: Whose `source` says who drove.
-        rows: Ticks of a stretch; the last one before he gives back may be shorter.
-        ends: Whether nothing follows the episode's last action. If not, the state after it is unknown, and the last
-            tick's observation is where to bootstrap.
-    """
-    last = len(episode) if ends else max(len(episode) - 1, 0)
-    by_operator = np.asarray(episode.source)[:last] == Source.OPERATOR
-    edges = np.diff(np.concatenate([[False], by_operator, [False]]).astype(np.int8))
-    spans = list(zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0), strict=True))
-    start = np.array([tick for begin, stop in spans for tick in range(begin, stop, rows)], np.int64)
-    stops = np.array([stop for begin, stop in spans for _ in range(begin, stop, rows)], np.int64)
-    end = np.minimum(start + rows, stops)
-    terminated = np.logical_and(ends, end == len(episode))
-    return Bounds(start, end, terminated, (end == stops) & ~terminated)
+    return PolicySegments.joined(found)
 
 
 @torch.no_grad()
-def operator_stretches(
-    policy: DiffusionPolicy, episodes: Iterable[Episode], reward: RewardConfig, *, batch_size: int = 1024
-) -> Stretches | None:
+def operator_segments(
+    policy: DenoisingPolicy, episodes: Iterable[Episode], reward: RewardConfig, *, batch_size: int = 1024
+) -> EncodedSegments | None:
     """What the operator's driving earned.
 
     Args:
@@ -335,14 +200,66 @@ def operator_stretches(
         SpecMismatch: An episode of another robot than the policy's.
     """
     reward.validate()
-    training, rows = policy.training, policy.execute_horizon
-    policy.eval()
-    try:
+    with evaluating(policy):
         parts = [
-            stretches_of(policy, each, number, operator_bounds(each, rows, reward.ends(each)), reward, batch_size)
+            encode_segments(policy, each, number, _of_operator(each, policy, reward), reward, batch_size)
             for number, each in enumerate(episodes)
         ]
-    finally:
-        policy.train(training)
     found = [part for part in parts if len(part)]
-    return Stretches.joined(found) if found else None
+    return EncodedSegments.joined(found) if found else None
+
+
+def encode_segments(
+    policy: DenoisingPolicy, episode: Episode, number: int, segments: Segments, reward: RewardConfig, batch_size: int
+) -> EncodedSegments:
+    """What was seen and earned in the segments of one episode.
+
+    Args:
+        policy: Encodes, in evaluation mode.
+        episode: Of the policy's robot.
+        number: Of the episode.
+        segments: Of the episode.
+        reward: See `RewardConfig`.
+        batch_size: Ticks encoded at once.
+    """
+    policy.spec.require(episode.spec, f"the policy (for robot '{policy.spec.name}')")
+    start, end, count = segments.start, segments.end, len(segments.start)
+    seen, position = np.unique(np.concatenate([start, np.minimum(end, len(episode) - 1)]), return_inverse=True)
+    encoding = encode_ticks(policy, episode, seen, batch_size)
+    device = encoding.device
+    rewards = reward.rewards(episode)
+    earned = [
+        float(np.dot(rewards[first:after], reward.gamma ** np.arange(after - first)))
+        for first, after in zip(start, end, strict=True)
+    ]
+    return EncodedSegments(
+        condition=encoding[torch.from_numpy(position[:count]).to(device)],
+        reward=torch.tensor(earned, dtype=torch.float32, device=device),
+        discount=torch.tensor(reward.gamma ** (end - start), dtype=torch.float32, device=device),
+        next_condition=encoding[torch.from_numpy(position[count:]).to(device)],
+        terminated=torch.from_numpy(segments.terminated).to(device),
+        cut=torch.from_numpy(segments.cut).to(device),
+        episode=torch.full((count,), number, device=device),
+        tick=torch.from_numpy(start).to(device),
+    )
+
+
+def _policy_segments(
+    policy: DenoisingPolicy, collected: CollectedEpisode, number: int, reward: RewardConfig, batch_size: int
+) -> PolicySegments:
+    episode, decisions = collected.episode, collected.decisions
+    ticks = [each.tick for each in decisions]
+    segments = segment(episode.source, ticks, reward.ends(episode), driver=Source.POLICY)
+    found = encode_segments(policy, episode, number, segments, reward, batch_size)
+    device = found.reward.device
+    chains = np.array([decisions[index].states for index in segments.kept], np.float32)
+    return PolicySegments(
+        **{each.name: getattr(found, each.name) for each in dataclasses.fields(found)},
+        states=torch.from_numpy(chains).to(device),
+        taken_over=torch.from_numpy(segments.taken_over).to(device),
+    )
+
+
+def _of_operator(episode: Episode, policy: DenoisingPolicy, reward: RewardConfig) -> Segments:
+    start = regular_starts(episode.source, Source.OPERATOR, policy.execute_horizon)
+    return segment(episode.source, start, reward.ends(episode), driver=Source.OPERATOR)

@@ -4,7 +4,7 @@ One iteration, from the decisions of a few episodes (RL-100, arXiv 2510.14830; D
 
     A, targets   GAE over each segment; a takeover cuts it with a bootstrap, termination alone does not bootstrap
     policy       clipped surrogate over all K steps + imitation of the operator's rows, epochs up to the KL limit
-    value        regression to A + V, clipped; the operator's driving tells it too, see `advantages.operator_stretches`
+    value        regression to A + V, clipped; the operator's driving tells it too, see `advantages`
     student      one-step distillation of the new policy, if there is a student
 
 Without a trained V and an offline phase before it, the same code is the baseline "PPO straight from imitation".
@@ -21,22 +21,31 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from policies.consistency import ConsistencyPolicy
 from policies.diffusion import DiffusionPolicy
+from policies.trainable import DenoisingPolicy
 from policies.value import ValueNetwork
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.collected import CollectedEpisode, takeovers
-from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, UpdateDiverged, surrogate
+from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, surrogate
+from robot_rl.learning.descent import Descent, Diverged
 from robot_rl.learning.encoded_imitation import EncodedWindows, denoising_loss, encoded_windows
-from robot_rl.learning.imitation import step_generator
-from robot_rl.learning.online.advantages import NoDecisions, Segments, Stretches, gae, operator_stretches, segments_of
+from robot_rl.learning.online.advantages import (
+    EncodedSegments,
+    NoDecisions,
+    PolicySegments,
+    gae,
+    operator_segments,
+    policy_segments,
+)
 from robot_rl.learning.online.value_learner import ValueConfig, ValueLearner, explained_variance
+from robot_rl.learning.randomness import step_generator
 from robot_rl.learning.transitions import RewardConfig
 
 
@@ -146,7 +155,7 @@ class OnlineLearner:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: DenoisingPolicy,
         value: ValueNetwork | None,
         config: OnlineConfig,
         reward: RewardConfig,
@@ -160,15 +169,16 @@ class OnlineLearner:
         self.policy = policy.with_exploration(config.sampling_steps, config.sigma_min, config.sigma_max)
         self.policy.eval().requires_grad_(False)
         self.policy.denoiser.requires_grad_(True)
-        self.device = policy.normalizer.fitted.device
+        self.device = policy.device
         self.problem: str | None = None
-        self.value = ValueLearner(value, policy.encoder.output_size, config.value, self.device)
+        self.value = ValueLearner(value, policy.condition_size, config.value, self.device)
         self._ppo = DenoisingPpo(self.policy, config.ppo, policy.execute_horizon)
         self._distillation = distillation
-        self._student_optimizer = None
+        self._student_descent = None
         if student is not None:
             weights = student.eval().denoiser.parameters()
-            self._student_optimizer = torch.optim.AdamW(weights, config.distillation_learning_rate, weight_decay=0.0)
+            optimizer = torch.optim.AdamW(weights, config.distillation_learning_rate, weight_decay=0.0)
+            self._student_descent = Descent("the student", optimizer, "lower online.distillation_learning_rate")
         self._operator_windows: EncodedWindows | None = None
         self._caution = 1.0
 
@@ -190,10 +200,10 @@ class OnlineLearner:
         """
         facts = self.watch(collected)
         try:
-            segments = segments_of(self.policy, collected, self.reward)
+            segments = policy_segments(self.policy, collected, self.reward)
         except NoDecisions:
             segments = None
-        operator = operator_stretches(self.policy, _finished(collected), self.reward)
+        operator = operator_segments(self.policy, _finished(collected), self.reward)
         return facts | self.learn(segments, demonstrations, iteration, operator)
 
     def watch(self, collected: Sequence[CollectedEpisode]) -> dict[str, float]:
@@ -218,10 +228,10 @@ class OnlineLearner:
 
     def learn(
         self,
-        segments: Segments | None,
+        segments: PolicySegments | None,
         demonstrations: EncodedWindows | None,
         iteration: int,
-        operator: Stretches | None = None,
+        operator: EncodedSegments | None = None,
     ) -> dict[str, float]:
         """`update` for decisions that are encoded already.
 
@@ -229,13 +239,13 @@ class OnlineLearner:
             segments: Of the policy as it is now; None where the operator drove all the time.
             demonstrations: See `update`.
             iteration: Counted from 0.
-            operator: What the operator's driving earned, for the value network; None where he did not drive.
+            operator: What the operator's driving earned, for the value network; None where they did not drive.
 
         Returns:
             `surrogate`'s means and `kl_last`, `steps`, `stopped`, `skipped`, `gradient_norm` of the policy's update;
             `kl_after` over all decisions; `value_explained_variance` before the update, `value_mean`, `return_mean`,
             `advantage_spread`, all of the policy's decisions; `decisions`; where they apply `value_loss`,
-            `operator_windows` imitated, `operator_stretches` valued and their `operator_return_mean`,
+            `operator_windows` imitated, `operator_segments` valued and their `operator_return_mean`,
             `imitation_loss`, `distillation_loss`; `learning_rate`; `undone`, 1 if nothing of the update was kept, see
             `problem`.
         """
@@ -246,7 +256,7 @@ class OnlineLearner:
         try:
             metrics |= self._learn(segments, demonstrations, iteration, operator, share)
             self.problem = self._problem(metrics)
-        except UpdateDiverged as error:
+        except Diverged as error:
             self.problem = str(error)
         if self.problem is not None:
             self.load_state(before)
@@ -263,9 +273,9 @@ class OnlineLearner:
             "operator_windows": None if self._operator_windows is None else tuple(self._operator_windows),
             "caution": self._caution,
         }
-        if self.student is not None and self._student_optimizer is not None:
+        if self.student is not None and self._student_descent is not None:
             state["student"] = copy.deepcopy(self.student.denoiser.state_dict())
-            state["student_optimizer"] = copy.deepcopy(self._student_optimizer.state_dict())
+            state["student_optimizer"] = copy.deepcopy(self._student_descent.state())
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -276,9 +286,9 @@ class OnlineLearner:
         windows = state["operator_windows"]
         self._operator_windows = None if windows is None else EncodedWindows(*windows)
         self._caution = float(state["caution"])
-        if self.student is not None and self._student_optimizer is not None:
+        if self.student is not None and self._student_descent is not None:
             self.student.denoiser.load_state_dict(state["student"])
-            self._student_optimizer.load_state_dict(copy.deepcopy(state["student_optimizer"]))
+            self._student_descent.load_state(state["student_optimizer"])
 
     def take_back(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier `state` and learns more slowly from there; what the operator showed stays known."""
@@ -288,10 +298,10 @@ class OnlineLearner:
 
     def _learn(
         self,
-        segments: Segments | None,
+        segments: PolicySegments | None,
         demonstrations: EncodedWindows | None,
         iteration: int,
-        operator: Stretches | None,
+        operator: EncodedSegments | None,
         share: float,
     ) -> dict[str, float]:
         self._ppo.learning_rate = self.config.ppo.learning_rate * share
@@ -323,26 +333,28 @@ class OnlineLearner:
             metrics["distillation_loss"] = self._distil(segments.condition, iteration)
         return metrics
 
-    def _judge(self, stretches: Stretches) -> tuple[Tensor, Tensor]:
+    def _judge(self, segments: EncodedSegments) -> tuple[Tensor, Tensor]:
         """Values and advantages, with the value network as it is. Shapes (M,)."""
-        value = self.value(stretches.condition)
+        value = self.value(segments.condition)
         advantage = gae(
-            stretches.reward, stretches.discount, value, self.value(stretches.next_condition),
-            stretches.terminated, stretches.cut, self.config.gae_lambda,
+            segments.reward, segments.discount, value, self.value(segments.next_condition),
+            segments.terminated, segments.cut, self.config.gae_lambda,
         )  # fmt: skip
         return value, advantage
 
-    def _operator_targets(self, operator: Stretches | None, metrics: dict[str, float]) -> list[tuple[Tensor, Tensor]]:
-        """Conditions and returns of the operator's driving, if he drove."""
+    def _operator_targets(
+        self, operator: EncodedSegments | None, metrics: dict[str, float]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Conditions and returns of the operator's driving, if they drove."""
         if operator is None:
             return []
         value, advantage = self._judge(operator)
-        metrics["operator_stretches"] = float(len(operator))
+        metrics["operator_segments"] = float(len(operator))
         metrics["operator_return_mean"] = float((advantage + value).mean())
         return [(operator.condition, advantage + value)]
 
     def _improve(
-        self, segments: Segments, advantage: Tensor, extra: Iterator[Tensor] | None, iteration: int
+        self, segments: PolicySegments, advantage: Tensor, extra: Iterator[Tensor] | None, iteration: int
     ) -> dict[str, float]:
         """The policy's update."""
         old = self._ppo.log_prob_of(segments.condition, segments.states)
@@ -373,7 +385,8 @@ class OnlineLearner:
         """The student follows the policy at the states of this iteration. Returns the mean loss."""
         assert self.student is not None
         assert self._distillation is not None
-        assert self._student_optimizer is not None
+        assert self._student_descent is not None
+        teacher = cast(DiffusionPolicy, self.policy)  # A student is made of no other.
         generator, losses = self._generator(iteration, STUDENT), []
         for _ in range(self.config.distillation_steps):
             index = torch.randint(
@@ -381,10 +394,8 @@ class OnlineLearner:
             )
             shape = (len(index), 1, *self.policy.noise_shape[1:])
             noise = torch.randn(shape, generator=generator, device=self.device)
-            loss = self._distillation(self.student, self.policy, condition[index], noise, generator)
-            self._student_optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._student_optimizer.step()
+            loss = self._distillation(self.student, teacher, condition[index], noise, generator)
+            self._student_descent.step(loss)
             losses.append(float(loss.detach()))
         return math.fsum(losses) / max(1, len(losses))
 

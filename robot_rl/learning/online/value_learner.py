@@ -6,7 +6,6 @@ Legend: `M` decisions, `B` batch, `C` encoding size.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from policies.value import ValueNetwork
-from robot_rl.learning.denoising_ppo import UpdateDiverged
+from robot_rl.learning.descent import Descent
 
 
 @dataclass
@@ -77,7 +76,9 @@ class ValueLearner:
         self._fitted = value is not None
         made = ValueNetwork(condition_size, config.width, config.blocks) if value is None else copy.deepcopy(value)
         self.network = made.to(device).requires_grad_(True)
-        self._optimizer = torch.optim.AdamW(self.network.parameters(), config.learning_rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(self.network.parameters(), config.learning_rate, weight_decay=0.0)
+        remedy = "lower online.value.learning_rate"
+        self._descent = Descent("the value network", optimizer, remedy, config.gradient_clip)
 
     @torch.no_grad()
     def __call__(self, condition: Tensor) -> Tensor:
@@ -101,11 +102,9 @@ class ValueLearner:
             Mean loss of the last epoch.
 
         Raises:
-            UpdateDiverged: A gradient is not finite; the weights are as before that step.
+            Diverged: A loss or its gradient is not finite; the weights are as before that step.
         """
         old, config = self(condition), self.config
-        for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate * share
         losses: list[Tensor] = []
         for _ in range(config.epochs):
             losses.clear()
@@ -113,7 +112,7 @@ class ValueLearner:
             for start in range(0, len(order), config.batch_size):
                 index = order[start : start + config.batch_size]
                 loss = value_loss(self.network(condition[index]), old[index], target[index], config.clip)
-                self._descend(loss)
+                self._descent.step(loss, config.learning_rate * share)
                 losses.append(loss.detach())
         return float(torch.stack(losses).mean())
 
@@ -122,7 +121,7 @@ class ValueLearner:
         return copy.deepcopy(
             {
                 "network": self.network.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                "optimizer": self._descent.state(),
                 "fitted": self._fitted,
             }
         )
@@ -130,13 +129,5 @@ class ValueLearner:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._descent.load_state(state["optimizer"])
         self._fitted = bool(state["fitted"])
-
-    def _descend(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip))
-        if not math.isfinite(norm):
-            raise UpdateDiverged(f"the value network's gradient norm is {norm}: lower online.value.learning_rate")
-        self._optimizer.step()

@@ -24,7 +24,7 @@ from benchmarks.slot_insert.robot import (
 from robot_rl.core.episode import Source
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.imitation import ImitationConfig
-from robot_rl.learning.online.advantages import segments_of
+from robot_rl.learning.online.advantages import policy_segments
 from robot_rl.learning.transitions import RewardConfig
 
 TASK, ROWS, GAMMA = SlotTask(), 4, 0.9
@@ -134,7 +134,7 @@ def edges(driving):
 def test_no_tick_of_the_operator_is_in_a_decision_and_a_takeover_cuts_with_a_bootstrap(exploring):
     attention = Attention(near_m=0.6, drive=3)
     collected = roll_out(exploring, 120, 5, True, TASK, SlotCorrector(SKILLS["mild"], attention))
-    segments = segments_of(exploring, collected, RewardConfig(gamma=GAMMA, intervention_penalty=1.0))
+    segments = policy_segments(exploring, collected, RewardConfig(gamma=GAMMA, intervention_penalty=1.0))
     end = segments.tick + torch.round(torch.log(segments.discount) / np.log(GAMMA)).long()
     takeovers = returns = 0
     for number, each in enumerate(collected):

@@ -318,40 +318,52 @@ class RememberedStore:
         return self
 
     def read_encoded(self, episode_id: str, streams: list[str]) -> EncodedEpisode:
-        now = self._now
-        return dataclasses.replace(
+        now = self._now.episode
+        episode = dataclasses.replace(
             now,
             spec=now.spec.select(streams),
-            streams={name: now.streams[name] for name in streams},
+            streams={name: now.streams[name] for name in streams if name in now.streams},
             frame_index={name: now.frame_index[name] for name in streams},
         )
+        compressed = {name: stream for name, stream in self._now.compressed.items() if name in streams}
+        return dataclasses.replace(self._now, episode=episode, compressed=compressed)
 
 
 def encoded(seed: int = 0) -> EncodedEpisode:
     return encode_episode(make_episode(seed=seed), {"camera": "png"}, uuid="recording")
 
 
-def changes(episode: EncodedEpisode) -> Iterator[EncodedEpisode]:
+def changes(encoded: EncodedEpisode) -> Iterator[EncodedEpisode]:
     """The episode with one thing in it changed so that it still makes sense, each part in turn."""
-    yield dataclasses.replace(episode, uuid="other")
-    yield dataclasses.replace(episode, header=dataclasses.replace(episode.header, operator="scripT"))
-    yield dataclasses.replace(episode, result=dataclasses.replace(episode.result, outcome=Outcome.FAILURE))
-    yield dataclasses.replace(episode, spec=dataclasses.replace(episode.spec, control_hz=21.0))
+
+    def with_columns(**changed: Any) -> EncodedEpisode:
+        return dataclasses.replace(encoded, episode=dataclasses.replace(episode, **changed))
+
+    def with_camera(**changed: Any) -> EncodedEpisode:
+        return dataclasses.replace(encoded, compressed={"camera": dataclasses.replace(camera, **changed)})
+
+    episode, camera = encoded.episode, encoded.compressed["camera"]
+    yield dataclasses.replace(encoded, uuid="other")
+    yield with_columns(header=dataclasses.replace(episode.header, operator="scripT"))
+    yield with_columns(result=dataclasses.replace(episode.result, outcome=Outcome.FAILURE))
+    yield with_columns(spec=dataclasses.replace(episode.spec, control_hz=21.0))
     for name in ("stamps_ns", "requested", "applied", "source", "reward", "filter_reasons"):
         column = getattr(episode, name)
-        yield dataclasses.replace(episode, **{name: overwritten(column, -1, column[-1] + 1)})
-    camera = episode.streams["camera"]
-    yield with_encoded_stream(episode, "camera", stamps_ns=camera.stamps_ns - 1)
-    yield with_encoded_stream(episode, "camera", codec="jpeg:90")
-    yield with_encoded_stream(episode, "camera", data=overwritten(camera.data, 50, camera.data[50] ^ 1))
-    yield with_encoded_stream(episode, "camera", offsets=overwritten(camera.offsets, 1, 7))
-    yield with_encoded_stream(episode, "state", values=episode.streams["state"].values * 0)
-    yield dataclasses.replace(episode, frame_index={**episode.frame_index, "camera": episode.frame_index["camera"] * 0})
+        yield with_columns(**{name: overwritten(column, -1, column[-1] + 1)})
+    yield with_camera(stamps_ns=camera.stamps_ns - 1)
+    yield with_camera(codec="jpeg:90")
+    yield with_camera(data=overwritten(camera.data, 50, camera.data[50] ^ 1))
+    yield with_camera(offsets=overwritten(camera.offsets, 1, 7))
+    yield with_zeros(encoded)
+    yield with_columns(frame_index={**episode.frame_index, "camera": episode.frame_index["camera"] * 0})
 
 
-def with_encoded_stream(episode: EncodedEpisode, name: str, **changed: Any) -> EncodedEpisode:
-    stream = dataclasses.replace(episode.streams[name], **changed)
-    return dataclasses.replace(episode, streams={**episode.streams, name: stream})
+def with_zeros(encoded: EncodedEpisode) -> EncodedEpisode:
+    streams = encoded.episode.streams
+    state = dataclasses.replace(streams["state"], values=streams["state"].values * 0)
+    return dataclasses.replace(
+        encoded, episode=dataclasses.replace(encoded.episode, streams={**streams, "state": state})
+    )
 
 
 def test_the_digest_is_the_same_for_the_same_episode_and_another_for_every_change():
@@ -368,7 +380,7 @@ def test_the_digest_survives_storing(tmp_path: Path):
 
 
 def test_a_change_that_raises_no_error_is_still_found():
-    zeros = with_encoded_stream(encoded(), "state", values=encoded().streams["state"].values * 0)
+    zeros = with_zeros(encoded())
     assert list(verify_dataset(RememberedStore(encoded(), encoded()))) == [("000000", [])]
     [(_, findings)] = verify_dataset(RememberedStore(encoded(), zeros))
     assert [finding.what for finding in findings] == ["its content is not what was written"]

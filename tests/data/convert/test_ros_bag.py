@@ -273,4 +273,4 @@ def test_cameras_are_compressed_as_asked(tmp_path):
         [episode] = episodes_of(bag, layout, Facts("pick"), options, ImportReport())
     assert episode.streams["image_left"].codec == "jpeg:90"
     assert episode.streams["image_right"].codec == "png"
-    assert dataclasses.asdict(episode.header)["software_version"] == "ros 2 bag"
+    assert dataclasses.asdict(episode.episode.header)["software_version"] == "ros 2 bag"

@@ -107,6 +107,18 @@ def test_a_robot_may_reuse_its_buffers_after_append(url):
     assert difference(DatasetStore.open(url).read("000000"), episode(7, 9)) is None
 
 
+def test_a_closed_recorder_leaves_no_thread(url):
+    before = set(threading.enumerate())
+    with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST) as writer:
+        record(writer, 0, 20)
+        writer.begin(SPEC, header(1))
+        for step in steps(1, 20):
+            writer.append(step)
+        writer.discard()
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not left & {"recording", "log sync", "commit events"}
+
+
 def test_a_discarded_episode_leaves_nothing(url):
     with EpisodeWriter(url, SPEC, LOSSLESS, options=FAST) as writer:
         writer.begin(SPEC, header(0))

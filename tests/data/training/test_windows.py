@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.training.resize import shrink
-from data.training.window_cache import CacheContent, WindowCache, select_episodes
+from data.training.window_cache import CacheContent, WindowCache, select_episodes, shrink
 from data.training.windows import BatchOrder, WindowDataset, WindowIndex, split_episodes
 from policies.images import ImageScaling
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream

@@ -7,8 +7,9 @@ from benchmarks.runtime.fuzz_checks import LimitCheck
 from benchmarks.runtime.fuzz_run import FuzzCount
 from benchmarks.runtime.stream_fuzz import fuzz_round
 from hardware.arm.interpolator import CommandInterpolator, limits_at_rate
+from hardware.safety.dimensions import LimitError
 from hardware.safety.filter import FilterReason, OperatorState
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.episode import Observation
 from robot_rl.core.specs import NS_PER_S, ActionKind, ArraySpec, RobotSpec
 

@@ -8,7 +8,7 @@ import pytest
 from hardware.arm.interpolator import CommandInterpolator
 from hardware.arm.settings import at_rate
 from hardware.node_config import build
-from hardware.ros.command_adapters import make_adapter
+from hardware.ros.command_settings import make_adapter
 from hardware.safety.limits import CommandLimits
 from robot_rl.commands.collect import CollectSettings
 from robot_rl.config.settings import compose, to_dataclass

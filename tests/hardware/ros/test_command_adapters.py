@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.ros.command_adapters import make_adapter
+from hardware.ros.command_settings import make_adapter
 from hardware.ros.gripper import ActionGripper, GripperConfig
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.rotation import from_vector, rotation_between, turned
 from hardware.ros.yaml_section import RobotYamlError
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.dimensions import LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.core.errors import RobotRLError
 
 pytest.importorskip("rosbags")

@@ -12,11 +12,10 @@ pytest.importorskip("hardware.ros.client")
 
 from hardware.arm.state import Mode
 from hardware.node_config import build
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
-from robot_rl.runtime.ending import Ending
-from robot_rl.runtime.rollout import ending_of
+from robot_rl.runtime.ending import Ending, ending_of
 from robot_rl.sessions.setup import build_filter
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics
 from tests.hardware.ros.test_ros_robot_arm_node import config_of
@@ -64,7 +63,7 @@ def test_an_episode_ends_without_the_arm_nodes_watchdog_and_keeps_its_reason(tim
     with ArmNodeOnTopics(config) as arm, build(config["robot"]) as robot:
         command_filter = build_filter(robot.spec, config["limits"])
         result, sink, _ = run(
-            robot=robot, operator=Reaching(timeline), clock=MonotonicClock(), command_filter=command_filter, judge=None,
+            robot=robot, operator=Reaching(timeline), clock=HostClock(), command_filter=command_filter, judge=None,
             operator_timeout_s=5.0, stale_timeout_s=5.0, stop_timeout_s=9.0,
         )  # fmt: skip
         assert ending_of(result) is ending, result.reason

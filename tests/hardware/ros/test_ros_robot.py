@@ -18,7 +18,7 @@ from hardware.ros.status_condition import StatusCondition
 from hardware.ros.tick_clock import NotRealTime
 from robot_rl.commands.collect import CollectSettings
 from robot_rl.config.settings import compose, to_dataclass
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.errors import RobotRLError, StaleSensor
 from robot_rl.core.protocols import stands_still
 from robot_rl.core.specs import ActionKind
@@ -150,7 +150,7 @@ VENDORS = [ur5e, fr3, xarm7, so101, servo_arm]
 def test_a_vendors_arm_keeps_the_contract_and_understands_every_command(vendor):
     arm, settings = vendor()
     with arm:
-        assert check_robot(lambda: build(settings), ticks=6, clock=MonotonicClock(), repeatable=False) == []
+        assert check_robot(lambda: build(settings), ticks=6, clock=HostClock(), repeatable=False) == []
         # Not all of them: of two commands at once a controller may see only the newer one.
         assert arm.wait_for(lambda: arm.commands > 0)
         assert arm.refused == []
@@ -312,7 +312,7 @@ def test_a_vendors_arm_is_moved_through_an_arm_node(vendor):
     config = behind_an_arm_node(vendor.__name__, driver)
     with arm, ArmNodeOnTopics(config), build(config["robot"]) as robot:
         robot.reset(0)
-        clock, spec, first = MonotonicClock(), robot.spec, joints_of(driver)[0]
+        clock, spec, first = HostClock(), robot.spec, joints_of(driver)[0]
         by_place = spec.action_kinds[0] is ActionKind.POSITION
         goal = np.zeros(spec.action.shape, np.float32)
         if by_place:

@@ -16,7 +16,7 @@ from hardware.ros.arm_session import ArmRefused
 from hardware.ros.robot import CannotConnect
 from robot_rl.commands.collect import CollectSettings
 from robot_rl.config.settings import compose, to_dataclass
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.errors import StaleSensor
 from robot_rl.core.protocols import stands_still
 from tests.hardware.ros.arms_on_topics import ArmNodeOnTopics, Latched, until_allowed, until_refused
@@ -56,7 +56,7 @@ def test_the_simulated_arm_behind_topics_keeps_the_contract():
     config = config_of("sim_joint")
     with ArmNodeOnTopics(config):
         make = functools.partial(build, config["robot"])
-        assert check_robot(make, ticks=8, clock=MonotonicClock(), repeatable=False) == []
+        assert check_robot(make, ticks=8, clock=HostClock(), repeatable=False) == []
 
 
 def test_meta_world_behind_topics_shows_and_judges_what_it_does_in_process():

@@ -15,7 +15,8 @@ from hardware.arm.controller import ArmController
 from hardware.arm.settings import ArmSettings, at_rate
 from hardware.node_config import build, read_section
 from hardware.ros.robot import RosRobot
-from hardware.safety.limits import CommandLimits, LimitError
+from hardware.safety.dimensions import LimitError
+from hardware.safety.limits import CommandLimits
 from robot_rl.commands.collect import CollectSettings
 from robot_rl.config.settings import compose, to_dataclass
 from robot_rl.core.specs import ActionKind

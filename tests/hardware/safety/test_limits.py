@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from hardware.safety.limits import CommandLimits, LimitError, MeasuredAxis
+from hardware.safety.dimensions import LimitError
+from hardware.safety.limits import CommandLimits, MeasuredAxis
 from robot_rl.core.episode import Observation
 from robot_rl.core.errors import SpecMismatch
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
@@ -102,7 +103,7 @@ def test_zero_is_a_real_limit():
         ({"max_age_s": {"state": 0.05, "camera": -1.0}}, "max_age_s of stream 'camera' is -1.0"),
         ({"max_age_s": 0.1}, "wanted a mapping from stream to seconds"),
         ({"fault_after_s": 0.05}, "fault_after_s is 0.05, before ramp_after_s"),
-        ({"max_speed": [1, 1, 1]}, "limits.max_speed is not a limit; there are low, high"),
+        ({"max_speed": [1, 1, 1]}, r"limits has no key 'max_speed': did you mean 'max_\w+'\? It takes low, high"),
         ({"measured": {"y": {"stream": "state", "index": 0}}}, "no action dimension 'y'; there is x, z, gripper"),
         ({"measured": {"x": {"stream": "tool", "index": 0}}}, "no stream 'tool'; there is state, camera"),
         ({"measured": {"x": {"stream": "state", "index": 3}}}, "index 3 is outside 'state' of 3 elements"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -18,22 +19,19 @@ from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
-from robot_rl.runtime.rollout import RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.sessions.session import Session, offer_recovery
-from robot_rl.sessions.setup import TaskSettings
+from robot_rl.sessions.setup import TaskSettings, judge_of
 from tests.robot_rl.rollout_fakes import BrakingFilter, ListSink, SeekingPolicy, Slider, TimelineOperator
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def session(timeline=None, policy=None, robot=None) -> Session:
+    robot = robot or Slider()
+    operator, policy, sink = TimelineOperator(timeline), policy or SeekingPolicy(), ListSink()
     return Session(
-        robot=robot or Slider(),
-        policy=policy or SeekingPolicy(),
-        operator=TimelineOperator(timeline),
-        clock=SimulatedClock(),
-        command_filter=BrakingFilter(),
-        sink=ListSink(),
+        Meeting(robot, policy, operator, judge_of(robot), SimulatedClock(), BrakingFilter(), sink),
         options=RolloutOptions(max_ticks=40),
         task=TaskSettings(name="slide", max_ticks=40),
         console=Console(file=io.StringIO()),
@@ -61,11 +59,12 @@ def test_a_session_keeps_as_many_episodes_as_asked_for_with_consecutive_seeds():
 
 
 def test_a_redone_episode_is_thrown_away_and_its_seed_is_used_again():
-    run = session()
-    run.operator = ClumsyOnce()
+    robot = Slider()
+    run = session(robot=robot)
+    run.who = dataclasses.replace(run.who, operator=ClumsyOnce())
     seeds = []
-    reset = run.robot.reset
-    run.robot.reset = lambda seed: (seeds.append(seed), reset(seed))
+    reset = robot.reset
+    robot.reset = lambda seed: (seeds.append(seed), reset(seed))
     run.run(first_seed=5, episodes=2)
     assert seeds == [5, 5, 6]
     assert len(run.results) == 2

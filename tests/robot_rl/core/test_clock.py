@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_rl.core.clock import MonotonicClock, SimulatedClock, TickGrid, prompt_thread
+from robot_rl.core.clock import Deadlines, Grid, HostClock, SimulatedClock, TickGrid, prompt_thread
 from robot_rl.core.errors import RobotRLError
 
 TICK_NS = 10
@@ -42,7 +42,7 @@ def test_simulated_time_jumps_to_a_deadline_and_never_goes_back():
 
 
 def test_the_monotonic_clock_returns_at_its_deadline_and_not_before():
-    clock = MonotonicClock()
+    clock = HostClock()
     deadline_ns = clock.now_ns() + 3_000_000
     clock.sleep_until_ns(deadline_ns)
     assert clock.now_ns() >= deadline_ns
@@ -96,6 +96,36 @@ def test_the_first_tick_is_not_lost_to_the_moment_between_making_the_grid_and_wa
 def test_a_grid_needs_a_positive_tick():
     with pytest.raises(RobotRLError, match="tick_ns is 0"):
         TickGrid(SimulatedClock(), 0)
+
+
+@given(
+    start_ns=st.integers(0, 2 * 10**18),
+    period_ns=st.one_of(st.integers(1, 10**10), st.floats(1.0, 1e10)),
+    away_ns=st.integers(-(10**13), 10**13),
+)
+def test_the_newest_and_the_next_deadline_of_a_grid_are_around_a_time(start_ns, period_ns, away_ns):
+    grid, now_ns = Grid(start_ns, period_ns), start_ns + away_ns
+    newest = grid.newest(now_ns)
+    assert grid.at(newest) <= now_ns < grid.at(newest + 1)
+    following = grid.next_from(now_ns)
+    assert grid.at(following - 1) < now_ns <= grid.at(following)
+
+
+@given(st.floats(1.0, 1000.0), st.lists(st.floats(0.0, 4.0), max_size=40))
+def test_a_deadline_is_due_late_until_the_next_one_has_passed_and_none_is_met_twice_or_lost_uncounted(hz, late):
+    deadlines = Deadlines(hz, 10**12)
+    grid, last, skipped = Grid(10**12, 1e9 / hz), -1, 0
+    for periods in late:
+        now_ns = deadlines.next_ns + round(periods * grid.period_ns)
+        deadline_ns = deadlines.met(now_ns)
+        index = grid.newest(now_ns)
+        assert deadline_ns == grid.at(index)
+        assert deadlines.next_ns == grid.at(index + 1)
+        assert index > last
+        skipped, last = skipped + index - last - 1, index
+    report = deadlines.report()
+    assert (report.ticks, report.missed) == (len(late), skipped)
+    assert deadlines.report()[:2] == (0, 0)
 
 
 def test_prompt_waking_ends_with_its_block():

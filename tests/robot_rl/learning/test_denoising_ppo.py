@@ -9,11 +9,11 @@ from robot_rl.learning.denoising_ppo import (
     DenoisingPpo,
     PpoBatch,
     PpoConfig,
-    UpdateDiverged,
     normalized_advantages,
     step_weights,
     surrogate,
 )
+from robot_rl.learning.descent import Diverged
 from tests.policies.tiny_policies import random_streams, tiny_policy
 
 
@@ -135,7 +135,7 @@ def test_a_batch_without_spread_teaches_nothing(flat):
 
 
 def test_an_advantage_that_is_no_number_is_refused():
-    with pytest.raises(UpdateDiverged, match="critic or value network"):
+    with pytest.raises(Diverged, match="critic or value network"):
         normalized_advantages(torch.tensor([0.0, float("nan")]), PpoConfig())
 
 
@@ -145,7 +145,7 @@ def test_a_gradient_that_is_no_number_changes_no_weight():
     batch = batch_of(ppo)
     batch.states[0, 2] = float("inf")
     before = policy.fingerprint()
-    with pytest.raises(UpdateDiverged, match="gradient norm"):
+    with pytest.raises(Diverged, match="gradient norm"):
         ppo.step(batch)
     assert policy.fingerprint() == before
 

@@ -217,7 +217,7 @@ def test_data_without_a_difference_is_refused_with_the_remedy():
         require_signal(encode(good, good))
     with pytest.raises(NoSignal, match=r"all 2 episodes failed.*record successes"):
         require_signal(encode(bad, bad))
-    with pytest.raises(NoSignal, match="no window"):
+    with pytest.raises(NoSignal, match="no segment"):
         require_signal(encode(make_episode(1, Outcome.FAILURE)))
     with pytest.raises(NoSignal, match="no episodes"):
         encode()

@@ -5,18 +5,22 @@ import math
 
 import pytest
 
+from robot_rl.core.decision import REIMITATION, ROUND, SECOND_GAIN, GateDecision
 from robot_rl.reports import charts
-from robot_rl.reports.page import DemoSummary, GateRow, gate_section, render, write_report
+from robot_rl.reports.page import gate_section, render, write_report
+from robot_rl.reports.summary import RunSummary
 
-ACCEPTED = GateRow("round 1, after 50 batches", True, "the bound exceeds 0", 0.5, 0.6, 0.1, 0.04, 0.0, 0.08)
-REJECTED = GateRow("round 1, imitated again", False, "the bound <does not>", 0.6, 0.5, -0.1, -0.2, 0.0, math.nan)
+FIRST = {ROUND: 1.0, SECOND_GAIN: 0.08}
+ACCEPTED = GateDecision(True, "the bound exceeds 0", "paired", 0.5, 0.6, 0.1, 0.04, 0.0, FIRST, 50)
+AGAIN = {ROUND: 1.0, REIMITATION: 1.0}
+REJECTED = GateDecision(False, "the bound <does not>", "paired", 0.6, 0.5, -0.1, -0.2, 0.0, AGAIN)
 NAN = math.nan
-REFUSED = GateRow("round 2", False, "all 8 episodes succeeded", NAN, NAN, NAN, NAN, NAN, NAN)
+REFUSED = GateDecision.refused("all 8 episodes succeeded", evidence={ROUND: 2.0})
 
 
-def summary(*rows: GateRow) -> DemoSummary:
+def summary(*decisions: GateDecision) -> RunSummary:
     found = {"critic, round 1": {"Verdict": "nothing speaks against it"}}
-    return DemoSummary("t", "toy", "reach", "", "2026-01-01T00:00:00", (), gate_decisions=rows, diagnostics=found)
+    return RunSummary("t", "toy", "reach", "", "2026-01-01T00:00:00", (), gate_decisions=decisions, diagnostics=found)
 
 
 def test_accepted_and_rejected_updates_are_told_apart_in_words_and_colours():
@@ -47,6 +51,9 @@ def test_decisions_and_diagnostics_are_in_the_page_and_in_the_summary(tmp_path):
     assert "Critic, round 1" in page
     assert "nothing speaks against it" in page
     document = json.loads((tmp_path / "summary.json").read_text())
+    first, second = document["gate_decisions"]
+    assert (first["stage"], first["accepted"], first["second_gain"]) == ("round 1, after 50 batches", True, 0.08)
+    assert (second["stage"], second["accepted"], second["second_gain"]) == ("round 2", False, None)
     assert document["gate_decisions"][0]["gain"] == pytest.approx(0.1)
     assert document["gate_decisions"][1]["gain"] is None
     assert document["diagnostics"] == {"critic, round 1": {"Verdict": "nothing speaks against it"}}

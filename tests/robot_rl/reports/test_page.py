@@ -1,4 +1,3 @@
-import html
 import json
 import re
 from html.parser import HTMLParser
@@ -8,27 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from robot_rl.core.confidence import wilson_interval
 from robot_rl.core.episode import EpisodeResult, Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.reports import charts
 from robot_rl.reports.machine import environment_facts
-from robot_rl.reports.page import (
+from robot_rl.reports.page import duration, percent, read_series, render, size, write_report
+from robot_rl.reports.summary import (
     DatasetFacts,
-    DemoSummary,
     EvaluationIdentity,
     LearningCurve,
     Role,
+    RunSummary,
     StageResult,
-    duration,
     evaluation_document,
-    percent,
-    read_series,
-    render,
-    size,
     write_json,
-    write_report,
 )
 from robot_rl.reports.video import write_video
 
@@ -67,7 +62,7 @@ class Reader(HTMLParser):
         return reader
 
 
-def summary(**changes) -> DemoSummary:
+def summary(**changes) -> RunSummary:
     stages = (
         StageResult("demonstrations", 41.3, 52, 100, Role.DEMONSTRATIONS, "scripted operator", 21480),
         StageResult("imitation", 96.4, what="8,000 steps"),
@@ -89,7 +84,7 @@ def summary(**changes) -> DemoSummary:
         "environment": {"Python": "3.11.7"},
         "notes": ("The quick size trains for a minute.",),
     }
-    return DemoSummary(**{**facts, **changes})
+    return RunSummary(**{**facts, **changes})
 
 
 def write_metrics(path: Path, lines: int = 400) -> Path:
@@ -156,7 +151,7 @@ def test_frames_stand_in_for_a_video(tmp_path):
 
 
 def test_what_is_missing_is_said_and_nothing_crashes(tmp_path):
-    empty = DemoSummary(
+    empty = RunSummary(
         "demo",
         "pusht",
         "pusht",
@@ -211,7 +206,7 @@ def test_words_from_outside_never_become_markup(words):
     )
     assert "<script" not in document
     assert "script" not in Reader.of(document).tags
-    assert html.escape('<script>alert("x")</script>') in document
+    assert escape('<script>alert("x")</script>') in document
 
 
 def test_a_report_holds_no_private_paths(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,49 @@ def test_a_checkpoint_cannot_choose_what_code_runs(tmp_path: Path, name: str):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"class": name}))
     with pytest.raises(CheckpointError, match="policy class"):
         load_policy(tmp_path)
+
+
+@pytest.fixture
+def own_policy(tmp_path: Path, monkeypatch) -> Path:
+    """A run whose checkpoint names classes of a package of the user's own; gives back its `policy.json`."""
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "policy.py").write_text(
+        "from torch import nn\n"
+        "from policies.diffusion import DiffusionPolicy\n"
+        "class Mine(DiffusionPolicy): pass\n"
+        "class Untold(nn.Module):\n"
+        "    def __init__(self, spec, config): super().__init__()\n"
+        "plain = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield save(tmp_path / "run", 10) / "policy.json"
+    for name in ("my_lab", "my_lab.policy"):
+        sys.modules.pop(name, None)
+
+
+def of_class(path: Path, name: str) -> Path:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class": name}))
+    return path.parent
+
+
+def test_a_policy_of_ones_own_package_loads_only_if_the_user_allowed_the_package(own_policy: Path, monkeypatch):
+    checkpoint = of_class(own_policy, "my_lab.policy.Mine")
+    with pytest.raises(CheckpointError, match=r"refused.*ROBOT_RL_POLICY_PACKAGES=my_lab"):
+        load_policy(checkpoint)
+    monkeypatch.setenv("ROBOT_RL_POLICY_PACKAGES", "their_lab")
+    with pytest.raises(CheckpointError, match="ROBOT_RL_POLICY_PACKAGES=their_lab,my_lab"):
+        load_policy(checkpoint)
+    assert "my_lab.policy" not in sys.modules
+    monkeypatch.setenv("ROBOT_RL_POLICY_PACKAGES", "their_lab, my_lab")
+    assert type(load_policy(checkpoint)).__qualname__ == "Mine"
+
+
+def test_a_policy_class_of_the_wrong_shape_is_told_what_is_wanted(own_policy: Path, monkeypatch):
+    monkeypatch.setenv("ROBOT_RL_POLICY_PACKAGES", "my_lab")
+    with pytest.raises(CheckpointError, match=r"my_lab\.policy\.plain' is no torch\.nn\.Module"):
+        load_policy(of_class(own_policy, "my_lab.policy.plain"))
+    with pytest.raises(CheckpointError, match="Untold does not say what its config is"):
+        load_policy(of_class(own_policy, "my_lab.policy.Untold"))
 
 
 @pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 100), Path.unlink], ids=["cut short", "missing"])

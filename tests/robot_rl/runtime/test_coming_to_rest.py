@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Judgement, OperatorCommand, OperatorEvent
-from robot_rl.runtime.rollout import Ending, ending_of
+from robot_rl.runtime.ending import Ending, ending_of
 from robot_rl.sessions.setup import build_filter
 from tests.robot_rl.rollout_fakes import BrakingFilter, ListSink, SeekingPolicy, TimelineOperator, run
 from tests.robot_rl.runtime.test_faults_runtime import LIMITS

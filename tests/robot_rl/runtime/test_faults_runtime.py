@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_rl.core.clock import MonotonicClock, SimulatedClock
+from robot_rl.core.clock import HostClock, SimulatedClock
 from robot_rl.core.episode import ActionChunk, Outcome
 from robot_rl.core.protocols import Judgement, OperatorCommand
-from robot_rl.runtime.rollout import Ending, ending_of
+from robot_rl.runtime.ending import Ending, ending_of
 from robot_rl.sessions.setup import build_filter
 from tests.robot_rl.rollout_fakes import (
     MS,
@@ -61,7 +61,7 @@ def assert_ramped_to_rest(robot: Slider, last_driven: int) -> None:
     assert robot.stops == 1
 
 
-@pytest.mark.parametrize("clock", [SimulatedClock, MonotonicClock])
+@pytest.mark.parametrize("clock", [SimulatedClock, HostClock])
 @pytest.mark.parametrize("words", SPOILERS)
 def test_a_policy_that_answers_nonsense_ends_the_episode_with_a_ramped_stop(words, clock):
     def spoil(n: int, chunk: ActionChunk) -> ActionChunk:
@@ -92,7 +92,7 @@ def test_a_policy_that_stops_answering_ends_the_episode_although_its_thread_is_s
 
     spec = spec_at(100.0)
     policy, robot = SeekingPolicy(spec, spoil=stick), unjudged(spec=spec)
-    result, sink, _ = run(policy, robot=robot, clock=MonotonicClock(), policy_timeout_s=0.5, max_ticks=None)
+    result, sink, _ = run(policy, robot=robot, clock=HostClock(), policy_timeout_s=0.5, max_ticks=None)
     assert result.reason == "policy fault: the policy has not answered for 0.5 s; restart to use it again"
     assert result.outcome is Outcome.ABORTED
     assert float(robot.executed[-1][1]) == 0.0
@@ -108,7 +108,7 @@ def test_a_starved_robot_holds_and_goes_on_when_the_policy_does():
 
     spec = spec_at(100.0)
     policy, robot = SeekingPolicy(spec, horizon=8, spoil=slowly), unjudged(spec=spec)
-    result, sink, _ = run(policy, robot=robot, clock=MonotonicClock(), max_ticks=60, blend_s=0.0)
+    result, sink, _ = run(policy, robot=robot, clock=HostClock(), max_ticks=60, blend_s=0.0)
     assert ending_of(result) is Ending.TIME_LIMIT
     held = [step.filter_reasons == 1 for step in sink.steps]
     assert sum(held) == result.cadence["starved_ticks"] > 0
@@ -227,7 +227,7 @@ def test_ctrl_c_stops_the_robot_keeps_the_episode_as_aborted_and_goes_on_to_the_
                 raise KeyboardInterrupt
             return super().poll(observation)
 
-    for clock in (SimulatedClock(), MonotonicClock()):
+    for clock in (SimulatedClock(), HostClock()):
         robot, sink = unjudged(spec=spec_at(100.0)), ListSink()
         with pytest.raises(KeyboardInterrupt):
             run(SeekingPolicy(robot.spec), robot=robot, sink=sink, operator=Interrupted(), clock=clock)

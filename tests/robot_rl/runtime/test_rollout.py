@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_rl.core.clock import MonotonicClock
+from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import ActionChunk, Outcome, Source
 from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.core.protocols import Judgement, OperatorCommand, OperatorEvent
 from robot_rl.runtime.chunk_schedule import smooth_weight
-from robot_rl.runtime.ending import End, Verdict
-from robot_rl.runtime.rollout import Ending, RolloutOptions, blend_duration_s, ending_of
+from robot_rl.runtime.ending import End, Ending, Verdict, ending_of
+from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.rollout import blend_duration_s
 from tests.robot_rl.rollout_fakes import (
     SPEC,
     TICK_NS,
@@ -291,7 +292,7 @@ def test_a_person_may_pause_before_beginning_and_take_their_time():
     end = OperatorCommand(event=OperatorEvent.END, outcome=Outcome.FAILURE)
     operator = TimelineOperator({2: pause, 4: pause, 30: REACH, 31: end})
     robot = Slider(spec)
-    result, sink, _ = run(operator=operator, robot=robot, clock=MonotonicClock(), judge=None, operator_timeout_s=0.1)
+    result, sink, _ = run(operator=operator, robot=robot, clock=HostClock(), judge=None, operator_timeout_s=0.1)
     assert (ending_of(result), result.ticks) == (Ending.OPERATOR, 1)
     assert sink.steps[0].observation.values["image"][0, 0, 0] == 30, "nothing was sent before the first action"
 
@@ -337,7 +338,7 @@ def test_in_real_time_the_policy_thinks_in_its_own_thread_and_the_tick_goes_on()
     spec = spec_at(100.0)
     policy = SeekingPolicy(spec, horizon=32, spoil=slowly)
     result, sink, robot = run(
-        policy, robot=Slider(spec), clock=MonotonicClock(), judge=None, execute_horizon=8, max_ticks=60
+        policy, robot=Slider(spec), clock=HostClock(), judge=None, execute_horizon=8, max_ticks=60
     )
     assert ending_of(result) is Ending.TIME_LIMIT
     assert threading.current_thread() not in threads
@@ -357,7 +358,7 @@ def test_in_real_time_an_ended_episode_is_ramped_to_rest_without_recording_it():
     operator = TimelineOperator({5: end}, running)
     command_filter = BrakingFilter(spec)
     result, sink, robot = run(
-        operator=operator, robot=Slider(spec), clock=MonotonicClock(), judge=None, command_filter=command_filter
+        operator=operator, robot=Slider(spec), clock=HostClock(), judge=None, command_filter=command_filter
     )
     rates = [float(action[1]) for action in robot.executed]
     assert rates[-1] == 0.0
@@ -374,7 +375,7 @@ def test_a_robot_that_takes_no_more_commands_after_its_last_tick_does_not_spoil_
 
     robot = Limited(spec_at(100.0))
     running = TimelineOperator(idle=OperatorCommand(np.array([0.0, 0.5, 0.0], np.float32)))
-    result, _, _ = run(operator=running, robot=robot, clock=MonotonicClock(), judge=None, max_ticks=5)
+    result, _, _ = run(operator=running, robot=robot, clock=HostClock(), judge=None, max_ticks=5)
     assert (ending_of(result), result.ticks, robot.stops) == (Ending.TIME_LIMIT, 5, 1)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.operators.devices.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
+from hardware.operators.devices.device_operator import ButtonWishes, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.layout import Layout, LayoutError
 from hardware.operators.terminal.key_events import KeyEvents
 from robot_rl.core.episode import Outcome
@@ -12,7 +12,7 @@ from tests.hardware.operators.devices.device_fakes import ARM, METAWORLD, Holder
 
 NONE, PAUSE = OperatorEvent.NONE, OperatorEvent.PAUSE
 PLAIN = StickShape(dead_zone=0.1, expo=0.0)
-MEANINGS = ButtonMeanings("b", "up", "down", "right", "left", "start", "select")
+BUTTONS = ButtonWishes("b", "up", "down", "right", "left", "start", "select")
 LAYOUTS = {
     "metaworld": {
         "moving": [
@@ -54,7 +54,7 @@ LAYOUTS = {
 
 def holder(spec=METAWORLD, place=(0, 0, 0, 1.0), **more):
     """A person with a fake pad, dead-man button `lb` unless told otherwise."""
-    written = DeviceSettings(**{"name": "pad", "meanings": MEANINGS, "deadman": "lb", "stick": PLAIN, **more})
+    written = DeviceSettings(**{"name": "pad", "buttons": BUTTONS, "deadman": "lb", "stick": PLAIN, **more})
 
     def make(spec, device, say):
         return DeviceOperator(spec, Layout.for_spec(spec, LAYOUTS), device, written, say=say)
@@ -218,7 +218,7 @@ def test_a_device_that_is_still_lost_pauses_the_next_episode_too():
 
 def test_nobody_can_go_on_while_the_device_is_lost():
     def make(spec, device, say):
-        written = DeviceSettings("pad", ButtonMeanings(), correcting=True)
+        written = DeviceSettings("pad", ButtonWishes(), correcting=True)
         typed = KeyEvents(Typed(b"", b"", b" ", b"", b" "))
         return DeviceOperator(spec, Layout.for_spec(spec, LAYOUTS), device, written, typed, say)
 
@@ -402,7 +402,7 @@ class Typed:
 
 def test_keys_label_pause_and_take_over_beside_the_device():
     def make(spec, device, say):
-        written = DeviceSettings("pad", ButtonMeanings(), correcting=True)
+        written = DeviceSettings("pad", ButtonWishes(), correcting=True)
         layout = Layout.for_spec(spec, LAYOUTS)
         typed = KeyEvents(Typed(b"", b"\t", b" ", b"Y", None))
         return DeviceOperator(spec, layout, device, written, typed, say)
@@ -434,7 +434,7 @@ def test_the_operator_reads_the_device_only_while_entered():
 )
 def test_buttons_that_cannot_be_are_refused_in_words(buttons, message):
     with pytest.raises(LayoutError, match=message):
-        ButtonMeanings.of(buttons).check(["a", "b"], "b")
+        ButtonWishes.of(buttons).check(["a", "b"], "b")
 
 
 @pytest.mark.parametrize("wrong", [{"dead_zone": 1.0}, {"dead_zone": -0.1}, {"expo": 1.5}])

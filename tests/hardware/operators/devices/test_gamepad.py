@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hardware.operators.devices import evdev, gamepad
 from hardware.operators.devices.device_events import DeviceMissing, DeviceReader
-from hardware.operators.devices.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
+from hardware.operators.devices.device_operator import ButtonWishes, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.devices.evdev import AxisRange
 from hardware.operators.devices.event_recording import EventRecording
 from hardware.operators.devices.gamepad import GamepadDecoder, about_gamepad, connect_gamepad, gamepad_operator
@@ -139,8 +139,8 @@ def drive(recording, make_decoder):
     def make(spec, _, say):
         reader = DeviceReader(socket)
         reader.connect()
-        meanings = ButtonMeanings.of(WRITTEN["buttons"])
-        settings = DeviceSettings("pad", meanings, WRITTEN["deadman"], StickShape(**WRITTEN["stick"]))
+        buttons = ButtonWishes.of(WRITTEN["buttons"])
+        settings = DeviceSettings("pad", buttons, WRITTEN["deadman"], StickShape(**WRITTEN["stick"]))
         operator = DeviceOperator(spec, Layout.for_spec(spec, WRITTEN["layouts"]), reader, settings, say=say)
         operator.pump = reader.pump
         return operator

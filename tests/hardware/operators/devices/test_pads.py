@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hardware.operators.devices import evdev, gamepad
 from hardware.operators.devices.device_events import DeviceMissing, DeviceReader, DeviceUnfit
-from hardware.operators.devices.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
+from hardware.operators.devices.device_operator import ButtonWishes, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.devices.event_recording import EventRecording
 from hardware.operators.devices.gamepad import about_gamepad, connect_gamepad, gamepad_operator, play_gamepad
 from hardware.operators.devices.pad_map import BUTTONS
@@ -430,8 +430,8 @@ def person(kernel, spec=METAWORLD, layouts=WRITTEN["layouts"]):
     def make(spec, _, say):
         reader = DeviceReader(find, say=say)
         reader.connect()
-        meanings = ButtonMeanings.of(WRITTEN["buttons"])
-        settings = DeviceSettings("pad", meanings, WRITTEN["deadman"], StickShape(**WRITTEN["stick"]))
+        buttons = ButtonWishes.of(WRITTEN["buttons"])
+        settings = DeviceSettings("pad", buttons, WRITTEN["deadman"], StickShape(**WRITTEN["stick"]))
         operator = DeviceOperator(spec, Layout.for_spec(spec, layouts), reader, settings, say=say)
         operator.pump = reader.pump
         return operator

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.operators.devices.device_events import DeviceMissing, DeviceReader
-from hardware.operators.devices.device_operator import ButtonMeanings, DeviceOperator, DeviceSettings, StickShape
+from hardware.operators.devices.device_operator import ButtonWishes, DeviceOperator, DeviceSettings, StickShape
 from hardware.operators.devices.event_recording import EventRecording
 from hardware.operators.devices.spacemouse import (
     AXES,
@@ -231,7 +231,7 @@ def drive(recording):
         now_ns = lambda: person.now_ns if person else 0  # noqa: E731
         reader = DeviceReader(socket, now_ns, repeating=AXES, rest_after_s=REST_AFTER_S)
         reader.connect()
-        settings = DeviceSettings("puck", ButtonMeanings.of(WRITTEN["buttons"]), stick=StickShape(**WRITTEN["stick"]))
+        settings = DeviceSettings("puck", ButtonWishes.of(WRITTEN["buttons"]), stick=StickShape(**WRITTEN["stick"]))
         operator = DeviceOperator(spec, Layout.for_spec(spec, WRITTEN["layouts"]), reader, settings, say=say)
         operator.pump = reader.pump
         return operator

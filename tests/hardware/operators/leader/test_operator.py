@@ -142,6 +142,18 @@ def test_with_a_policy_the_key_gives_back_and_without_one_it_does_not_let_go():
     assert person.poll(TAB).action is not None
 
 
+def test_taking_over_again_starts_from_where_the_policy_left_the_follower_not_from_where_it_once_waited():
+    person = Person(correcting=True)
+    person.poll(TAB)
+    person.poll(SPACE)
+    assert person.poll(SPACE).action == pytest.approx([0.0, 0.0, 0.0])
+    assert person.poll(TAB).action is None
+    person.operator.see_applied(np.array([0.5, 0.0, 0.0]))
+    assert person.poll(TAB).action is None
+    assert person.told[-1] == "lead: not aligned, move the leader: l_hip by +0.50"
+    assert person.poll(hip=0.45).action == pytest.approx([0.5, 0.0, 0.0])
+
+
 def test_after_a_pause_the_follower_waits_where_it_is_until_both_agree_anew():
     person = Person()
     person.poll(TAB)

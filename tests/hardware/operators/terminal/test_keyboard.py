@@ -159,6 +159,13 @@ def test_what_was_typed_between_episodes_is_forgotten_except_a_wish_to_stop():
     assert person.poll().event is OperatorEvent.STOP
 
 
+def test_a_wish_to_stop_that_an_end_came_before_stops_the_next_episode():
+    person = Person(METAWORLD)
+    assert person.poll(RIGHT + b"q").event is OperatorEvent.END
+    person.operator.reset(1)
+    assert person.poll().event is OperatorEvent.STOP
+
+
 @pytest.mark.parametrize("slip", [b"n", b"r"])
 def test_a_letter_that_ends_an_episode_is_a_slip_while_moving(slip):
     person = Person(METAWORLD)

@@ -156,13 +156,13 @@ def test_updates_that_made_the_policy_worse_are_taken_back_and_said_so(place, mo
 
 def test_interventions_are_stored_as_the_operators_and_reach_imitation_but_no_surrogate(place, monkeypatch):
     seen = []
-    original = loop.segments_of
+    original = loop.policy_segments
 
     def remember(policy, collected, reward):
         seen.extend(collected)
         return original(policy, collected, reward)
 
-    monkeypatch.setattr(loop, "segments_of", remember)
+    monkeypatch.setattr(loop, "policy_segments", remember)
     finetune(settings(place, operator={"first": 4, "last": 7}), quiet())
     helped = [each for each in stored(place / "run") if len(each) > 7]
     assert helped
@@ -324,7 +324,7 @@ def with_a_person(place, **given):
 @pytest.fixture
 def hurried(monkeypatch):
     """Real time at once: the session's clock is simulated."""
-    monkeypatch.setattr("robot_rl.sessions.live.MonotonicClock", SimulatedClock)
+    monkeypatch.setattr("robot_rl.sessions.live.HostClock", SimulatedClock)
 
 
 def test_a_correction_session_stores_every_episode_learns_and_tells_the_person(place, hurried):

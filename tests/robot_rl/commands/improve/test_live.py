@@ -36,7 +36,7 @@ def imitation(dataset) -> str:
 @pytest.fixture
 def session(imitation, dataset, tmp_path, monkeypatch):
     """Settings of a run in real time, whose clock is a simulated one so that it takes none."""
-    monkeypatch.setattr("robot_rl.sessions.live.MonotonicClock", SimulatedClock)
+    monkeypatch.setattr("robot_rl.sessions.live.HostClock", SimulatedClock)
 
     def made(**more):
         values = {
@@ -112,5 +112,6 @@ def test_what_a_person_cannot_do_is_refused_before_anything_is_written(session, 
 def test_a_simulated_run_still_rolls_out_its_control_arm_and_is_evaluated(imitation, dataset, tmp_path):
     settings = improve_settings(imitation, dataset, tmp_path / "run")
     settings.evaluate.episodes = None
-    settings.resolve(realtime=False)
-    assert (settings.control, settings.evaluate.episodes) == ("own", 50)
+    plan = settings.resolve(realtime=False)
+    assert (plan.control, plan.evaluate.episodes) == ("own", 50)
+    assert (settings.control, settings.evaluate.episodes, settings.realtime) == ("auto", None, None)

@@ -22,10 +22,9 @@ from robot_rl import cli
 from robot_rl.commands.improve import round as rounds
 from robot_rl.commands.improve import steps
 from robot_rl.commands.improve.main import improve
-from robot_rl.commands.improve.round import REFUSED, REIMITATION, ROUND
+from robot_rl.core.decision import REFUSED, REIMITATION, ROUND, GateDecision, read_decisions
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError, SpecMismatch
-from robot_rl.learning.offline.decision import GateDecision, read_decisions
 from robot_rl.learning.offline.improver import OfflineResult
 from robot_rl.run.checkpoint import CheckpointError, load_policy, read_record
 from robot_rl.run.dataset import NoDemonstrations, append_rollouts, copy_demonstrations
@@ -178,7 +177,7 @@ def spoilt(policy, *arguments, **more):
 
 
 def test_an_accepted_update_is_taken_back_if_its_rollouts_fail(place, dataset, imitation, monkeypatch):
-    monkeypatch.setattr(round, "improve_offline", spoilt)
+    monkeypatch.setattr(rounds, "improve_offline", spoilt)
     kept, taken_back = place / "kept", place / "taken-back"
     more = {"first_rollouts": True, "rollouts": 16, "gate_reimitation": True}
     monkeypatch.setattr(rounds.Gate, "judge", never)
@@ -208,7 +207,7 @@ def test_a_rejected_policy_imitated_again_is_not_taken(place, dataset, imitation
             decision = super().judge(reference, candidate, seed, step)
             return dataclasses.replace(decision, accept=False, reason="never")
 
-    monkeypatch.setattr(round, "Gate", NeverAgain)
+    monkeypatch.setattr(rounds, "Gate", NeverAgain)
     improve(short(imitation, dataset, place / "never"), QUIET)
     assert_same_weights(place / "never", Path(imitation))
     assert not any(each.accept for each in read_decisions(place / "never" / "gate.jsonl"))
@@ -227,7 +226,7 @@ def test_a_critic_with_a_problem_changes_nothing_and_the_reason_is_kept(place, d
         return critic, dataclasses.replace(report, problem="3 % of its values are possible returns")
 
     train_critic = rounds.train_critic
-    monkeypatch.setattr(round, "train_critic", unsound)
+    monkeypatch.setattr(rounds, "train_critic", unsound)
     run = place / "unsound"
     improve(short(imitation, dataset, run), QUIET)
     first, second = read_decisions(run / "gate.jsonl")
@@ -249,8 +248,8 @@ def test_weak_evidence_is_said_so_in_the_report(place, dataset, imitation, monke
         model, report = train_dynamics(*arguments)
         return model, dataclasses.replace(report, nothing_changes={1: 0.0}, error_by_horizon={1: 0.3})
 
-    monkeypatch.setattr(round, "train_critic", misleading)
-    monkeypatch.setattr(round, "train_dynamics", still)
+    monkeypatch.setattr(rounds, "train_critic", misleading)
+    monkeypatch.setattr(rounds, "train_dynamics", still)
     improve(short(imitation, dataset, place / "weak"), QUIET)
     page = (place / "weak" / "report.html").read_text()
     assert "V at the start does not rank held-out outcomes (correlation -0.50)" in page
@@ -425,7 +424,7 @@ KILLED_AT_MOMENTS = textwrap.dedent(
     around(StageRun, "_timed")
     around(DatasetStore, "append_encoded")
     around(steps, "save_checkpoint")
-    around(round, "append_decision")
+    around(rounds, "append_decision")
 
     # This process only forks: the store's threads would not outlive it.
     for moment in moments:

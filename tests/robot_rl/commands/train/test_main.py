@@ -23,7 +23,8 @@ from robot_rl.commands.train.plan import TrainSettings, make_plan, policy_settin
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.core.specs import ArraySpec
-from robot_rl.learning.imitation import ImitationConfig, ImitationLearner, TrainingDiverged
+from robot_rl.learning.descent import Diverged
+from robot_rl.learning.imitation import ImitationConfig, ImitationLearner
 from robot_rl.run.checkpoint import load_policy, load_training_state, read_record
 from robot_rl.run.metrics import read_metrics
 from robot_rl.run.training_loop import BatchReader, LogSettings, TrainingRun, resume, train_imitation
@@ -258,7 +259,7 @@ def test_a_polite_signal_saves_the_step_it_interrupts_and_the_run_goes_on_from_t
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_last_good_checkpoint(dataset: str, tmp_path: Path):
     learner, run = prepared(dataset, tmp_path / "run", Diverging)
-    with pytest.raises(TrainingDiverged, match=r"loss is nan at step 10: lower .*newest checkpoint is .*00000006"):
+    with pytest.raises(Diverged, match=r"loss is nan at step 10: lower .*newest checkpoint is .*00000006"):
         train_imitation(learner, run, Console(quiet=True))
 
 

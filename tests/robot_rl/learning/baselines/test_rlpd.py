@@ -14,11 +14,11 @@ from robot_rl.learning.baselines.chunk_actor import ActorPolicy, GaussianActor
 from robot_rl.learning.baselines.off_policy_critic import (
     CriticLearner,
     EnsembleConfig,
-    OffPolicyDiverged,
     drawn_half_and_half,
 )
 from robot_rl.learning.baselines.residual import ResidualConfig, ResidualLearner
 from robot_rl.learning.baselines.rlpd import RlpdConfig, RlpdLearner
+from robot_rl.learning.descent import Diverged
 from robot_rl.learning.transitions import Transitions
 
 ROWS, ACTION = 2, 1
@@ -173,7 +173,7 @@ def test_a_critic_that_diverges_says_so():
     data = random_data(20, 0)
     critic = CriticLearner(data, SMALL, seed=0)
     data.terminated[:] = False
-    with pytest.raises(OffPolicyDiverged, match="loss is nan"):
+    with pytest.raises(Diverged, match="loss is nan"):
         critic.update(data, torch.full((20,), torch.nan))
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Diverged
 from robot_rl.learning.offline import critic as critic_module
 from robot_rl.learning.offline.critic import (
     BadTransitions,
     CriticConfig,
-    CriticDiverged,
     IqlCritic,
     Range,
     critic_losses,
@@ -206,7 +206,7 @@ def test_no_transitions_at_all_are_refused():
 
 
 def test_a_loss_that_is_no_number_stops_training():
-    with pytest.raises(CriticDiverged, match=r"step \d+.*learning_rate"):
+    with pytest.raises(Diverged, match=r"step \d+.*learning_rate"):
         train_critic(chain(), dataclasses.replace(SMALL, steps=100, learning_rate=1e30, gradient_clip=None))
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Diverged
 from robot_rl.learning.offline.dynamics import (
     DynamicsConfig,
     DynamicsEnsemble,
-    ModelDiverged,
     NoTransitions,
     train_dynamics,
 )
@@ -159,12 +159,12 @@ def test_a_feature_that_never_moves_stays_exactly_where_it_is():
 def test_nan_in_the_data_is_an_error_that_names_it():
     transitions = point_transitions()
     transitions.condition[3, 0] = math.nan
-    with pytest.raises(ModelDiverged, match="NaN or infinity in 'condition'"):
+    with pytest.raises(Diverged, match="NaN or infinity in 'condition'"):
         train_dynamics(transitions, BRIEF)
 
 
 def test_a_diverging_loss_is_an_error_with_a_remedy():
-    with pytest.raises(ModelDiverged, match="learning_rate"):
+    with pytest.raises(Diverged, match="learning_rate"):
         train_dynamics(point_transitions(), dataclasses.replace(BRIEF, learning_rate=math.inf, steps=60))
 
 

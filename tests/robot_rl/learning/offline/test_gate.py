@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from robot_rl.core.confidence import paired_gain, student_quantile
+from robot_rl.core.decision import DamagedDecisions
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.offline.decision import DamagedDecisions
 from robot_rl.learning.offline.gate import Gate, GateConfig, GateDecision, append_decision, read_decisions
 from robot_rl.learning.offline.model_rollouts import roll_out
 from tests.robot_rl.point_task import DISCOUNT, PointCritic, PointModel, PointPolicy, point_starts

@@ -4,9 +4,9 @@ import pickle
 import pytest
 import torch
 
+from robot_rl.core.decision import GateDecision
 from robot_rl.core.errors import RobotRLError
 from robot_rl.learning.denoising_ppo import PpoConfig
-from robot_rl.learning.offline.decision import GateDecision
 from robot_rl.learning.offline.improver import OfflineConfig, OfflineImprover, executed_rows, improve_offline
 from tests.policies.tiny_policies import random_streams, tiny_policy
 

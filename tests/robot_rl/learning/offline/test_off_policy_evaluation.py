@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.learning.descent import Diverged
 from robot_rl.learning.offline.off_policy_evaluation import (
     BadPropensities,
-    EvaluationDiverged,
     FittedQConfig,
     doubly_robust,
     fitted_q_evaluation,
@@ -207,7 +207,7 @@ def test_two_policies_are_asked_with_the_same_noise():
 
 
 def test_a_policy_of_nan_is_an_error():
-    with pytest.raises(EvaluationDiverged):
+    with pytest.raises(Diverged):
         fitted_q_evaluation(ConstantPolicy(math.nan), gambles(20), SMALL)
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Source, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.collected import CollectedEpisode, Decision, MemorySink
-from robot_rl.learning.online.advantages import Segments, gae, segments_of, spans_of
+from robot_rl.learning.collected import CollectedEpisode, MemorySink, SampledChunk
+from robot_rl.learning.online.advantages import PolicySegments, gae, policy_segments
+from robot_rl.learning.segments import segment
 from robot_rl.learning.transitions import RewardConfig
 from tests.policies.tiny_policies import SPEC, random_observation, tiny_policy
 
@@ -37,7 +38,7 @@ def collected_of(source, ticks, **options):
     policy = exploring()
     steps, *chunk = policy.noise_shape
     states = [np.full((steps + 1, *chunk), tick, np.float32) for tick in ticks]
-    decisions = tuple(Decision(tick, chain) for tick, chain in zip(ticks, states, strict=True))
+    decisions = tuple(SampledChunk(tick, chain) for tick, chain in zip(ticks, states, strict=True))
     return CollectedEpisode(episode_of(source, **options), decisions)
 
 
@@ -50,8 +51,8 @@ def recorded(**options):
     return RewardConfig(gamma=GAMMA, source="recorded", **options)
 
 
-def spans(source, ticks, ends=False):
-    found = spans_of(episode_of(source), ticks, ends)
+def cut(source, ticks, ends=False):
+    found = segment(episode_of(source).source, ticks, ends, driver=Source.POLICY)
     return {name: values.tolist() for name, values in found._asdict().items()}
 
 
@@ -92,7 +93,7 @@ def test_a_last_decision_that_ends_nothing_is_refused():
 
 
 def test_a_terminated_episode_ends_with_its_last_action():
-    assert spans("ppppp", [0, 2, 4], ends=True) == {
+    assert cut("ppppp", [0, 2, 4], ends=True) == {
         "kept": [0, 1, 2],
         "start": [0, 2, 4],
         "end": [2, 4, 5],
@@ -103,21 +104,21 @@ def test_a_terminated_episode_ends_with_its_last_action():
 
 
 def test_a_truncated_episode_bootstraps_at_its_last_observation():
-    found = spans("pppppp", [0, 2, 4])
+    found = cut("pppppp", [0, 2, 4])
     assert found["end"] == [2, 4, 5]
     assert found["cut"] == [False, False, True]
     assert not any(found["terminated"])
 
 
 def test_a_decision_at_a_truncated_episodes_last_tick_has_no_consequence():
-    found = spans("ppppp", [0, 2, 4])
+    found = cut("ppppp", [0, 2, 4])
     assert found["kept"] == [0, 1]
     assert found["end"] == [2, 4]
     assert found["cut"] == [False, True]
 
 
 def test_a_takeover_in_the_middle_of_a_chunk_ends_the_segment_there():
-    found = spans("pppooopppp", [0, 2, 6, 8], ends=True)
+    found = cut("pppooopppp", [0, 2, 6, 8], ends=True)
     assert found["end"] == [2, 3, 8, 10]
     assert found["cut"] == [False, True, False, False]
     assert found["taken_over"] == [False, True, False, False]
@@ -125,7 +126,7 @@ def test_a_takeover_in_the_middle_of_a_chunk_ends_the_segment_there():
 
 
 def test_two_takeovers_make_three_segments():
-    found = spans("ppooppoppp", [0, 4, 7, 9], ends=False)
+    found = cut("ppooppoppp", [0, 4, 7, 9], ends=False)
     assert found["kept"] == [0, 1, 2]
     assert found["end"] == [2, 6, 9]
     assert found["cut"] == [True, True, True]
@@ -133,13 +134,13 @@ def test_two_takeovers_make_three_segments():
 
 
 def test_a_takeover_at_the_first_tick_leaves_only_what_comes_after():
-    found = spans("ooppp", [0, 2, 4], ends=True)
+    found = cut("ooppp", [0, 2, 4], ends=True)
     assert found["start"] == [2, 4]
     assert found["terminated"] == [False, True]
 
 
 def test_an_episode_that_ends_in_the_operators_hands_bootstraps_at_the_takeover():
-    found = spans("ppppoo", [0, 2], ends=True)
+    found = cut("ppppoo", [0, 2], ends=True)
     assert found["end"] == [2, 4]
     assert found["cut"] == [False, True]
     assert found["terminated"] == [False, False]
@@ -148,13 +149,13 @@ def test_an_episode_that_ends_in_the_operators_hands_bootstraps_at_the_takeover(
 @pytest.mark.parametrize("ticks", [[2, 1], [1, 1], [0, 9], [-1, 2]])
 def test_decisions_out_of_order_or_out_of_the_episode_are_refused(ticks):
     with pytest.raises(RobotRLError, match="wanted ascending"):
-        spans("ppppp", ticks)
+        cut("ppppp", ticks)
 
 
 def test_what_a_decision_earned_is_discounted_tick_by_tick():
     rewards = [1.0, 2.0, 4.0, 8.0, 16.0]
     collected = collected_of("ppppp", [0, 2, 3], reward=rewards, terminated=True)
-    found = segments_of(exploring(), [collected], recorded())
+    found = policy_segments(exploring(), [collected], recorded())
     assert found.reward.tolist() == pytest.approx([1 + 2 * GAMMA, 4, 8 + 16 * GAMMA])
     assert found.discount.tolist() == pytest.approx([GAMMA**2, GAMMA, GAMMA**2])
     assert found.states[:, 0, 0, 0].tolist() == [0, 2, 3]
@@ -163,7 +164,7 @@ def test_what_a_decision_earned_is_discounted_tick_by_tick():
 def test_a_segment_sees_the_encoding_of_its_own_ticks_and_of_the_takeover():
     policy = exploring().eval()
     collected = collected_of("pppoop", [0, 2, 5], terminated=True)
-    found = segments_of(policy, [collected], recorded())
+    found = policy_segments(policy, [collected], recorded())
     episode = collected.episode
 
     def encoded(tick):
@@ -178,19 +179,19 @@ def test_a_segment_sees_the_encoding_of_its_own_ticks_and_of_the_takeover():
 
 def test_the_operators_rewards_are_not_the_policys():
     collected = collected_of("pppooo", [0, 2], reward=[0, 0, 0, 5, 5, 5], terminated=True)
-    assert segments_of(exploring(), [collected], recorded()).reward.tolist() == [0, 0]
+    assert policy_segments(exploring(), [collected], recorded()).reward.tolist() == [0, 0]
 
 
 def test_the_penalty_lands_on_the_decision_that_was_taken_over():
     collected = collected_of("ppppoopp", [0, 2, 6], terminated=True)
-    found = segments_of(exploring(), [collected], recorded(intervention_penalty=0.5))
+    found = policy_segments(exploring(), [collected], recorded(intervention_penalty=0.5))
     assert found.reward.tolist() == pytest.approx([0, -0.5 * GAMMA, 0])
     assert found.taken_over.tolist() == [False, True, False]
 
 
 def test_success_is_rewarded_at_the_last_tick_and_never_bootstrapped():
     collected = collected_of("ppppp", [0, 4], outcome=Outcome.SUCCESS, terminated=True)
-    found = segments_of(exploring(), [collected], RewardConfig(gamma=GAMMA))
+    found = policy_segments(exploring(), [collected], RewardConfig(gamma=GAMMA))
     assert found.reward.tolist() == [0, 1]
     assert found.terminated.tolist() == [False, True]
 
@@ -198,8 +199,8 @@ def test_success_is_rewarded_at_the_last_tick_and_never_bootstrapped():
 def test_aborted_episodes_say_nothing():
     aborted = collected_of("pppp", [0, 2], outcome=Outcome.ABORTED)
     with pytest.raises(RobotRLError, match="no decision of the policy"):
-        segments_of(exploring(), [aborted], recorded())
-    whole = segments_of(exploring(), [aborted, collected_of("pppp", [0, 2])], recorded())
+        policy_segments(exploring(), [aborted], recorded())
+    whole = policy_segments(exploring(), [aborted, collected_of("pppp", [0, 2])], recorded())
     assert len(whole) == 2
 
 
@@ -229,23 +230,23 @@ def test_an_episodes_advantages_do_not_depend_on_its_neighbours(collected):
     alone = []
     for each in collected:
         try:
-            alone.append(segments_of(policy, [each], recorded()))
+            alone.append(policy_segments(policy, [each], recorded()))
         except RobotRLError:
             continue
     if not alone:
         return
-    together = segments_of(policy, collected, recorded())
+    together = policy_segments(policy, collected, recorded())
     torch.testing.assert_close(advantages(together), torch.cat([advantages(each) for each in alone]))
-    joined = Segments.cat(alone)
+    joined = PolicySegments.cat(alone)
     torch.testing.assert_close(advantages(joined), advantages(together))
     assert len(joined.episode.unique()) == len(alone)
 
 
 @settings(max_examples=100, deadline=None)
 @given(episodes(), st.booleans())
-def test_spans_never_overlap_and_hold_no_tick_of_the_operators(collected, ends):
+def test_segments_never_overlap_and_hold_no_tick_of_the_operators(collected, ends):
     episode = collected.episode
-    found = spans_of(episode, [each.tick for each in collected.decisions], ends)
+    found = segment(episode.source, [each.tick for each in collected.decisions], ends, driver=Source.POLICY)
     for start, end in zip(found.start, found.end, strict=True):
         assert start < end
         assert (episode.source[start:end] == Source.POLICY).all()
@@ -258,7 +259,7 @@ def test_spans_never_overlap_and_hold_no_tick_of_the_operators(collected, ends):
 
 def test_the_policys_mode_is_left_as_it_was():
     policy = tiny_policy().with_exploration(3, 0.05, 0.1).train()
-    segments_of(policy, [collected_of("pppp", [0, 2])], recorded())
+    policy_segments(policy, [collected_of("pppp", [0, 2])], recorded())
     assert policy.training
 
 
@@ -266,4 +267,4 @@ def test_an_episode_of_another_robot_is_refused():
     collected = collected_of("pppp", [0, 2])
     other = dataclasses.replace(collected.episode, spec=dataclasses.replace(SPEC, name="other"))
     with pytest.raises(RobotRLError, match="other"):
-        segments_of(exploring(), [dataclasses.replace(collected, episode=other)], recorded())
+        policy_segments(exploring(), [dataclasses.replace(collected, episode=other)], recorded())

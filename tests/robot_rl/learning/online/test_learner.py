@@ -8,11 +8,11 @@ import torch
 from policies.consistency import ConsistencyPolicy
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Outcome, Source, Step
 from robot_rl.core.errors import RobotRLError
-from robot_rl.learning.collected import CollectedEpisode, Decision, MemorySink
+from robot_rl.learning.collected import CollectedEpisode, MemorySink, SampledChunk
 from robot_rl.learning.denoising_ppo import PpoConfig
 from robot_rl.learning.distillation import distillation_loss
 from robot_rl.learning.encoded_imitation import denoising_loss, encoded_windows
-from robot_rl.learning.online.advantages import operator_stretches, segments_of
+from robot_rl.learning.online.advantages import operator_segments, policy_segments
 from robot_rl.learning.online.learner import OnlineConfig, OnlineLearner
 from robot_rl.learning.online.value_learner import ValueConfig, ValueLearner, explained_variance, value_loss
 from robot_rl.learning.transitions import RewardConfig
@@ -59,7 +59,7 @@ def driven(policy, source, seed, success):
             with torch.no_grad():
                 noise = torch.randn(1, steps + 1, *chunk, generator=generator)
                 states = policy.denoise(policy.encode(stacked), noise).states[0].numpy()
-            decisions.append(Decision(tick, states))
+            decisions.append(SampledChunk(tick, states))
         action = np.array([-0.01, 1.0, 1.0], np.float32)
         sink.append(Step(seen, action, action, Source.OPERATOR if who == "o" else Source.POLICY, 0.0))
     outcome = Outcome.SUCCESS if success else Outcome.FAILURE
@@ -129,7 +129,7 @@ def test_the_metrics_say_what_the_episodes_and_the_update_were():
     assert metrics["operator_ticks"] == 10
     assert metrics["takeovers"] == 4
     assert metrics["operator_windows"] == 10
-    assert metrics["operator_stretches"] == 2 * (1 + 2)
+    assert metrics["operator_segments"] == 2 * (1 + 2)
     assert metrics["decisions"] == 2 * (3 + 2 + 2)
     assert metrics["undone"] == 0.0
     assert learner.problem is None
@@ -170,8 +170,8 @@ def remembering(config=None):
 def test_the_value_network_learns_from_the_operators_driving_with_lambda_returns():
     learner = remembering(small(gae_lambda=0.5))
     collected = driven(learner.policy, "ppoopp", 1, success=True)
-    segments = segments_of(learner.policy, [collected], learner.reward)
-    operator = operator_stretches(learner.policy, [collected.episode], learner.reward)
+    segments = policy_segments(learner.policy, [collected], learner.reward)
+    operator = operator_segments(learner.policy, [collected.episode], learner.reward)
     learner.value(segments.condition)
     at_takeover, handed_back = learner.value(segments.next_condition[:1]), learner.value(operator.next_condition)
     by_hand = torch.cat([0.9**2 * at_takeover, torch.tensor([0.9]), 0.9**2 * handed_back])
@@ -186,29 +186,29 @@ def test_where_the_operator_drove_all_the_time_the_value_network_learns_from_him
     before = learner.value.state()["network"]
     metrics = learner.update([driven(learner.policy, "oooo", 1, success=True)], None, 0)
     assert metrics["decisions"] == 0
-    assert metrics["operator_stretches"] == 2
+    assert metrics["operator_segments"] == 2
     assert learner.value.told[1][-1] == pytest.approx(0.9)
     assert not same(before, learner.value.state()["network"])
     assert math.isfinite(metrics["value_loss"])
 
 
 def test_what_the_operator_earns_changes_neither_the_decisions_nor_their_advantages():
-    """The surrogate of an iteration is the same whether or not the value network is then told of his driving."""
+    """The surrogate of an iteration is the same whether or not the value network is then told of their driving."""
 
     def after(tell):
         learner = learner_of(small(imitation_weight=0.0))
         collected = collect(learner.policy)
-        segments = segments_of(learner.policy, collected, learner.reward)
-        operator = operator_stretches(learner.policy, [each.episode for each in collected], learner.reward)
+        segments = policy_segments(learner.policy, collected, learner.reward)
+        operator = operator_segments(learner.policy, [each.episode for each in collected], learner.reward)
         metrics = learner.learn(segments, None, 0, operator if tell else None)
         return learner, metrics
 
     (told, of_told), (untold, of_untold) = after(True), after(False)
     assert told.policy.fingerprint() == untold.policy.fingerprint()
     assert not same(told.value.state()["network"], untold.value.state()["network"])
-    about_him = {"operator_stretches", "operator_return_mean", "value_loss"}
-    assert {name: value for name, value in of_told.items() if name not in about_him} == {
-        name: value for name, value in of_untold.items() if name not in about_him
+    about_them = {"operator_segments", "operator_return_mean", "value_loss"}
+    assert {name: value for name, value in of_told.items() if name not in about_them} == {
+        name: value for name, value in of_untold.items() if name not in about_them
     }
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.files import append_line, whole_lines
 
 GATE_FILE = "gate.jsonl"
+REFUSED = "refused"
+"""Rule of a decision that no gate could take."""
+ROUND, REIMITATION, SECOND_GAIN = "round", "reimitation", "second_gain"
+"""Names among a decision's evidence: in which round (from 1), whether the candidate was imitated again, and the gain by
+an independent estimator, which decides nothing."""
 
 
 class DamagedDecisions(RobotRLError):
@@ -30,7 +35,7 @@ class GateDecision:
     Attributes:
         accept: Whether it does.
         reason: Why, for people.
-        rule: `paired` or `paper`.
+        rule: `paired` or `paper`, or `refused` where nothing could judge.
         reference: The reference's score `J`; NaN where nothing could be scored.
         candidate: The candidate's.
         gain: Mean paired difference.
@@ -51,6 +56,34 @@ class GateDecision:
     evidence: Mapping[str, float]
     step: int = 0
 
+    @classmethod
+    def refused(
+        cls,
+        reason: str,
+        rule: str = REFUSED,
+        required_gain: float = math.nan,
+        evidence: Mapping[str, float] | None = None,
+        step: int = 0,
+    ) -> Self:
+        """A candidate that could not be scored, so that the reference stays."""
+        unknown = math.nan
+        return cls(False, reason, rule, unknown, unknown, unknown, unknown, required_gain, evidence or {}, step)
+
+    @property
+    def stage(self) -> str:
+        """Which update was judged, for people: `round 1, after 50 batches`."""
+        words = [f"round {self.evidence[ROUND]:.0f}"] if ROUND in self.evidence else []
+        if REIMITATION in self.evidence:
+            words.append("imitated again")
+        elif self.step:
+            words.append(f"after {self.step} batches")
+        return ", ".join(words)
+
+    @property
+    def second_gain(self) -> float:
+        """The gain by an independent estimator, which decides nothing; NaN without one."""
+        return self.evidence.get(SECOND_GAIN, math.nan)
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write; NaN and infinity become null."""
         document = dataclasses.asdict(self)
@@ -68,14 +101,7 @@ class GateDecision:
 
 def append_decision(path: Path, decision: GateDecision) -> None:
     """Adds one decision and waits until the disk holds it; half a line left by a kill is cut off first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        file.write(json.dumps(decision.to_json()).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, json.dumps(decision.to_json()))
 
 
 def read_decisions(path: Path) -> list[GateDecision]:
@@ -84,11 +110,8 @@ def read_decisions(path: Path) -> list[GateDecision]:
     Raises:
         DamagedDecisions: A whole line that is no decision.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     decisions = []
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            break
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             decisions.append(GateDecision.from_json(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
