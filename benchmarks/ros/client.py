@@ -1,6 +1,6 @@
 """What our ROS client costs: JointState round trips and images between two processes.
 
-    python benchmarks/ros/client.py [--rate-hz 500] [--seconds 10] [--images 300]
+    python -m benchmarks.ros.client [--rate-hz 500] [--seconds 10] [--images 300]
 
 A round trip is JointState there and back through a second process, sent on a fixed grid. Images are 640x480 rgb8 at
 30 Hz; their cost is CPU time of a whole process divided by its messages, as `process_time` has it.

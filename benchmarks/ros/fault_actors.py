@@ -1,4 +1,4 @@
-"""The processes that `ros_faults.py`, `ros_neighbours.py` and `ros_speed.py` start around an arm node.
+"""The processes that `faults.py`, `neighbours.py` and `speed.py` start around an arm node.
 
     python -m benchmarks.ros.fault_actors policy SETTINGS.json DATASET     # a deploy session, episode by episode
     python -m benchmarks.ros.fault_actors leader SETTINGS.json             # the driver of a leader arm
@@ -12,26 +12,24 @@ stdout, with `at_ns` on the machine's monotonic clock.
 
 from __future__ import annotations
 
+import argparse
 import collections
-import dataclasses
 import io
 import json
 import queue
-import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
 
 from data.recorder.writer import EpisodeWriter
-from hardware.cameras.frame_source import Frame, Picture, encode_jpeg
+from hardware.cameras.frame_source import encode_jpeg
 from hardware.cameras.pattern import PatternCamera
 from hardware.operators.leader.following import LeaderFollowing, LeaderLayout
 from hardware.operators.leader.operator import LeaderArmOperator
@@ -46,7 +44,7 @@ from hardware.sim.joint_arm import NAMES, JointArm
 from robot_rl.core.clock import HostClock
 from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
-from robot_rl.core.protocols import Clock, EpisodeSink
+from robot_rl.core.protocols import EpisodeSink
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 from robot_rl.runtime.meeting import Meeting, RolloutOptions
 from robot_rl.sessions.session import Session
@@ -126,7 +124,7 @@ class Asked:
 
     @property
     def size(self) -> tuple[int, int]:
-        """As small as terminals are."""
+        """Columns and lines; nothing is shown."""
         return 80, 24
 
 
@@ -146,7 +144,7 @@ class Sweep:
         self._start = None
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """See `Policy`."""
+        """Rows from where the episode began, as the time since says."""
         seen = history[-1]
         if self._start is None:
             self._start = seen.stamp_ns, np.array(seen.values["joint_position"], dtype=np.float64)
@@ -346,59 +344,18 @@ def vendor(settings: dict[str, Any], asked: Asked) -> None:
             link.require_alive()
 
 
-class FreezingCamera(PatternCamera):
-    """A camera of `camera_node` whose picture stands still from SIGUSR1 to SIGUSR2, under stamps that go on."""
-
-    def __init__(self, *, clock: Clock, width: int = 320, height: int = 240, fps: float = 30.0) -> None:
-        super().__init__(clock=clock, width=width, height=height, fps=fps)
-        self._frozen = False
-        self._last: Picture | None = None
-        signal.signal(signal.SIGUSR1, lambda *_: self._freeze(True))
-        signal.signal(signal.SIGUSR2, lambda *_: self._freeze(False))
-
-    def _freeze(self, frozen: bool) -> None:
-        self._frozen = frozen
-
-    def read(self, timeout_s: float) -> Frame:
-        """See `FrameSource.read`."""
-        frame = super().read(timeout_s)
-        if not self._frozen or self._last is None:
-            self._last = frame.image
-        return dataclasses.replace(frame, image=self._last)
-
-
-class TimedJointArm(JointArm):
-    """A simulated arm that notes when each command reaches it, and writes that down when it is left.
-
-    Args:
-        path: Of a .npy file of times, monotonic [ns].
-        control_hz: See `JointArm`.
-    """
-
-    def __init__(self, path: str, control_hz: float = 20.0) -> None:
-        super().__init__(control_hz=control_hz)
-        self._path = path
-        self._times_ns: list[int] = []
-
-    def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`."""
-        self._times_ns.append(time.monotonic_ns())
-        return super().apply(action)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        np.save(self._path, np.array(self._times_ns, dtype=np.int64))
-
-
 def main() -> None:
-    name, path = sys.argv[1:3]
-    settings, asked = json.loads(Path(path).read_text()), Asked()
-    if name == "policy":
-        policy(settings, asked, sys.argv[3] if len(sys.argv) > 3 else "")
+    alone = {"leader": leader, "intruder": intruder, "camera": camera, "vendor": vendor}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("actor", choices=["policy", *alone])
+    parser.add_argument("settings", type=Path, help="the whole robot, as its nodes read it")
+    parser.add_argument("dataset", nargs="?", default="", help="of a policy's episodes; not recorded if empty")
+    arguments = parser.parse_args()
+    settings, asked = json.loads(arguments.settings.read_text()), Asked()
+    if arguments.actor == "policy":
+        policy(settings, asked, arguments.dataset)
     else:
-        {"leader": leader, "intruder": intruder, "camera": camera, "vendor": vendor}[name](settings, asked)
+        alone[arguments.actor](settings, asked)
 
 
 if __name__ == "__main__":

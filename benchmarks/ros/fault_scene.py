@@ -1,4 +1,4 @@
-"""The processes around a simulated arm in one kind of trouble, for `ros_faults.py`."""
+"""The processes around a simulated arm in one kind of trouble, for `faults.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.ros.fault_actors import VENDOR_COMMANDS, VENDOR_GRIPPER, VENDOR_POSE, VENDOR_STATES
-from benchmarks.ros.fault_bench import Bench, Observer, Process, environment, joint_arm_settings, profile
+from benchmarks.ros.fault_bench import Bench, Process, environment, joint_arm_settings, profile
+from benchmarks.ros.fault_observer import Observer
 from hardware.arm.state import Mode
 from hardware.sim.joint_arm import NAMES
 
@@ -54,7 +55,7 @@ class Scene:
         settings = settings or joint_arm_settings()
         environments = {"": {"ROS_DOMAIN_ID": str(domain), "CYCLONEDDS_URI": network or profile()}}
         if kind == "freezing camera":
-            settings["cameras"]["front"]["source"] = {"_target_": "benchmarks.ros.fault_actors.FreezingCamera"}
+            settings["cameras"]["front"]["source"] = {"_target_": "benchmarks.ros.fault_devices.FreezingCamera"}
         if kind == "vendor":
             settings["arm"]["driver"] = vendor_driver(settings)
         if kind == "lossy":

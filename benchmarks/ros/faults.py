@@ -33,21 +33,20 @@ import platform
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.ros.fault_bench import Motion, Observer, Process
+from benchmarks.ros.fault_kinds import FAULTS, QUIET_S, STOPPED_S, Fault
+from benchmarks.ros.fault_observer import Motion, Observer
 from benchmarks.ros.fault_scene import Scene
+from benchmarks.ros.fault_table import HEAD, LATER_RAD, line
 from data.archive.store import DatasetStore
 from data.archive.verify import verify_dataset
 from data.recorder.recovery import recover
@@ -57,13 +56,7 @@ from hardware.ros import decode
 from robot_rl.core.specs import NS_PER_S
 
 MOVING_RAD = 0.3
-STOPPED_S = 1.0
-"""How long a process is stopped, and the network cut."""
-QUIET_S = 0.2
 BEGIN_S = 15.0
-LATER_RAD = 8e-3
-"""One command of the stream may be under way when a process is stopped: 0.75 rad/s for 10 ms."""
-LONGEST_REASON = 200
 LONGEST_S = 3.0
 """How long a session goes on under a fault that need not end it."""
 
@@ -74,10 +67,10 @@ class Trial:
 
     Attributes:
         seed: Of its episode.
-        motion: See there; None where the arm was not to stop by itself.
+        motion: What the arm did; None where the arm was not to stop by itself.
         arm_said: The arm node's mode and reason afterwards.
         session_said: How the session's process ended its episode; empty if it was killed.
-        recovered: See the module; the next trial's motion is judged by the run's going on.
+        recovered: As "recovered when told" above; that the next trial moves again, the run's going on shows.
         commands: Rows that the observer heard.
         note: What else there is to tell.
         moved_later_rad: How far the arm went once the cause was gone, though nobody had told it to.
@@ -91,146 +84,6 @@ class Trial:
     commands: int
     note: str = ""
     moved_later_rad: float = 0.0
-
-
-def nothing(scene: Scene) -> None:
-    """The cause is gone already."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A way to fail.
-
-    Attributes:
-        name: In the table.
-        configured: What bounds it, for people.
-        scene: See `Scene`.
-        inject: Makes it fail; returns when, monotonic [ns].
-        relieve: Ends the cause.
-        leads: A leader arm drives, not a policy.
-        arm_says: The arm node can say something afterwards.
-        ends: How it ends where the arm is not to stop at once: `late` or `lossy`.
-    """
-
-    name: str
-    configured: str
-    scene: str
-    inject: Callable[[Scene], int]
-    relieve: Callable[[Scene], None] = nothing
-    leads: bool = False
-    arm_says: bool = True
-    ends: str = ""
-
-
-def go_on(scene: Scene, process: Process) -> None:
-    """SIGCONT once a second has passed since SIGSTOP."""
-    time.sleep(max(0.0, STOPPED_S - QUIET_S))
-    process.signal(signal.SIGCONT)
-
-
-def continued(name: str) -> Callable[[Scene], None]:
-    return lambda scene: go_on(scene, getattr(scene, name))
-
-
-def healed(scene: Scene) -> None:
-    time.sleep(max(0.0, STOPPED_S - QUIET_S))
-    scene.far.heal()
-
-
-def restarted_camera(scene: Scene) -> None:
-    scene.start_camera()
-
-
-def restarted_leader(scene: Scene) -> None:
-    scene.leader = scene.bench.actor("leader")
-    scene.leader.wait_for("ready")
-
-
-def asked_camera(mode: str) -> Callable[[Scene], int]:
-    def ask(scene: Scene) -> int:
-        scene.camera.ask(mode=mode)
-        return int(scene.camera.wait_for("mode")["at_ns"])
-
-    return ask
-
-
-def camera_well(scene: Scene) -> None:
-    asked_camera("well")(scene)
-
-
-def camera_signalled(number: int) -> Callable[[Scene], Any]:
-    return lambda scene: scene.camera.signal(number)
-
-
-def intruded(scene: Scene) -> int:
-    scene.intruder.ask(send=True)
-    return int(scene.intruder.wait_for("sent")["sent_ns"])
-
-
-WATCHDOG = "watchdog 100"
-CAMERA = "image 100 old, ramp 100"
-FAULTS: Sequence[Fault] = (
-    Fault("policy process: SIGKILL", WATCHDOG, "plain", lambda scene: scene.kill_policy()),
-    Fault(
-        "policy process: SIGSTOP for 1 s",
-        WATCHDOG,
-        "plain",
-        lambda scene: scene.policy.signal(signal.SIGSTOP),
-        continued("policy"),
-    ),
-    Fault("stop pressed", "at once", "plain", lambda scene: scene.observer.press_stop()),
-    Fault("camera node: SIGKILL", CAMERA, "plain", lambda scene: scene.camera.kill(), restarted_camera),
-    Fault(
-        "camera node: SIGSTOP for 1 s",
-        CAMERA,
-        "plain",
-        lambda scene: scene.camera.signal(signal.SIGSTOP),
-        continued("camera"),
-    ),
-    Fault("camera repeats one stamp", CAMERA, "foreign camera", asked_camera("stamp"), camera_well),
-    Fault(
-        "camera's picture frozen, stamps new",
-        "15 frames, then as above",
-        "freezing camera",
-        camera_signalled(signal.SIGUSR1),
-        camera_signalled(signal.SIGUSR2),
-    ),
-    Fault(
-        "camera moves but shows the past, stamps new",
-        "cannot be told",
-        "foreign camera",
-        asked_camera("late"),
-        camera_well,
-        ends="late",
-    ),
-    Fault(
-        "operator's process (leader arm): SIGKILL",
-        "leader 100 old, ramp",
-        "leader",
-        lambda scene: scene.leader.kill(),
-        restarted_leader,
-        leads=True,
-    ),
-    Fault("second publisher of commands", "at once", "intruder", intruded),
-    Fault(
-        "arm node: SIGKILL",
-        "its driver holds",
-        "vendor",
-        lambda scene: scene.arm.kill(),
-        lambda scene: scene.start_arm(),
-        arm_says=False,
-    ),
-    Fault(
-        "arm node: SIGSTOP for 1 s",
-        "its driver holds",
-        "vendor",
-        lambda scene: scene.arm.signal(signal.SIGSTOP),
-        continued("arm"),
-        arm_says=False,
-    ),
-    Fault("20 % of packets lost", WATCHDOG, "lossy", lambda _: time.monotonic_ns(), ends="lossy"),
-    Fault("network cut for 1 s, healed", WATCHDOG, "two hosts", lambda scene: scene.far.cut(), healed),
-)
 
 
 def begin(scene: Scene, fault: Fault, seed: int) -> str:
@@ -392,69 +245,6 @@ def run_fault(fault: Fault, times: int, domain: int, place: Path, python: Path |
 
 def motion_facts(motion: Motion | None) -> dict[str, Any] | None:
     return None if motion is None else {**motion._asdict(), "detected_ms": motion.detected_ms}
-
-
-def line(result: dict[str, Any]) -> str:
-    """One row of the table."""
-    trials = result["trials"]
-    moved = [each["motion"] for each in trials if each["motion"] is not None]
-    columns = [
-        result["fault"],
-        result["configured"],
-        f"{len(trials)}" + (f" of {result['wanted']}: {result['failure']}" if result["failure"] else ""),
-        spread([each["detected_ms"] for each in moved], "{:.0f}"),
-        spread([each["said_ms"] for each in moved], "{:.0f}"),
-        spread([1000 * each["rest_s"] for each in moved], "{:.0f}"),
-        spread([1000 * each["moved_rad"] for each in moved], "{:.0f}"),
-        reasons(trials),
-        recovered_words(trials),
-        dataset_words(result),
-    ]
-    return "| " + " | ".join(columns) + " |"
-
-
-def spread(values: Sequence[float | None], form: str) -> str:
-    """Median and largest."""
-    known = [each for each in values if each is not None]
-    return " / ".join(form.format(each) for each in (np.median(known), max(known))) if known else "-"
-
-
-def reasons(trials: Sequence[dict[str, Any]]) -> str:
-    """What was said, the commonest first, without what differs from trial to trial."""
-    said: Counter[str] = Counter()
-    for each in trials:
-        words = [each["arm_said"], each["session_said"], each["note"]]
-        if each["arm_said"].startswith(("stopped", "fault")) and each["note"] != "never began":
-            words[1] = ""
-        text = "; ".join(word for word in words if word)
-        text = " ".join(text.split())[:LONGEST_REASON]
-        text = re.sub(r"joint_arm_[0-9a-f]{8}", "the session", text)
-        said[re.sub(r"\d+(\.\d+)? (ms|s)( old| older|:| in|; is it)", r"... \2\3", text).replace("|", "/")] += 1
-    return "<br>".join(f"{count}x {text}" for text, count in said.most_common(3))
-
-
-def recovered_words(trials: Sequence[dict[str, Any]]) -> str:
-    """How often, and how far the arm went unasked."""
-    words = f"{sum(each['recovered'] for each in trials)} of {len(trials)}"
-    later = max((each["moved_later_rad"] for each in trials), default=0.0)
-    return words + (f"; moved {1000 * later:.0f} mrad unasked" if later >= LATER_RAD else "")
-
-
-def dataset_words(result: dict[str, Any]) -> str:
-    found = result["dataset"]
-    whole = not result["missing_episodes"] and not found["wrong"]
-    words = f"{'yes' if whole else 'NO'}: {len(found['episodes'])} episodes"
-    if found["recovered"]:
-        words += (
-            f", {found['recovered']} recovered, at most {max(result['rows_missing'], default=0)} of the last rows gone"
-        )
-    return words + ("" if whole else f"; missing {result['missing_episodes']}; {found['wrong'][:2]}")
-
-
-HEAD = (
-    "| fault | configured [ms] | times | detected p50 / max [ms] | said p50 / max [ms] | at rest p50 / max [ms] "
-    "| moved p50 / max [mrad] | reason | recovered when told | dataset whole |\n|" + "---|" * 10
-)
 
 
 def isolated(fault: Fault, arguments: argparse.Namespace) -> dict[str, Any]:

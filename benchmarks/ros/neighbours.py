@@ -2,7 +2,7 @@
 
     python -m benchmarks.ros.neighbours [--seconds 8] [--only WORD ...] [--output runs/ros_faults]
 
-Around the simulated real-time arm run an arm node, a camera node and a session at 20 Hz, as in `ros_faults.py`, while
+Around the simulated real-time arm run an arm node, a camera node and a session at 20 Hz, as in `faults.py`, while
 another process does one of these:
 
 - *malformed*: bytes that are no message (random, with absurd lengths, empty, no text where text belongs), forged as

@@ -34,16 +34,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.ros.fault_bench import (
-    ROOT,
-    Bench,
-    Observer,
-    Process,
-    cpu_s,
-    environment,
-    joint_arm_settings,
-    profile,
-)
+from benchmarks.ros.fault_bench import ROOT, Bench, Process, cpu_s, environment, joint_arm_settings, profile
+from benchmarks.ros.fault_observer import Observer
 from hardware.cameras.frame_source import resized
 from hardware.ros.robot import RosRobot
 from robot_rl.core.clock import HostClock, prompt_thread
@@ -81,13 +73,13 @@ class NumberedPolicy:
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """See `Policy`."""
+        """Begins numbering anew, where the next observation is."""
         self.captures_ns: list[int] = []
         self.start_rad: float | None = None
         self._place: FloatArray | None = None
 
     def act(self, history: Sequence[Observation]) -> ActionChunk:
-        """See `Policy`."""
+        """A chunk whose place says how many came before it; the picture goes into it without changing it."""
         seen = history[-1]
         if self._place is None:
             self._place = np.array(seen.values["joint_position"], dtype=np.float64)
@@ -111,7 +103,7 @@ class TimedRobot(RosRobot):
     acknowledged_ns = 0
 
     def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`."""
+        """Sends a row and waits until it is acknowledged."""
         applied = super().apply(action)
         self.acknowledged_ns = time.monotonic_ns()
         return applied
@@ -125,7 +117,7 @@ class Rows(NoSink):
         self.found: list[tuple[int, int]] = []
 
     def append(self, step: Step) -> None:
-        """See `EpisodeSink`."""
+        """Reads the chunk's number from the row."""
         assert self._policy.start_rad is not None
         number = round((float(step.requested[NUMBERED]) - self._policy.start_rad) / STEP_RAD)
         if 0 <= number < len(self._policy.captures_ns):
@@ -223,7 +215,7 @@ def settings_for(stream_hz: float, cameras: Sequence[str], times: Path) -> dict[
         limits["max_age_s"][f"image_{name}"] = 0.2
         settings["cameras"][name] = {"namespace": f"{namespace}/{name}", "source": source, "publish": ["compressed"]}
     settings["arm"]["driver"] = {
-        "_target_": "benchmarks.ros.fault_actors.TimedJointArm",
+        "_target_": "benchmarks.ros.fault_devices.TimedJointArm",
         "path": str(times),
         "control_hz": POLICY_HZ,
     }

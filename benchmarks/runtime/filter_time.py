@@ -1,12 +1,13 @@
 """Time of the command filter per call, seven dimensions: following, catching up, at a wall, braking, passing through.
 
-    python benchmarks/runtime/filter_time.py
+    python -m benchmarks.runtime.filter_time
 
 CPU time of the thread, so that a busy machine does not show; milliseconds of other processes are not the filter's.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import time
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def timed(limits: CommandLimits, start: float, request: Callable[[float], float 
 
 def main() -> None:
     """Prints a table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{'case':<44} {'Hz':>5} {'p50 us':>7} {'p99 us':>7} {'changed':>8}")
     for hz in (100.0, 500.0):
         arm_limits = arm(hz, (0.01, 0.25, 1.0, 10.0))

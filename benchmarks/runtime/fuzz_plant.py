@@ -1,4 +1,4 @@
-"""The arm behind the command stream of `stream_fuzz.py`: lag, saturation, stiction, pauses, and what it shows.
+"""The arm behind the command interpolator of `stream_fuzz.py`: lag, saturation, stiction, pauses, and what it shows.
 
 A measured POSITION dimension follows its command like a first-order lag of the time that `limits.following` states, no
 faster than a speed limit of its own, which is up to ten times the command's; at rest it sticks, and now and then it
@@ -13,7 +13,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.runtime.filter_fuzz import Array, FuzzCount, Tool
+from benchmarks.runtime.fuzz_draws import Array, Tool
+from benchmarks.runtime.fuzz_run import FuzzCount
 from hardware.safety.following_limits import MOST_AHEAD, FollowingLimits
 from hardware.safety.limits import CommandLimits
 from robot_rl.core.specs import NS_PER_S, ActionKind, AnyArray
@@ -65,7 +66,7 @@ class _Joint:
 
 
 class Plant:
-    """See the module.
+    """Joints that follow and tools that show their place late, moved command by command.
 
     Args:
         limits: At the rate of the commands, with `following`.

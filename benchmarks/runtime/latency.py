@@ -48,7 +48,7 @@ class DiffusersStepped(DiffusionPolicy):
     """The baseline: the same network, stepped by diffusers' own scheduler."""
 
     def sample(self, observations: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        """As in `DiffusionPolicy`."""
+        """The same chunk by more calls."""
         scheduler = DDIMScheduler(num_train_timesteps=self.config.train_timesteps, beta_schedule="squaredcos_cap_v2")
         scheduler.set_timesteps(self.config.sampling_steps)
         condition, chunk = self.encode(observations), noise[:, 0]

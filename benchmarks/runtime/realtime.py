@@ -12,7 +12,7 @@ Lateness is counted against the same absolute grid for all three, and all three 
 is a deadline that was skipped, or in the baseline a tick that began a whole period late. The policies are untrained:
 timing does not care.
 
-    python benchmarks/runtime/realtime.py --seconds 60
+    python -m benchmarks.runtime.realtime --seconds 60
 """
 
 from __future__ import annotations

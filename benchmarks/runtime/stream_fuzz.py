@@ -1,15 +1,15 @@
-"""Drives the command stream, with an arm behind it, with everything that can go wrong, and checks every command.
+"""Drives the command interpolator, with an arm behind it, with everything that can go wrong, and checks every command.
 
     python -m benchmarks.runtime.stream_fuzz --steps 1000000 [--seed 0] [--processes 2] [--seconds 240]
 
-Each round draws a robot as `filter_fuzz.py` does, a stream one to eleven times as fast as its rows, and 500 stream
-ticks. Rows come on time, late, early, in bursts, twice, out of order, or not at all, with stamps that jitter, stand
-still, jump and go back; they hold whatever that fuzz asks of the filter. Observations drop out, the deadman is let go,
-the arm is disabled and enabled, faults are cleared, and the stream's own clock jitters, jumps and goes back. The arm
-lags, saturates, sticks and pauses (`fuzz_plant.py`); one that does not follow is a fault, after which motion begins
-anew where the arm stands still.
+Each round draws a robot as `filter_fuzz.py` does, commands one to eleven times as fast as its rows, and 500 ticks. Rows
+come on time, late, early, in bursts, twice, out of order, or not at all, with stamps that jitter, stand still, jump and
+go back; they hold whatever that fuzz asks of the filter. Observations drop out, the deadman is let go, the arm is
+disabled and enabled, faults are cleared, and the ticks' own clock jitters, jumps and goes back. The arm lags,
+saturates, sticks and pauses (`fuzz_plant.py`); one that does not follow is a fault, after which motion begins anew
+where the arm stands still.
 
-Checked of every command: each limit at the stream's rate, by its definition, and that it is what the rows amount to if
+Checked of every command: each limit at the ticks' rate, by its definition, and that it is what the rows amount to if
 and only if it has no reason. A command that waits for the arm (`FilterReason.FOLLOWING`) may stop dead; its velocity
 limit stays. Checked of every answer to a row: each limit at the rows' rate, and the same of reasons. Checked of the
 arm: that no command goes further from it than `limits.following.wait`, and what it may have gone since its newest
@@ -22,20 +22,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.runtime.filter_fuzz import (
-    TICKS_PER_ROUND,
-    Array,
-    Circumstances,
-    FuzzCount,
-    LimitCheck,
-    Script,
-    first_broken,
-    print_reasons,
-    random_limits,
-    run_rounds,
-    unexplained,
-)
+from benchmarks.runtime.fuzz_checks import LimitCheck, first_broken, unexplained
+from benchmarks.runtime.fuzz_draws import Array, Circumstances, Script, random_limits
 from benchmarks.runtime.fuzz_plant import Plant, with_following
+from benchmarks.runtime.fuzz_run import TICKS_PER_ROUND, FuzzCount, run_rounds
 from hardware.arm.interpolator import UNUSABLE, CommandInterpolator, Taken
 from hardware.safety.filter import FilterReason, OperatorState
 from hardware.safety.limits import CommandLimits
@@ -109,7 +99,7 @@ class _Part:
 
 
 class Round:
-    """One robot, its stream and its arm, and what is checked of them.
+    """One robot, its interpolator and its arm, and what is checked of them.
 
     Args:
         seed: Of everything.
@@ -122,11 +112,11 @@ class Round:
         rows = random_limits(generator, measured_places=0.7)
         hz = rows.spec.control_hz * float(generator.choice(RATIOS))
         self._rows = with_following(rows, hz, generator)
-        self.stream = CommandInterpolator(self._rows, hz)
-        self.limits = self.stream.limits
+        self._interpolator = CommandInterpolator(self._rows, hz)
+        self.limits = self._interpolator.limits
         rate = np.array([kind is ActionKind.RATE for kind in rows.spec.action_kinds])
         self._command = np.where(rate, 0.0, generator.uniform(rows.low, rows.high))
-        self.stream.restart(self._command)
+        self._interpolator.restart(self._command)
         self._plant = Plant(self.limits, self._command, generator, TICKS_PER_ROUND)
         self._sender = Sender(self._rows, generator)
         self._given = Circumstances(1 / hz, generator, TICKS_PER_ROUND)
@@ -148,14 +138,14 @@ class Round:
         self._wrong: list[tuple[int, str]] = []
 
     def tick(self, tick: int) -> None:
-        """One stream tick."""
+        """Rows that have come, and one command."""
         self._now_ns += self._elapsed_ns[tick]
         observation = self._observation(tick)
         for row, stamp_ns in self._sender.rows(self._now_ns):
             self._row(tick, row, stamp_ns, observation)
         clears, toggles, deadman, _ = self._luck[tick]
-        if self.stream.fault and clears < 0.2:
-            self.stream.clear_fault()
+        if self._interpolator.fault and clears < 0.2:
+            self._interpolator.clear_fault()
             self._row_open = False
         if self._failed and clears < 0.2 and self._plant.still:
             self._begin_anew()
@@ -163,22 +153,22 @@ class Round:
             self._enabled = not self._enabled
         allowed = OperatorState(deadman > 0.005, self._enabled and not self._failed)
         self._row_open = self._row_open and all(allowed)
-        waits = self.stream.waits
-        streamed = self.stream.tick(self._now_ns, self._given.dt_s[tick], observation, allowed)
+        waits = self._interpolator.waits
+        made = self._interpolator.tick(self._now_ns, self._given.dt_s[tick], observation, allowed)
         # A command, or a row, that waited and is what was asked for has no reason.
-        self._waited.append(self.stream.waits > waits)
-        fails = bool(self.stream.not_following) and not self._failed
+        self._waited.append(self._interpolator.waits > waits)
+        fails = bool(self._interpolator.not_following) and not self._failed
         self._failed = self._failed or fails
-        self._command = streamed.command
-        self._plant.move(tick, streamed.command)
-        self._commands.append(streamed.command)
-        self._requested.append(streamed.requested)
-        self._reasons.append(int(streamed.reasons))
+        self._command = made.command
+        self._plant.move(tick, made.command)
+        self._commands.append(made.command)
+        self._requested.append(made.requested)
+        self._reasons.append(int(made.reasons))
         self._jumped.append(fails)
-        self._parts[-1].applied.append(streamed.command)
+        self._parts[-1].applied.append(made.command)
 
     def _observation(self, tick: int) -> Observation | None:
-        """What the stream is shown, as old as it says."""
+        """What is shown, as old as it says."""
         stamp_ns = 10**12 + tick * self.limits.spec.tick_ns
         ages = self._given.ages[tick]
         if ages is not None:
@@ -189,7 +179,7 @@ class Round:
     def _begin_anew(self) -> None:
         """As an arm node does once a person has cleared: at rest, where the arm is."""
         pose = self._plant.pose(self._command.astype(np.float64))
-        self.stream.restart(pose)
+        self._interpolator.restart(pose)
         self._parts.append(_Part(np.where(self.limits.spec.kind_mask(ActionKind.RATE), 0.0, pose)))
         self._failed = self._row_open = False
         self._count.restarts += 1
@@ -197,7 +187,7 @@ class Round:
     def _row(self, tick: int, row: AnyArray | None, stamp_ns: int, observation: Observation | None) -> None:
         begins = not self._row_open
         self._row_waited = self._row_waited and not begins
-        taken = self.stream.take(row, stamp_ns, self._now_ns, observation)
+        taken = self._interpolator.take(row, stamp_ns, self._now_ns, observation)
         self._count.rows += 1
         if not begins and stamp_ns == self._row_stamp_ns:
             return
@@ -249,7 +239,7 @@ class Round:
 
 
 def _elapsed(period_ns: int, generator: np.random.Generator) -> list[int]:
-    """Times from tick to tick on the stream's own clock [ns]."""
+    """Times from tick to tick on the ticks' own clock [ns]."""
     luck = generator.random(TICKS_PER_ROUND)
     odd = generator.choice([0, -period_ns, -NS_PER_S, NS_PER_S, 10**13], TICKS_PER_ROUND)
     jittered = (period_ns * generator.uniform(0.2, 3, TICKS_PER_ROUND)).astype(np.int64)
@@ -258,23 +248,21 @@ def _elapsed(period_ns: int, generator: np.random.Generator) -> list[int]:
 
 
 def fuzz_round(seed: int, count: FuzzCount) -> list[str]:
-    """One robot and 500 stream ticks. Returns what was broken first, in words; [] if nothing was."""
+    """One robot and 500 ticks. Returns what was broken first, in words; [] if nothing was."""
     one = Round(seed, count)
     for tick in range(TICKS_PER_ROUND):
         one.tick(tick)
     return first_broken(seed, one.limits, one.broken())
 
 
-def main() -> None:
-    """Runs the fuzz and prints what it saw."""
-    count, words = run_rounds(fuzz_round, __doc__)
-    print(
-        f"{count.ticks:,} stream ticks, {count.changed:,} changed; {count.rows:,} rows, {count.held:,} held; "
+def totals(count: FuzzCount) -> str:
+    """What the fuzz has seen."""
+    return (
+        f"{count.ticks:,} ticks, {count.changed:,} changed; {count.rows:,} rows, {count.held:,} held; "
         f"{count.restarts:,} times begun anew at the arm; no limit broken, largest true speed of the arm with fresh "
-        f"samples {count.fastest:.2f} of the limit, {words}"
+        f"samples {count.fastest:.2f} of the limit"
     )
-    print_reasons(count.reasons)
 
 
 if __name__ == "__main__":
-    main()
+    run_rounds(fuzz_round, totals, __doc__)

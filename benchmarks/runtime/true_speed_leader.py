@@ -59,7 +59,7 @@ class TabOnce:
 
     @property
     def size(self) -> tuple[int, int]:
-        """As small as terminals are."""
+        """Columns and lines; nothing is shown."""
         return 80, 24
 
 

@@ -85,7 +85,7 @@ class WatchedArm(TroubledArm):
         super().__init__(**settings)
 
     def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`."""
+        """Moves like the arm it is, and notes the command and the place."""
         joints = len(JOINTS)
         place = self.true_joints_rad + self._offset[:joints]
         self.told.append((self._clock.now_ns(), np.array(action[:joints], np.float64), place))
@@ -120,7 +120,7 @@ class Trial:
 
 
 class Stand:
-    """An arm loop, its arm, and a clock that both share; times are stepped by the stream's ticks.
+    """A controller, its arm, and a clock that both share; times are stepped by the commands' ticks.
 
     Args:
         settings: The whole robot, as nodes read it.

@@ -71,7 +71,7 @@ class Reversed:
         self._critic = critic
 
     def advantage(self, condition: Tensor, chunk: Tensor) -> Tensor:
-        """See `IqlCritic`."""
+        """The advantage with its sign turned round."""
         return -self._critic.advantage(condition, chunk)
 
 
@@ -81,7 +81,7 @@ class Keeper:
     candidate: DiffusionPolicy
 
     def judge(self, reference: DiffusionPolicy, candidate: DiffusionPolicy, seed: int, step: int = 0) -> GateDecision:
-        """See `Gate`."""
+        """Rejects, and keeps a copy."""
         self.candidate = copy.deepcopy(candidate).eval().requires_grad_(False)
         return GateDecision(False, "kept for judging", "", 0.0, 0.0, 0.0, 0.0, 0.0, {}, step)
 

@@ -98,7 +98,7 @@ class SlotCorrector:
         self.skill, self.attention, self.task = skill, attention or Attention(), task or SlotTask()
 
     def begin(self, episodes: int, rows: int, seed: int) -> None:
-        """See `BatchOperator`."""
+        """Draws how quick and how precise the operator is in every episode."""
         self._rows = rows
         # Streams of their own: how quick the operator is must not depend on how it drives.
         shortest, longest = self.attention.reaction
@@ -110,7 +110,7 @@ class SlotCorrector:
         self._seen: list[Floats] = []
 
     def __call__(self, tick: int, observation: Floats, running: Flags) -> tuple[Flags, Floats]:
-        """See `BatchOperator`."""
+        """Which episodes the operator drives at this tick, and their actions."""
         self._give_back(tick)
         doubt = running & ~self._driving & self._doubts(tick, observation)
         self._doubted = np.where(doubt, self._doubted + 1, 0)

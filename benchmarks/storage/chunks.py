@@ -1,6 +1,6 @@
 """Which codec and which chunk size store camera frames best: size, quality, encode, decode, random windows.
 
-    python benchmarks/storage/chunks.py
+    python -m benchmarks.storage.chunks
 
 Prints two Markdown tables. Pictures are 480x640 from two cameras of a moving Meta-World arm, once as rendered and once
 with a real sensor's noise. A window is 2 successive frames of both cameras, read from the committed dataset and
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from camera_frames import CAMERAS, Frames, film
 
 import data.archive.layout
+from benchmarks.storage.camera_frames import CAMERAS, Frames, film
 from data.archive.codecs import Codec
 from data.archive.store import DatasetStore
 from robot_rl.core.episode import Episode, EpisodeHeader, EpisodeResult, Outcome, Stream

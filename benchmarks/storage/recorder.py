@@ -1,6 +1,6 @@
 """Whether the recorder keeps up: two 480x640 cameras at 30 Hz and the state at 100 Hz, episode after episode.
 
-    python benchmarks/storage/recorder.py --seconds 120
+    python -m benchmarks.storage.recorder --seconds 120
 
 Prints one Markdown table. A tick has an absolute deadline; the newest camera frame not after it is offered, as a robot
 would. Afterwards every stored frame is compared with the encoding of the frame that was offered at its stamp, and
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from camera_frames import CAMERAS, Frames, film
 
+from benchmarks.storage.camera_frames import CAMERAS, Frames, film
 from data.archive.codecs import Codec
 from data.archive.store import DatasetStore
 from data.recorder.background_commits import CommitProgress

@@ -1,6 +1,6 @@
 """How fast random training windows are read: our window cache beside LeRobot's dataset, same episodes, same run.
 
-    python benchmarks/storage/window_reading.py --lerobot-python /path/to/venv/bin/python
+    python -m benchmarks.storage.window_reading --lerobot-python /path/to/venv/bin/python
 
 A window is 2 frames of 2 cameras, the state and 16 actions. One process, files in the page cache for both. LeRobot
 decodes its video (its default codec) because that is how it reads, and returns float images; ours returns uint8 from

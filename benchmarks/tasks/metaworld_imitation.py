@@ -3,7 +3,7 @@
 Per task and seed: 100 demonstrations (successes and failures alike are recorded, successes are learned from), one
 training run, one ONNX bundle, 100 episodes on layouts that no demonstration showed. What exists is not done again.
 
-    python benchmarks/tasks/metaworld_imitation.py --output runs/benchmarks/metaworld
+    python -m benchmarks.tasks.metaworld_imitation --output runs/benchmarks/metaworld
 """
 
 from __future__ import annotations

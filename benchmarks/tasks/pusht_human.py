@@ -3,7 +3,7 @@
 Score of an episode is the largest covered share of the outline over 0.95, at most 1, within 300 steps, as Diffusion
 Policy reports it (arXiv 2303.04137, table 2); the mean is over evaluation seeds from 100000 on.
 
-    python benchmarks/tasks/pusht_human.py --data .../pusht_human.zarr --output runs/benchmarks/pusht --streams state
+    python -m benchmarks.tasks.pusht_human --data .../pusht_human.zarr --output runs/benchmarks/pusht --streams state
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A robot whose every failure has a name: what an arm's loop may call without dying of it."""
+"""A robot whose every failure has a name: what an arm node may call without dying of it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class GuardedDriver:
     Args:
         driver: The robot.
         limits: Of the commands it is given.
-        stream_hz: Rate of these commands [Hz].
+        command_hz: Rate of these commands [Hz].
 
     Attributes:
         spec: Its own.
         judges: It is a `Judge`.
     """
 
-    def __init__(self, driver: Robot, limits: CommandLimits, stream_hz: float) -> None:
+    def __init__(self, driver: Robot, limits: CommandLimits, command_hz: float) -> None:
         self._driver = driver
         self._limits = limits
-        self._scale = unit_scales(driver.spec, stream_hz)
+        self._scale = unit_scales(driver.spec, command_hz)
         self.spec = driver.spec
         self.judges = isinstance(driver, Judge)
 
@@ -66,8 +66,8 @@ class GuardedDriver:
         with _named("apply a command"):
             return self._driver.apply(row)
 
-    def apply_streamed(self, command: FloatArray) -> None:
-        """Executes a command of the stream, made the driver's own in units and dtype, within the box. Shape (A,)."""
+    def apply_command(self, command: FloatArray) -> None:
+        """Executes a command, made the driver's own in units and dtype, within the box. Shape (A,)."""
         row = (command * self._scale).astype(self._limits.spec.action.dtype)
         for index, axis in enumerate(self._limits.axes):
             if axis.kind is not ActionKind.RATE:

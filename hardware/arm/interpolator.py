@@ -1,8 +1,8 @@
-"""Rows at the policy's rate in, one command for every tick of the arm's faster stream out.
+"""Rows at the policy's rate in, one command for every faster tick of the arm out.
 
 A row is first put through the command filter at its own rate; what comes out is what the arm is told to do for it, and
 what is acknowledged. Between rows the command runs in a straight line (POSITION), gets its share of the displacement
-(RATE), or switches at once (BINARY). The command filter at the stream's rate has the last word, so that every command
+(RATE), or switches at once (BINARY). The command filter at the ticks' rate has the last word, so that every command
 keeps within velocity, acceleration and jerk limits whatever the rows do, and so that stopping is braking. Where the
 limits say how an arm follows, the command then waits for one that does not (`hardware/safety/following.py`).
 
@@ -52,11 +52,11 @@ class Taken(NamedTuple):
     usable: bool
 
 
-class Streamed(NamedTuple):
-    """One command of the stream.
+class Interpolated(NamedTuple):
+    """One command.
 
     Attributes:
-        command: Shape (A,), float64; RATE dimensions are displacements per stream tick.
+        command: Shape (A,), float64; RATE dimensions are displacements per tick.
         requested: What the rows amount to at this tick, likewise; None if there is nothing to execute.
         reasons: Why they differ; 0 if they do not.
         dry: The last row had ended before this tick.
@@ -181,7 +181,7 @@ class CommandInterpolator:
         stream_hz: Rate of the commands; not below the rows'.
 
     Raises:
-        LimitError: The stream is slower than the rows.
+        LimitError: Commands are slower than the rows.
     """
 
     def __init__(self, limits: CommandLimits, stream_hz: float) -> None:
@@ -291,8 +291,8 @@ class CommandInterpolator:
         observation: Observation | None,
         allowed: OperatorState | None = None,
         ahead: FloatArray | None = None,
-    ) -> Streamed:
-        """The command for one tick of the stream.
+    ) -> Interpolated:
+        """The command for one tick.
 
         Args:
             now_ns: The tick's deadline, which is when the command is for [ns].
@@ -310,7 +310,7 @@ class CommandInterpolator:
         if self._follower is not None:
             result = self._follower.check(self._state, result, requested, observation, ahead)
         self._state = result.state
-        return Streamed(result.applied, requested, result.reasons, dry)
+        return Interpolated(result.applied, requested, result.reasons, dry)
 
     def _anchor(self) -> None:
         """Before a first row, the row filter is at rest where the command is."""

@@ -1,4 +1,4 @@
-"""What goes in and out of an arm's loop, and the box between the threads that hear and the one that moves."""
+"""What goes in and out of an arm's thread, and the box between the threads that hear and the one that moves."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Mail = Event | RowMail | ResetMail | BadMail
 
 
 class Outlet(Protocol):
-    """Where an arm loop's messages go."""
+    """Where an arm's messages go."""
 
     def show(self, observation: Observation) -> None:
         """Publishes every stream whose sample is new; in lockstep every one."""

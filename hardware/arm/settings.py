@@ -36,7 +36,7 @@ class ArmSettings:
         idle_s: Longest time that motion is allowed and nobody uses it [s]; not used in lockstep.
         lockstep: Time stands still between commands, as in a simulator: one step for each.
         clock_jump_s: A change of the robot's clock against the monotonic one that stops the arm [s].
-        realtime_priority: SCHED_FIFO priority of the stream, where permitted; None leaves the scheduler alone.
+        realtime_priority: SCHED_FIFO priority of the arm's thread, where permitted; None leaves the scheduler alone.
     """
 
     driver: dict[str, Any]

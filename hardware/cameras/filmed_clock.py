@@ -19,9 +19,9 @@ EDGE_CELLS = 2
 """Frame and margin on each side."""
 CARD_COLUMNS, CARD_ROWS = COLUMNS + 2 * EDGE_CELLS, ROWS + 2 * EDGE_CELLS
 CELL_PX = 8
-"""Of a card that was turned to face us."""
+"""Size of a cell of a card that was turned to face us."""
 SMALLEST_SHARE = 0.02
-"""Of the picture's area that a card must fill."""
+"""Least share of the picture's area that a card fills."""
 MOST_CARDS = 6
 _STRAIGHTNESS = 0.03
 _GREY = 128

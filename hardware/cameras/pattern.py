@@ -72,7 +72,7 @@ class PatternCamera:
         """Nothing to release."""
 
     def read(self, timeout_s: float) -> Frame:
-        """See `FrameSource.read`."""
+        """The pattern of the next moment of its rate."""
         due = self._pacer.next_frame(timeout_s)
         if due is None:
             raise NoFrame(f"the pattern's next frame is more than {timeout_s:.3f} s away")
@@ -91,7 +91,7 @@ class PatternCamera:
         raise ControlRefused(f"{name} cannot be set to {value:g}: a generated pattern has no settings")
 
     def describe(self) -> Mapping[str, str]:
-        """See `FrameSource.describe`."""
+        """Size, rate, whose stamps, and moments that nobody asked for in time."""
         return {
             "source": "generated pattern",
             "format": f"{self._width}x{self._height} at {self.fps:g} Hz",

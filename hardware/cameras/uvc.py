@@ -191,7 +191,7 @@ class UvcCamera:
             )
 
     def set_control(self, name: str, value: float) -> None:
-        """See `FrameSource.set_control`."""
+        """Fixes a setting of `CONTROLS` in the camera itself, and again whenever it is reopened."""
         if self._capture is None:
             raise ControlRefused(f"{name} cannot be set: camera {self._device} is not open")
         if name not in CONTROLS:
@@ -200,7 +200,7 @@ class UvcCamera:
         self._controls[name] = value
 
     def read(self, timeout_s: float) -> Frame:
-        """See `FrameSource.read`. A damaged Motion JPEG frame is skipped and counted."""
+        """The camera's next frame; a damaged Motion JPEG one is skipped and counted."""
         if self._capture is None:
             raise CameraLost(f"camera {self._device} is not open; enter the source first")
         self._drain()
@@ -262,7 +262,7 @@ class UvcCamera:
                     raise self._gone()
 
     def describe(self) -> Mapping[str, str]:
-        """See `FrameSource.describe`."""
+        """Which device, the format it agreed to, whose stamps, frames cut off, and settings made."""
         form = "Motion JPEG, passed on" if self._passes_jpeg else "uncompressed"
         return {
             "source": f"V4L2 camera {self._device}",

@@ -58,7 +58,7 @@ class VideoFileCamera:
             self._video = None
 
     def read(self, timeout_s: float) -> Frame:
-        """See `FrameSource.read`."""
+        """The frame that is due next; those whose moment has passed are skipped."""
         if self._video is None or self._pacer is None:
             raise CameraLost(f"{self._path} is not open; enter the source first")
         due = self._pacer.next_frame(timeout_s)
@@ -92,7 +92,7 @@ class VideoFileCamera:
         raise ControlRefused(f"{name} cannot be set to {value:g}: a video file has no settings")
 
     def describe(self) -> Mapping[str, str]:
-        """See `FrameSource.describe`."""
+        """Which file, its rate, whose stamps, frames skipped, and how often it was repeated."""
         return {
             "source": f"video file {self._path}",
             "format": f"{self.fps:g} Hz",

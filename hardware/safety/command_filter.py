@@ -18,7 +18,7 @@ from robot_rl.core.specs import FloatArray
 
 
 class FilteredCommands:
-    """See `robot_rl.runtime.episode_loop.CommandFilter`.
+    """Holds every command within the limits, whatever is asked for; `robot_rl.runtime.episode_loop` calls it.
 
     Args:
         limits: The robot's.
@@ -106,7 +106,7 @@ class ClosedLoopCommands(FilteredCommands):
     def __call__(
         self, requested: FloatArray | None, observation: Observation | None, dt_s: float, operator_alive: bool
     ) -> tuple[FloatArray, int]:
-        """See `FilteredCommands`."""
+        """The command to apply, shape (A,), no further from the robot than it may be, and reasons."""
         self._begun = True
         before, seen = self._state, None if observation is None else self._believed(observation)
         applied, reasons = super().__call__(requested, seen, dt_s, operator_alive)
@@ -130,15 +130,15 @@ class ClosedLoopCommands(FilteredCommands):
 
     @property
     def doubt(self) -> str:
-        """See `FilteredCommands`."""
+        """Why nobody knows for certain where the robot is, in words; empty if somebody does."""
         return self._view.fault or self._anchor.problem
 
     @property
     def at_rest(self) -> bool:
-        """See `FilteredCommands`."""
+        """Whether the last command left nothing moving, and the robot where it may be left."""
         return super().at_rest and self._follower.near
 
     @property
     def fault(self) -> str | None:
-        """See `FilteredCommands`."""
+        """The latched fault in words, the robot's own before the filter's; None while all is well."""
         return self._problem or super().fault

@@ -162,9 +162,8 @@ class _Axis:
         if observation is None:
             self._late_s = self._period_s
             return
-        stream = None if self._measured is None else self._measured.stream
-        self._late_s = 0.0 if stream is None else observation.age_ns.get(stream, 0) / NS_PER_S
-        captured_ns = observation.stamp_ns - (0 if stream is None else observation.age_ns.get(stream, 0))
+        age_ns = 0 if self._measured is None else observation.age_ns.get(self._measured.stream, 0)
+        self._late_s, captured_ns = age_ns / NS_PER_S, observation.stamp_ns - age_ns
         if captured_ns == self._captured_ns:
             return
         place = self._place(observation, ahead)

@@ -67,7 +67,7 @@ class MachineTime:
 
 
 class JointArm:
-    """See the module. Streams `joint_position` (7,) and `tool_pose` (7,); an action is 6 joint angles and the gripper.
+    """A robot that shows `joint_position` (7,) and `tool_pose` (7,); an action is 6 joint angles and the gripper.
 
     The gripper is open above 0.5 and closed below.
 

@@ -71,7 +71,7 @@ class TrueMotion(NamedTuple):
 
 
 class TroubledArm:
-    """See the module. Streams and action are `JointArm`'s.
+    """A robot whose streams and action are `JointArm`'s, and whose body and troubles are not.
 
     Args:
         control_hz: Rate at which actions are meant to come.

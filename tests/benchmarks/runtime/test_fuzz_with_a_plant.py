@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.runtime.filter_fuzz import FuzzCount, LimitCheck, Tool, random_limits
+from benchmarks.runtime.fuzz_checks import LimitCheck
+from benchmarks.runtime.fuzz_draws import Tool, random_limits
 from benchmarks.runtime.fuzz_plant import Plant, with_following
+from benchmarks.runtime.fuzz_run import FuzzCount
 from benchmarks.runtime.stream_fuzz import fuzz_round
 from hardware.safety.following import Follower
 from robot_rl.core.specs import ActionKind

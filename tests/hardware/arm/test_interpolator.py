@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.runtime.filter_fuzz import FuzzCount, LimitCheck
+from benchmarks.runtime.fuzz_checks import LimitCheck
+from benchmarks.runtime.fuzz_run import FuzzCount
 from benchmarks.runtime.stream_fuzz import fuzz_round
 from hardware.arm.interpolator import CommandInterpolator, limits_at_rate
 from hardware.safety.dimensions import LimitError
@@ -45,26 +46,28 @@ def arm(kinds=(ActionKind.POSITION,), **changes):
 
 
 class Player:
-    """A stream and a clock: rows come when told to, ticks every 10 ms."""
+    """An interpolator and a clock: rows come when told to, ticks every 10 ms."""
 
     def __init__(self, limits=None, start=0.0):
         limits = limits or arm()
-        self.stream = CommandInterpolator(limits, STREAM_HZ)
+        self.interpolator = CommandInterpolator(limits, STREAM_HZ)
         self.now_ns = 0
         pose = np.full(len(limits.axes), start)
-        self.stream.restart(pose)
-        self.check = LimitCheck(self.stream.limits, pose)
+        self.interpolator.restart(pose)
+        self.check = LimitCheck(self.interpolator.limits, pose)
         self.commands = []
 
     def row(self, *values, stamp_ns=None):
-        return self.stream.take(np.array(values), self.now_ns if stamp_ns is None else stamp_ns, self.now_ns, SEEN)
+        return self.interpolator.take(
+            np.array(values), self.now_ns if stamp_ns is None else stamp_ns, self.now_ns, SEEN
+        )
 
     def tick(self, allowed=None, seen=SEEN):
         self.now_ns += TICK_NS
-        streamed = self.stream.tick(self.now_ns, TICK_NS / NS_PER_S, seen, allowed)
-        assert self.check(streamed.command) == []
-        self.commands.append(streamed.command)
-        return streamed
+        made = self.interpolator.tick(self.now_ns, TICK_NS / NS_PER_S, seen, allowed)
+        assert self.check(made.command) == []
+        self.commands.append(made.command)
+        return made
 
     def play(self, rows, ticks_per_row=5):
         for row in rows:
@@ -86,10 +89,10 @@ def test_between_rows_the_command_runs_in_a_straight_line():
 def test_a_last_row_is_reached_exactly_and_kept():
     player = Player()
     player.play([[0.3]], ticks_per_row=30)
-    streamed = player.tick()
-    assert streamed.command[0] == 0.3
-    assert streamed.dry
-    assert streamed.reasons == 0
+    made = player.tick()
+    assert made.command[0] == 0.3
+    assert made.dry
+    assert made.reasons == 0
 
 
 def test_the_displacement_of_every_row_is_made_in_full():
@@ -110,9 +113,9 @@ def test_a_binary_dimension_switches_at_its_row_and_is_never_between():
 
 def test_before_any_row_nothing_is_requested():
     player = Player(start=0.4)
-    streamed = player.tick()
-    assert streamed.requested is None
-    assert streamed.command[0] == 0.4
+    made = player.tick()
+    assert made.requested is None
+    assert made.command[0] == 0.4
 
 
 # Rows out of time
@@ -124,7 +127,9 @@ def test_a_row_that_is_a_little_late_changes_nothing(late_ms):
     player.play([[0.01 * each] for each in range(1, 11)])
     for each in range(11, 21):
         stamp_ns = player.now_ns
-        player.stream.take(np.array([0.01 * each]), stamp_ns, stamp_ns + (late_ms * MS if each == 15 else 0), SEEN)
+        player.interpolator.take(
+            np.array([0.01 * each]), stamp_ns, stamp_ns + (late_ms * MS if each == 15 else 0), SEEN
+        )
         for _ in range(5):
             assert not player.tick().dry
     assert np.diff(np.array(player.commands)[20:, 0]) == pytest.approx(0.002, rel=0.05)
@@ -134,7 +139,7 @@ def test_while_a_row_is_missing_the_command_rests_where_the_last_one_ended():
     player = Player()
     player.play([[0.1], [0.2]], ticks_per_row=9)
     assert player.commands[-1][0] == pytest.approx(0.2)
-    assert player.stream.at_rest
+    assert player.interpolator.at_rest
     player.row(0.25)
     for _ in range(10):
         player.tick()
@@ -196,13 +201,13 @@ SLOW = {"max_velocity": [0.25], "max_acceleration": [1.0], "max_jerk": [10.0]}
 def test_taking_motion_away_brakes_to_rest_within_the_limits():
     player = Player(arm(**SLOW))
     player.play([[0.01 * each] for each in range(1, 21)])
-    assert not player.stream.at_rest
-    streamed = player.tick(HALTED)
-    assert streamed.reasons & FilterReason.DISABLED
-    assert not player.stream.at_rest
+    assert not player.interpolator.at_rest
+    made = player.tick(HALTED)
+    assert made.reasons & FilterReason.DISABLED
+    assert not player.interpolator.at_rest
     for _ in range(60):
         player.tick(HALTED)
-    assert player.stream.at_rest
+    assert player.interpolator.at_rest
 
 
 def test_after_a_stop_old_rows_are_gone_and_a_new_one_begins_where_the_arm_is():
@@ -221,13 +226,13 @@ def test_blindness_brakes_and_in_the_end_is_a_fault_that_only_clearing_ends():
     player.play([[0.01 * each] for each in range(1, 21)])
     for _ in range(60):
         player.tick(seen=None)
-    assert player.stream.fault & FilterReason.STALE_STATE
-    assert player.stream.at_rest
+    assert player.interpolator.fault & FilterReason.STALE_STATE
+    assert player.interpolator.at_rest
     player.row(0.5)
     before = player.tick().command[0]
     for _ in range(20):
         assert player.tick().command[0] == before
-    player.stream.clear_fault()
+    player.interpolator.clear_fault()
     player.row(before + 0.01)
     for _ in range(30):
         player.tick()
@@ -239,8 +244,8 @@ def test_a_restart_keeps_a_fault():
     player.tick()
     for _ in range(60):
         player.tick(seen=None)
-    player.stream.restart(np.zeros(1))
-    assert player.stream.fault
+    player.interpolator.restart(np.zeros(1))
+    assert player.interpolator.fault
 
 
 # Limits at another rate
@@ -261,7 +266,7 @@ def test_a_rate_that_is_none_is_refused(hz):
         limits_at_rate(arm(), hz)
 
 
-def test_a_stream_slower_than_its_rows_is_refused():
+def test_commands_slower_than_their_rows_are_refused():
     with pytest.raises(LimitError, match="cannot skip rows"):
         CommandInterpolator(arm(), 10.0)
 

@@ -1,4 +1,4 @@
-"""An arm node's loop between a script and a simulated arm, with made-up time, without ROS."""
+"""An arm node's controller between a script and a simulated arm, with made-up time, without ROS."""
 
 import math
 import time
@@ -72,7 +72,7 @@ class WatchedArm(JointArm):
 
 
 class Bench:
-    """An arm loop between a script and an arm, with a clock that both share."""
+    """A controller between a script and an arm, with a clock that both share."""
 
     def __init__(self, driver=None, limits=None, row_hz=20.0, **settings):
         self.clock = SimulatedClock(NS_PER_S)

@@ -296,7 +296,7 @@ def test_a_stop_is_heard_while_the_driver_is_still_being_reset():
     assert bench.mode.mode is Mode.STOPPED
     assert bench.arm.home.is_set(), "the driver was not told to stop"
     until_s = time.monotonic() + 10.0
-    while time.monotonic() < until_s and bench.loop._beginning is not None:
+    while time.monotonic() < until_s and bench.loop.resetting:
         bench.tick()
         time.sleep(0.001)
     assert bench.mode.episode == 0

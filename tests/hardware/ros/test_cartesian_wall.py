@@ -38,17 +38,17 @@ class SpringArm:
 
 
 class Drive:
-    """The fr3's command stream and adapter with a spring arm behind them."""
+    """The fr3's command interpolator and adapter with a spring arm behind them."""
 
     def __init__(self, x: float) -> None:
         settings = to_dataclass(compose("collect", ["robot=ros/fr3", "dataset=unused"]), CollectSettings)
         driver = build(settings.arm["driver"])
         limits = CommandLimits.for_spec(at_rate(driver.spec, settings.robot["control_hz"]), settings.limits)
         self.arm = SpringArm(x)
-        self.stream = CommandInterpolator(limits, HZ)
+        self.interpolator = CommandInterpolator(limits, HZ)
         self.adapter = make_adapter(driver.config, client.message)
         self.adapter.keep_within(limits)
-        self.stream.restart(limits.start_pose(self.seen()))
+        self.interpolator.restart(limits.start_pose(self.seen()))
         self.adapter.start(self.values)
         self.ticks = 0
         self.cut = 0.0
@@ -65,13 +65,13 @@ class Drive:
         now_ns = self.ticks * PERIOD_NS
         if self.ticks % ROW_EVERY == 0:
             row = np.array([speed_x * ROW_EVERY / HZ, 0, 0, 0, 0, 0, 0])
-            self.stream.take(row, now_ns, now_ns, self.seen())
+            self.interpolator.take(row, now_ns, now_ns, self.seen())
         ahead = np.append(self.adapter.ahead(self.values), np.nan)
-        streamed = self.stream.tick(now_ns, 1 / HZ, self.seen(), None, ahead)
-        message, applied = self.adapter.command(streamed.command[:6], self.values, now_ns)
+        made = self.interpolator.tick(now_ns, 1 / HZ, self.seen(), None, ahead)
+        message, applied = self.adapter.command(made.command[:6], self.values, now_ns)
         place = message.pose.position
         self.arm.target[:3] = place.x, place.y, place.z
-        self.cut = max(self.cut, float(np.abs(applied - streamed.command[:6]).max()))
+        self.cut = max(self.cut, float(np.abs(applied - made.command[:6]).max()))
         self.arm.held = held
         self.arm.pass_a_tick()
         self.ticks += 1

@@ -33,27 +33,27 @@ LIMITS = {
 
 def drive(seconds, frozen_from_s):
     """Full speed; a tool that follows at once until it is frozen. What was said, and the last command."""
-    stream = CommandInterpolator(CommandLimits.for_spec(SPEC, LIMITS), STREAM_HZ)
-    stream.restart(np.zeros(1))
+    interpolator = CommandInterpolator(CommandLimits.for_spec(SPEC, LIMITS), STREAM_HZ)
+    interpolator.restart(np.zeros(1))
     place, command = 0.0, 0.0
     for tick in range(round(seconds * STREAM_HZ)):
         now_ns = NS_PER_S + round(tick * NS_PER_S / STREAM_HZ)
         place += command if tick / STREAM_HZ < frozen_from_s else 0.0
         seen = Observation(now_ns, {"tool": np.array([place])}, {"tool": 0})
         if tick % 5 == 0:
-            stream.take(np.array([0.009]), now_ns, now_ns, seen)
-        command = float(stream.tick(now_ns, 1 / STREAM_HZ, seen).command[0])
-    return stream, command
+            interpolator.take(np.array([0.009]), now_ns, now_ns, seen)
+        command = float(interpolator.tick(now_ns, 1 / STREAM_HZ, seen).command[0])
+    return interpolator, command
 
 
 def test_one_that_follows_is_left_alone():
-    stream, command = drive(4.0, frozen_from_s=9.0)
-    assert (stream.not_following, stream.waits) == ("", 0)
+    interpolator, command = drive(4.0, frozen_from_s=9.0)
+    assert (interpolator.not_following, interpolator.waits) == ("", 0)
     assert command == pytest.approx(0.009 / 5, rel=1e-3)
 
 
 def test_one_that_does_not_move_is_not_waited_for_and_soon_a_fault():
-    stream, _ = drive(1.2, frozen_from_s=1.0)
-    assert (stream.not_following, stream.waits) == ("", 0)
-    stream, _ = drive(2.0, frozen_from_s=1.0)
-    assert "action dimension 0 does not follow" in stream.not_following
+    interpolator, _ = drive(1.2, frozen_from_s=1.0)
+    assert (interpolator.not_following, interpolator.waits) == ("", 0)
+    interpolator, _ = drive(2.0, frozen_from_s=1.0)
+    assert "action dimension 0 does not follow" in interpolator.not_following

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,36 +17,9 @@ from data.archive.store import DatasetStore
 from robot_rl.commands.data.console import UsageError
 from robot_rl.commands.data.main import main, select_episodes
 from robot_rl.commands.data.table import Row, driven_by, size_words, table, time_words
-from robot_rl.core.episode import Outcome, Source
-from tests.data.foreign_datasets import EPISODE_ENDS, assert_byte_equal, pusht_arrays, write_source
+from robot_rl.core.episode import Outcome
 from tests.data.sound_episodes import SPEC, make_episode
-
-EPISODES = 4
-
-
-def labelled(seed: int, outcome: Outcome):
-    episode = make_episode(seed=seed)
-    ended = outcome is not Outcome.ABORTED
-    result = dataclasses.replace(episode.result, outcome=outcome, terminated=ended, truncated=not ended)
-    return dataclasses.replace(episode, result=result)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> str:
-    """Three successes and, in place 2, a failure that a policy drove for the most part."""
-    url = str(tmp_path / "reach")
-    with DatasetStore.create(url, SPEC, {"camera": "png"}) as store:
-        for seed in range(EPISODES):
-            episode = labelled(seed, Outcome.FAILURE if seed == 2 else Outcome.SUCCESS)
-            if seed == 2:
-                episode.source[:9] = Source.POLICY
-            store.append(episode)
-    return url
-
-
-def ids_of(url: str) -> list[str]:
-    with DatasetStore.open(url) as store:
-        return store.episode_ids()
+from tests.robot_rl.commands.data.labelled_episodes import EPISODES, ids_of
 
 
 def test_help_answers_without_importing_anything_heavy():
@@ -319,159 +291,6 @@ def test_a_recording_that_a_crash_left_behind_is_recovered_as_aborted(tmp_path: 
     assert DatasetStore.open(url).info("000000").result.outcome is Outcome.ABORTED
     assert main(["recover", url]) == 0
     assert "nothing to recover" in capsys.readouterr().out
-
-
-@pytest.fixture
-def pusht(tmp_path: Path) -> Path:
-    return write_source(tmp_path / "source.zarr", pusht_arrays())
-
-
-def test_import_then_export_gives_every_byte_back(pusht: Path, tmp_path: Path, capsys):
-    dataset, copy = str(tmp_path / "pusht"), tmp_path / "copy.zarr"
-    assert main(["import", "diffusion-policy", str(pusht), dataset]) == 0
-    assert "outcome is success, stamps are row / 10 Hz" in capsys.readouterr().out
-    assert main(["verify", dataset]) == 0
-    assert main(["export", "diffusion-policy", dataset, str(copy)]) == 0
-    assert_byte_equal(pusht, copy)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_real_human_demonstrations_give_every_byte_back(tmp_path: Path):
-    source = os.environ.get("ROBOT_RL_PUSHT_ZARR")
-    if not source:
-        pytest.skip("ROBOT_RL_PUSHT_ZARR does not name the published Push-T demonstrations")
-    dataset, copy = str(tmp_path / "pusht"), tmp_path / "copy.zarr"
-    assert main(["import", "diffusion-policy", source, dataset]) == 0
-    assert main(["verify", dataset]) == 0
-    assert main(["export", "diffusion-policy", dataset, str(copy)]) == 0
-    assert_byte_equal(Path(source), copy)
-
-
-def test_an_import_large_enough_for_several_transactions_is_whole(pusht: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("robot_rl.commands.data.imports.TRANSACTION_BYTES", 1)
-    assert main(["import", "diffusion-policy", str(pusht), str(tmp_path / "pusht")]) == 0
-    with DatasetStore.open(str(tmp_path / "pusht")) as store:
-        ticks = [store.info(each).result.ticks for each in store.episode_ids()]
-    assert np.cumsum(ticks).tolist() == list(EPISODE_ENDS)
-
-
-def test_a_failed_import_adds_nothing_and_can_be_repeated(pusht: Path, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr("robot_rl.commands.data.imports.TRANSACTION_BYTES", 1)
-    arrays = pusht_arrays()
-    arrays["img"][20, 0, 0, 0] = 0.5
-    broken = write_source(tmp_path / "broken.zarr", arrays)
-    assert main(["import", "diffusion-policy", str(broken), str(tmp_path / "pusht")]) == 2
-    assert "data/img holds values" in capsys.readouterr().err
-    assert ids_of(str(tmp_path / "pusht")) == []
-    assert main(["import", "diffusion-policy", str(pusht), str(tmp_path / "pusht")]) == 0
-    assert len(ids_of(str(tmp_path / "pusht"))) == len(EPISODE_ENDS)
-
-
-def test_an_import_twice_needs_to_be_meant(pusht: Path, tmp_path: Path, capsys):
-    command = ["import", "diffusion-policy", str(pusht), str(tmp_path / "pusht")]
-    assert main(command) == 0
-    assert main(command) == 2
-    assert "holds 4 episodes already: add --append" in capsys.readouterr().err
-    assert main([*command, "--append"]) == 0
-    assert len(ids_of(str(tmp_path / "pusht"))) == 8
-
-
-def test_an_import_into_another_robots_dataset_is_refused(pusht: Path, dataset: str, capsys):
-    assert main(["import", "diffusion-policy", str(pusht), dataset, "--append"]) == 2
-    assert "holds another robot than 'pusht'" in capsys.readouterr().err
-    assert len(ids_of(dataset)) == EPISODES
-
-
-def test_an_unknown_layout_asks_for_its_rate_and_then_imports(tmp_path: Path, capsys):
-    arrays = {"action": np.zeros((31, 3), np.float32), "pose": np.ones((31, 4), np.float64)}
-    source = write_source(tmp_path / "stack.zarr", arrays)
-    dataset, copy = str(tmp_path / "stack"), tmp_path / "copy.zarr"
-    command = ["import", "diffusion-policy", str(source), dataset]
-    assert main(command) == 2
-    assert "add --control-hz" in capsys.readouterr().err
-    assert main([*command, "--control-hz", "20", "--action-kind", "rate", "--outcome", "failure"]) == 0
-    with DatasetStore.open(dataset) as store:
-        assert (store.spec.name, store.spec.control_hz) == ("stack", 20.0)
-        assert store.info("000000").result.outcome is Outcome.FAILURE
-    assert main(["export", "diffusion-policy", dataset, str(copy)]) == 0
-    assert_byte_equal(source, copy)
-
-
-def test_some_streams_and_episodes_can_be_exported(dataset: str, tmp_path: Path, capsys):
-    target = tmp_path / "part.zarr"
-    command = ["export", "diffusion-policy", dataset, str(target), "--streams", "state", "--outcome", "success"]
-    assert main([*command, "--episodes", "0", "2-3"]) == 0
-    assert "wrote 2 episodes, 24 rows" in capsys.readouterr().out
-    assert {path.name for path in (target / "data").iterdir() if path.is_dir()} == {"state", "action"}
-    assert main([*command[:3], str(tmp_path / "other.zarr"), "--streams", "depth"]) == 2
-    assert "it has state, camera" in capsys.readouterr().err
-    assert main(command) == 2
-    assert "exists; remove it" in capsys.readouterr().err
-
-
-def test_show_writes_a_recording_with_the_frames_as_they_were_stored(dataset: str, tmp_path: Path, capsys):
-    chunk = pytest.importorskip("rerun.chunk", reason="rerun-sdk is not installed")
-    target = tmp_path / "episode.rrd"
-    assert main(["show", dataset, "2", "--save", str(target)]) == 0
-    assert f"rerun {target}" in capsys.readouterr().out
-    parts = {
-        part.entity_path: part.to_record_batch() for part in chunk.RrdReader(target).stream() if not part.is_static
-    }
-    rows = {path: batch.num_rows for path, batch in parts.items()}
-    assert rows["/observation/camera"] == 6
-    for path in ("observation/state", "action/requested", "action/applied", "reward", "source", "age_ms/camera"):
-        assert rows[f"/{path}"] == 12, path
-    shown = [
-        bytes(np.asarray(blob[0], np.uint8)) for blob in parts["/observation/camera"]["EncodedImage:blob"].to_pylist()
-    ]
-    stored = DatasetStore.open(dataset).read_encoded("000002").streams["camera"]
-    assert shown == [stored.frame(index) for index in range(6)]
-
-
-def test_show_says_why_the_filter_acted(tmp_path: Path):
-    chunk = pytest.importorskip("rerun.chunk", reason="rerun-sdk is not installed")
-    from hardware.safety.filter import FilterReason
-
-    episode = make_episode()
-    episode.filter_reasons[4] = FilterReason.VELOCITY | FilterReason.JERK
-    with DatasetStore.create(str(tmp_path / "fast"), SPEC, {"camera": "raw"}) as store:
-        store.append(episode)
-    assert main(["show", str(tmp_path / "fast"), "last", "--save", str(tmp_path / "fast.rrd")]) == 0
-    [words] = [part for part in chunk.RrdReader(tmp_path / "fast.rrd").stream() if part.entity_path == "/filter"]
-    batch = words.to_record_batch()
-    assert batch["TextLog:text"].to_pylist() == [["velocity, jerk"]]
-    assert batch["tick"].to_pylist() == [4]
-
-
-def test_show_without_a_display_says_what_to_do(dataset: str, monkeypatch, capsys):
-    pytest.importorskip("rerun", reason="rerun-sdk is not installed")
-    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr("sys.platform", "linux")
-    assert main(["show", dataset, "0"]) == 2
-    assert "--save episode.rrd" in capsys.readouterr().err
-
-
-def test_show_without_rerun_names_the_package(dataset: str, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "rerun", None)
-    assert main(["show", dataset, "0", "--save", str(tmp_path / "x.rrd")]) == 2
-    assert "pip install rerun-sdk" in capsys.readouterr().err
-
-
-def test_show_never_overwrites_and_names_a_missing_directory(dataset: str, tmp_path: Path, capsys):
-    pytest.importorskip("rerun", reason="rerun-sdk is not installed")
-    (tmp_path / "x.rrd").write_text("mine")
-    assert main(["show", dataset, "0", "--save", str(tmp_path / "x.rrd")]) == 2
-    assert "exists; remove it" in capsys.readouterr().err
-    assert main(["show", dataset, "0", "--save", str(tmp_path / "no" / "x.rrd")]) == 2
-    assert f"there is no directory {tmp_path / 'no'}" in capsys.readouterr().err
-    assert (tmp_path / "x.rrd").read_text() == "mine"
-
-
-def test_show_takes_one_episode(dataset: str, capsys):
-    assert main(["show", dataset, "1-2"]) == 2
-    assert "more than one episode" in capsys.readouterr().err
 
 
 @given(numbers=st.sets(st.integers(0, 40), min_size=1), first=st.integers(0, 45), length=st.integers(0, 10))
