@@ -106,7 +106,7 @@ class ReopeningSource:
         )
 
     def set_control(self, name: str, value: float) -> None:
-        """See `FrameSource.set_control`.
+        """Sets it on the camera, if that is there.
 
         Raises:
             ControlRefused: The camera refuses, or it is away.

@@ -208,12 +208,12 @@ class RosRobot:
                 reader.forget(before_ns=now_ns)
 
     def keep_alive(self) -> None:
-        """See `KeptAlive`: the session's heartbeat, which an arm node wants."""
+        """The session's heartbeat, which an arm node wants."""
         if isinstance(self._commands, ArmSession):
             self._commands.beat()
 
     def observe(self, tick_ns: int) -> Observation:
-        """See `Robot`.
+        """The newest sample of every stream that was captured no later than the tick.
 
         Raises:
             StaleSensor: A stream is too old, or the arm node answers no more.
@@ -252,7 +252,7 @@ class RosRobot:
             raise StaleSensor("\n".join([str(error), *refused])) from error
 
     def apply(self, action: FloatArray) -> FloatArray:
-        """See `Robot`: what the arm node acknowledged, or what the vendor's driver was sent.
+        """What the arm node acknowledged, or what the vendor's driver was sent.
 
         Raises:
             RobotRLError: The action is unusable, or the arm may not be moved; says why.
@@ -269,7 +269,7 @@ class RosRobot:
         return np.clip(applied, low, high).astype(self.spec.action.dtype)
 
     def ahead(self) -> FloatArray:
-        """See `KeepsTarget`: an arm node watches how its own driver follows."""
+        """How far a vendor's driver's target is ahead, shape (A,); NaN behind an arm node, which watches its own."""
         if isinstance(self._commands, VendorCommands):
             return self._commands.ahead()
         return np.full(self.spec.action.shape, np.nan)

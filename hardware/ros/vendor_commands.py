@@ -135,7 +135,7 @@ class VendorCommands:
         return applied
 
     def ahead(self) -> FloatArray:
-        """See `KeepsTarget`. Shape (A,)."""
+        """How far the targets that the adapter adds up are ahead of the arm, NaN where it keeps none. Shape (A,)."""
         names = self._config.spec.action.names
         ahead = np.full(len(names), np.nan)
         if self._anchored:

@@ -110,7 +110,7 @@ class InlineInference:
         self._answer: Answer | None = None
 
     def request(self, history: Sequence[Observation]) -> None:
-        """See `Inference`.
+        """Asks the policy at once and keeps its answer.
 
         Raises:
             PolicyFault: The policy raised or answered nonsense.
@@ -118,16 +118,16 @@ class InlineInference:
         self._answer = _ask(self._policy, history, self._timer)
 
     def take(self) -> Answer | None:
-        """See `Inference`."""
+        """The answer, once."""
         answer, self._answer = self._answer, None
         return answer
 
     def forget(self) -> None:
-        """See `Inference`."""
+        """Drops the answer."""
         self._answer = None
 
     def close(self) -> None:
-        """See `Inference`."""
+        """Nothing runs beside the tick."""
 
 
 class _Request(NamedTuple):
@@ -166,7 +166,7 @@ class ThreadedInference:
 
     @property
     def busy(self) -> bool:
-        """See `Inference`."""
+        """Whether the thread has still to answer."""
         return self._wanted
 
     @property
@@ -175,7 +175,7 @@ class ThreadedInference:
         return max(self._latencies_ns, default=0) + self._tick_ns
 
     def request(self, history: Sequence[Observation]) -> None:
-        """See `Inference`."""
+        """Wakes the thread, unless it is still at an earlier request, which this one then follows."""
         with self._changed:
             self._request = _Request(tuple(history), self._epoch)
             self._wanted = True
@@ -184,7 +184,7 @@ class ThreadedInference:
             self._changed.notify()
 
     def take(self) -> Answer | None:
-        """See `Inference`.
+        """The newest answer, once; never waits.
 
         Raises:
             PolicyFault: The policy raised, answered nonsense or did not answer in time.
@@ -201,7 +201,7 @@ class ThreadedInference:
         return answer
 
     def forget(self) -> None:
-        """See `Inference`."""
+        """Whatever the thread is at, its answer is dropped."""
         with self._changed:
             self._epoch += 1
             self._request = None
@@ -210,7 +210,7 @@ class ThreadedInference:
                 self._answer = None
 
     def close(self) -> None:
-        """See `Inference`; waits a little for the inference in flight, so that the policy is free again."""
+        """Waits a little for the inference in flight, so that the policy is free again."""
         with self._changed:
             self._closed = True
             self._changed.notify()

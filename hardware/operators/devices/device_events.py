@@ -128,11 +128,11 @@ class DeviceFile:
         return self._fd
 
     def read(self) -> bytes:
-        """See `EventStream`."""
+        """What the kernel has, at most a buffer full."""
         return os.read(self._fd, READ_BYTES)
 
     def close(self) -> None:
-        """See `EventStream`."""
+        """Closes the device file."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -117,11 +117,11 @@ class Playback:
         return self._socket.fileno()
 
     def read(self) -> bytes:
-        """See `EventStream`."""
+        """The next records, when their time has come."""
         return self._socket.recv(READ_BYTES)
 
     def close(self) -> None:
-        """See `EventStream`."""
+        """Ends the replay."""
         self._closing.set()
         self._thread.join()
         self._socket.close()

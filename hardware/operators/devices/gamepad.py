@@ -92,7 +92,7 @@ class GamepadDecoder:
         return self.pad_map.all_changes(self._state)
 
     def feed(self, data: bytes) -> list[Change]:
-        """See `device_events.Decoder`. Where events were lost, the device is asked where it is.
+        """Changes in order. Where events were lost, the device is asked where it is.
 
         If it cannot be asked, everything is at rest until it is moved again.
         """

@@ -143,7 +143,7 @@ class SpaceMouseDecoder:
     """Turns a SpaceMouse's reports into changes of its controls."""
 
     def feed(self, data: bytes) -> list[Change]:
-        """See `device_events.Decoder`.
+        """Deflections and buttons of whole reports, in order.
 
         Args:
             data: One report.
@@ -192,7 +192,7 @@ class DeviceFiles:
         return self._ready.fileno()
 
     def read(self) -> bytes:
-        """See `EventStream`; what one file has to say, so that its records stay whole."""
+        """What one file has to say, so that its records stay whole."""
         ended = 0
         for file in self._files:
             try:
@@ -210,7 +210,7 @@ class DeviceFiles:
         raise BlockingIOError
 
     def close(self) -> None:
-        """See `EventStream`."""
+        """Closes all files."""
         for file in self._files:
             file.close()
         self._ready.close()

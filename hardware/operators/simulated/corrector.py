@@ -99,12 +99,12 @@ class ExpertWatch:
         self._expert.reset(0)
 
     def reset(self) -> None:
-        """See `Watch`."""
+        """Forgets the motion seen."""
         self._moves.clear()
         self._last = None
 
     def doubts(self, observation: Observation) -> bool:
-        """See `Watch`."""
+        """Whether the hand made too little of the way that the script would have made."""
         action = self._expert.poll(observation).action
         assert action is not None
         hand_cm = CM_PER_M * observation.values["state"][:3].astype(np.float64)
@@ -133,11 +133,11 @@ class BlockWatch:
         self.reset()
 
     def reset(self) -> None:
-        """See `Watch`."""
+        """Forgets how far the task had come."""
         self._best_px, self._since = float("inf"), 0
 
     def doubts(self, observation: Observation) -> bool:
-        """See `Watch`."""
+        """Whether the task has not come on for too long."""
         away_px = distance_from_goal_px(observation)
         self._since += 1
         if away_px < self._best_px - self.LEAST_GAIN_PX:

@@ -103,7 +103,7 @@ def test_a_killed_collection_is_recovered_by_the_next_one(tmp_path):
         time.sleep(0.01)
     recorder.kill()
     recorder.wait()
-    assert len(recoverable(str(dataset), wait_s=10)) == 1
+    assert len(recoverable(str(dataset), wait_s=60)) == 1
     assert collect([*command[1:], "episodes=1"]) == 0
     with DatasetStore.open(str(dataset)) as store:
         outcomes = [store.info(each).result.outcome for each in store.episode_ids()]
