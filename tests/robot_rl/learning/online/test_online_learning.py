@@ -7,7 +7,7 @@ from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, MlpConfig
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
 from robot_rl.learning.denoising_ppo import PpoConfig
 from robot_rl.learning.encoded_imitation import EncodedWindows, denoising_loss
-from robot_rl.learning.online.advantages import Segments
+from robot_rl.learning.online.advantages import PolicySegments
 from robot_rl.learning.online.learner import OnlineConfig, OnlineLearner
 from robot_rl.learning.online.value_learner import ValueConfig
 from robot_rl.learning.transitions import RewardConfig
@@ -86,7 +86,7 @@ def roll_out(policy, seed, episodes=192, explore=True):
 
 def in_order_of_time(conditions, states, reward, last):
     episodes = len(reward)
-    return Segments(
+    return PolicySegments(
         condition=torch.stack(conditions[:-1], 1).flatten(0, 1),
         states=torch.stack(states, 1).flatten(0, 1),
         reward=reward.flatten(),
