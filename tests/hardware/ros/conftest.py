@@ -14,6 +14,7 @@ import pytest
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")  # Jazzy's messages check their fields only when asked
 
 from hardware.ros.client import BACKEND, problems
+from tests.hardware.ros.stubborn_arm import Trial
 
 LOOPBACK = """<CycloneDDS><Domain>
 <General><Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>
@@ -90,3 +91,12 @@ def ros_domain(ros_domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     yield {**os.environ, **joined}
     rclpy.try_shutdown()
+
+
+@pytest.fixture
+def trial() -> Trial:
+    """An arm that was enabled and has begun an episode."""
+    bench = Trial()
+    bench.begin()
+    bench.true.clear()
+    return bench

@@ -19,7 +19,7 @@ from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.learning.distillation import DistillationConfig, distillation_loss, draw_steps, teacher_chain
 from robot_rl.run.checkpoint import load_policy, load_training_state, read_record, save_checkpoint
 from robot_rl.run.metrics import read_metrics
-from tests.robot_rl.commands.train.test_main import assert_same_tensors
+from tests.robot_rl.commands.train.small_runs import assert_same_tensors
 from tests.robot_rl.toy_dataset import SPEC, write_toy_dataset
 
 ROOT = Path(__file__).parents[3]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import os
@@ -15,49 +14,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
-from rich.console import Console
 
 from data.archive.store import DatasetMissing, DatasetStore
 from robot_rl import cli
-from robot_rl.commands.improve import round as rounds
 from robot_rl.commands.improve import steps
 from robot_rl.commands.improve.main import improve
-from robot_rl.core.decision import REFUSED, REIMITATION, ROUND, GateDecision, read_decisions
+from robot_rl.core.decision import REFUSED, REIMITATION, ROUND, read_decisions
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError, SpecMismatch
-from robot_rl.learning.offline.improver import OfflineResult
 from robot_rl.run.checkpoint import CheckpointError, load_policy, read_record
 from robot_rl.run.dataset import NoDemonstrations, append_rollouts, copy_demonstrations
-from tests.robot_rl.toy_improve import demonstrations, imitation_run, improve_settings
+from tests.robot_rl.commands.improve.improve_runs import QUIET, assert_same_weights, infos_of, short, weights
+from tests.robot_rl.toy_improve import improve_settings
 from tests.robot_rl.toy_reach import SPEC
 
-QUIET = Console(quiet=True)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[4]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("improve")
-
-
-@pytest.fixture(scope="module")
-def dataset(place) -> str:
-    return demonstrations(place / "demonstrations", 24)
-
-
-@pytest.fixture(scope="module")
-def imitation(place, dataset) -> str:
-    return imitation_run(dataset, place / "imitation")
 
 
 @pytest.fixture(scope="module")
@@ -67,32 +40,9 @@ def done(place, dataset, imitation) -> Path:
     return place / "run"
 
 
-def short(imitation: str, dataset: str, run: Path, **more):
-    """One round, no rollouts before it, no control arm, no evaluation."""
-    changes = {"rounds": 1, "first_rollouts": False, "control": "none", **more}
-    settings = improve_settings(imitation, dataset, run, **changes)
-    settings.evaluate.episodes = 0
-    return settings
-
-
 def snapshot_of(url: str | Path) -> str:
     with DatasetStore.open(str(url)) as store:
         return store.snapshot
-
-
-def infos_of(url: str | Path):
-    with DatasetStore.open(str(url)) as store:
-        return [store.info(each) for each in store.episode_ids()]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_policy(run).state_dict()
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    left, right = weights(one), weights(other)
-    assert left.keys() == right.keys()
-    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_the_run_is_a_policy_that_says_where_it_comes_from_and_how_it_was_chosen(done, imitation):
@@ -175,119 +125,6 @@ def test_a_reimitation_whose_gate_was_killed_is_judged_on_the_data_the_round_beg
     shutil.rmtree(product)
     improve(short(imitation, dataset, run), QUIET)
     assert json.loads((product / "phase.json").read_text())["facts"] == straight
-
-
-def spoilt(policy, *arguments, **more):
-    """What a gate that is wrong may accept: a policy that knows nothing any more."""
-    other = copy.deepcopy(policy)
-    with torch.no_grad():
-        for weight in other.denoiser.parameters():
-            weight.zero_()
-    accepted = GateDecision(True, "so it seemed", "paired", 0.1, 0.9, 0.8, 0.7, 0.0, {})
-    return OfflineResult(other, [accepted], "all batches are used up")
-
-
-def test_an_accepted_update_is_taken_back_if_its_rollouts_fail(place, dataset, imitation, monkeypatch):
-    monkeypatch.setattr(rounds, "improve_offline", spoilt)
-    kept, taken_back = place / "kept", place / "taken-back"
-    more = {"first_rollouts": True, "rollouts": 16, "gate_reimitation": True}
-    monkeypatch.setattr(rounds.Gate, "judge", never)
-    improve(short(imitation, dataset, kept, veto_level=0.0, **more), QUIET)
-    improve(short(imitation, dataset, taken_back, **more), QUIET)
-    assert_same_weights(kept, kept / "round-1/offline")
-    assert_same_weights(taken_back, Path(imitation))
-    report = (taken_back / "report.html").read_text()
-    assert "taken back what the gate accepted:" in report
-
-
-def test_a_round_that_accepted_nothing_has_nothing_to_take_back(place, dataset, imitation, monkeypatch):
-    monkeypatch.setattr(rounds.Gate, "judge", never)
-    run = place / "nothing-accepted"
-    improve(short(imitation, dataset, run, first_rollouts=True, gate_reimitation=True, veto_level=1.0), QUIET)
-    assert_same_weights(run, Path(imitation))
-    assert "taken back" not in (run / "report.html").read_text()
-
-
-def never(self, reference, candidate, seed, step=0):
-    return GateDecision(False, "never", "paired", 0.5, 0.5, 0.0, 0.0, 0.0, {}, step)
-
-
-def test_a_rejected_policy_imitated_again_is_not_taken(place, dataset, imitation, monkeypatch):
-    class NeverAgain(rounds.Gate):
-        def judge(self, reference, candidate, seed, step=0):
-            decision = super().judge(reference, candidate, seed, step)
-            return dataclasses.replace(decision, accept=False, reason="never")
-
-    monkeypatch.setattr(rounds, "Gate", NeverAgain)
-    improve(short(imitation, dataset, place / "never"), QUIET)
-    assert_same_weights(place / "never", Path(imitation))
-    assert not any(each.accept for each in read_decisions(place / "never" / "gate.jsonl"))
-
-
-def test_reimitation_is_taken_without_a_gate_only_when_asked_for_and_then_said_so(place, dataset, imitation):
-    run = place / "ungated"
-    improve(short(imitation, dataset, run, gate_reimitation=False), QUIET)
-    assert_same_weights(run, run / "round-1/imitation")
-    assert "taken without a gate: gate_reimitation=false" in (run / "report.html").read_text()
-
-
-def test_a_critic_with_a_problem_changes_nothing_and_the_reason_is_kept(place, dataset, imitation, monkeypatch):
-    def unsound(*arguments):
-        critic, report = train_critic(*arguments)
-        return critic, dataclasses.replace(report, problem="3 % of its values are possible returns")
-
-    train_critic = rounds.train_critic
-    monkeypatch.setattr(rounds, "train_critic", unsound)
-    run = place / "unsound"
-    improve(short(imitation, dataset, run), QUIET)
-    first, second = read_decisions(run / "gate.jsonl")
-    assert (first.rule, first.accept, second.accept) == (REFUSED, False, False)
-    assert "no update in this round: 3 % of its values are possible returns" in first.reason
-    assert "nothing could judge it" in second.reason
-    assert_same_weights(run, Path(imitation))
-    assert "3 % of its values are possible returns" in (run / "report.html").read_text()
-
-
-def test_weak_evidence_is_said_so_in_the_report(place, dataset, imitation, monkeypatch):
-    train_critic, train_dynamics = rounds.train_critic, rounds.train_dynamics
-
-    def misleading(*arguments):
-        critic, report = train_critic(*arguments)
-        return critic, dataclasses.replace(report, rank_correlation=-0.5, problem=None)
-
-    def still(*arguments):
-        model, report = train_dynamics(*arguments)
-        return model, dataclasses.replace(report, nothing_changes={1: 0.0}, error_by_horizon={1: 0.3})
-
-    monkeypatch.setattr(rounds, "train_critic", misleading)
-    monkeypatch.setattr(rounds, "train_dynamics", still)
-    improve(short(imitation, dataset, place / "weak"), QUIET)
-    page = (place / "weak" / "report.html").read_text()
-    assert "V at the start does not rank held-out outcomes (correlation -0.50)" in page
-    assert "the transition model predicts one chunk no better than that nothing changes" in page
-
-
-def test_demonstrations_of_successes_alone_are_joined_by_rollouts_before_a_critic_learns(place, imitation):
-    url = demonstrations(place / "perfect", 8, miss_m=0.0, max_ticks=30)
-    assert {info.result.outcome for info in infos_of(url)} == {Outcome.SUCCESS}
-    run = place / "from-perfect"
-    improve(short(imitation, url, run, rollouts=12), QUIET)
-    infos = infos_of(run / "dataset")
-    assert len(infos) == 8 + 2 * 12
-    assert [info.header.seed for info in infos[8:]] == [*range(500_012, 500_024), *range(500_000, 500_012)]
-    assert "all 8 demonstrations are labelled success: it began with rollouts" in (run / "report.html").read_text()
-
-
-def test_without_any_success_there_is_no_update_and_nothing_to_imitate(place, imitation):
-    robot = {"_target_": "tests.robot_rl.toy_improve.HopelessRobot"}
-    url = demonstrations(place / "hopeless", 6, robot=robot)
-    run = place / "from-hopeless"
-    improve(short(imitation, url, run, robot=robot), QUIET)
-    (decision,) = read_decisions(run / "gate.jsonl")
-    assert decision.rule == REFUSED
-    assert "episodes failed, so a critic cannot learn what succeeds" in decision.reason
-    assert "no success to imitate: the policy stays" in (run / "report.html").read_text()
-    assert_same_weights(run, Path(imitation))
 
 
 def test_aborted_demonstrations_are_left_out_and_counted(place, dataset):
@@ -409,7 +246,7 @@ KILLED_AT_MOMENTS = textwrap.dedent(
     from robot_rl.commands.improve import steps
     from robot_rl.commands.improve.main import improve
     from robot_rl.run.phases import StageRun
-    from tests.robot_rl.commands.improve.test_main import short
+    from tests.robot_rl.commands.improve.improve_runs import short
 
     imitation, dataset, run, *moments = sys.argv[1:]
     torch.set_num_threads(1)
