@@ -46,7 +46,7 @@ from robot_rl.core.episode import ActionChunk, Observation
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import EpisodeSink
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.sessions.session import Session
 from robot_rl.sessions.setup import NoSink, TaskSettings, build_filter, build_operator, build_robot, judge_of
 
@@ -180,7 +180,7 @@ def run_once(robot: Any, settings: dict[str, Any], asked: Asked, sink: EpisodeSi
     heard: list[str] = []
     leads = bool(request.get("leader"))
     operator = leader_operator(robot.spec, asked, heard) if leads else absent(robot.spec)
-    options = RolloutOptions(max_ticks=request.get("ticks", 2000), execute_horizon=None if leads else ROWS // 2)
+    options = RolloutSettings(max_ticks=request.get("ticks", 2000), execute_horizon=None if leads else ROWS // 2)
     session, ended = None, ""
     try:
         with robot, operator:

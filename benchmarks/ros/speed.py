@@ -42,7 +42,7 @@ from robot_rl.core.clock import HostClock, prompt_thread
 from robot_rl.core.episode import ActionChunk, Observation, Step
 from robot_rl.core.specs import NS_PER_S, FloatArray, RobotSpec
 from robot_rl.runtime.cadence import render
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import NoSink, TaskSettings, build_filter, build_operator, header_for
 
@@ -132,7 +132,7 @@ def session(config: Path, output: Path, ticks: int) -> None:
     policy = NumberedPolicy(robot.spec)
     rows = Rows(robot, policy)
     operator = build_operator({"_target_": "hardware.operators.simulated.absent.AbsentOperator"}, robot.spec)
-    options = RolloutOptions(max_ticks=ticks, execute_horizon=1, blend_s=0.0)
+    options = RolloutSettings(max_ticks=ticks, execute_horizon=1, blend_s=0.0)
     with robot:
         _say("connected")
         command_filter = build_filter(robot.spec, settings["limits"])

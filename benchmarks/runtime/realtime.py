@@ -35,7 +35,7 @@ from policies.onnx_policy import OnnxPolicy
 from robot_rl.core.clock import HostClock, TickGrid, prompt_thread
 from robot_rl.core.episode import EpisodeHeader, EpisodeResult, Source, Step
 from robot_rl.core.specs import NS_PER_S, RobotSpec
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import build_filter
 
@@ -136,7 +136,7 @@ def bare_clock(ticks: int, priority: int | None) -> Row:
 def asynchronous(policy: OnnxPolicy, ticks: int, priority: int | None) -> Row:
     """`run_episode` as `robot-rl deploy` runs it."""
     robot, clock = forced_robot(), _WatchedClock()
-    options = RolloutOptions(max_ticks=ticks, execute_horizon=policy.execute_horizon, realtime_priority=priority)
+    options = RolloutSettings(max_ticks=ticks, execute_horizon=policy.execute_horizon, realtime_priority=priority)
     header = EpisodeHeader("benchmark", "nobody", policy.fingerprint, 0, "", "")
     sink, command_filter = _MemorySink(), build_filter(robot.spec, LIMITS)
     with robot:

@@ -38,7 +38,7 @@ CLOCK_SAMPLES = 20
 
 
 @dataclass(frozen=True)
-class BagOptions:
+class BagSettings:
     """How a bag is read.
 
     Attributes:
@@ -54,7 +54,7 @@ class BagOptions:
 
 
 def episodes_of(
-    bag: BagFile, layout: BagLayout, facts: Facts, options: BagOptions, report: ImportReport
+    bag: BagFile, layout: BagLayout, facts: Facts, options: BagSettings, report: ImportReport
 ) -> Iterator[EncodedEpisode]:
     """Every episode of an opened bag, oldest first; one of which no tick could be observed is left out.
 
@@ -100,7 +100,7 @@ def episodes_of(
 class _Playback:
     """The bag plays: what has arrived by a tick is in the view, and nothing else."""
 
-    def __init__(self, bag: BagFile, layout: BagLayout, options: BagOptions, report: ImportReport) -> None:
+    def __init__(self, bag: BagFile, layout: BagLayout, options: BagSettings, report: ImportReport) -> None:
         self.view = layout.make_view()
         self._bag, self._report = bag, report
         self._arrivals = _arrivals(bag, layout, options.clock)

@@ -32,7 +32,7 @@ MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
-class RecorderOptions:
+class RecorderSettings:
     """How an `EpisodeWriter` treats disk and memory.
 
     Attributes:
@@ -64,7 +64,7 @@ class EpisodeWriter:
         spec: RobotSpec,
         codecs: Mapping[str, str] | None = None,
         *,
-        options: RecorderOptions | None = None,
+        options: RecorderSettings | None = None,
         on_progress: Callable[[CommitProgress], None] | None = None,
         new_uuid: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
@@ -81,7 +81,7 @@ class EpisodeWriter:
         self._url = url
         self._spec = spec
         self._wanted_codecs = codecs
-        self._options = options or RecorderOptions()
+        self._options = options or RecorderSettings()
         self._on_progress = on_progress
         self._new_uuid = new_uuid
         self._location = Location.parse(url)

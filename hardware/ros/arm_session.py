@@ -49,7 +49,7 @@ class ArmRefused(RobotRLError):
 
 
 @dataclass(frozen=True)
-class ArmSessionOptions:
+class ArmSessionSettings:
     """A yaml's `robot.command` of adapter `arm_node`.
 
     Attributes:
@@ -63,7 +63,7 @@ class ArmSessionOptions:
     silent_s: NotNegative = 0.2
 
     @classmethod
-    def parse(cls, config: RobotConfig) -> ArmSessionOptions:
+    def parse(cls, config: RobotConfig) -> ArmSessionSettings:
         """From a robot's settings.
 
         Raises:
@@ -94,7 +94,7 @@ class ArmSession:
     """
 
     def __init__(
-        self, config: RobotConfig, options: ArmSessionOptions, news: threading.Condition, judged: bool
+        self, config: RobotConfig, options: ArmSessionSettings, news: threading.Condition, judged: bool
     ) -> None:
         self.options = options
         self.session = ""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from hardware.ros.arm_session import ArmSession, ArmSessionOptions
+from hardware.ros.arm_session import ArmSession, ArmSessionSettings
 from hardware.ros.background_node import BackgroundNode
 from hardware.ros.network import join
 from hardware.ros.robot_config import RobotConfig
@@ -148,7 +148,7 @@ class RosRobot:
 
     def _make_commands(self) -> Commands:
         if self.config.adapter == "arm_node":
-            return ArmSession(self.config, ArmSessionOptions.parse(self.config), self._news, self.judged)
+            return ArmSession(self.config, ArmSessionSettings.parse(self.config), self._news, self.judged)
         return VendorCommands(self.config, self._newest)
 
     def __enter__(self) -> Self:

@@ -16,7 +16,7 @@ from robot_rl.runtime.cadence import CadenceRecorder
 from robot_rl.runtime.chunk_schedule import mix, smooth_weight
 from robot_rl.runtime.ending import End, Ending, Verdict
 from robot_rl.runtime.inference import PolicyFault
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.runtime.policy_driver import PolicyDriver
 
 CERTAINTY_S = 5.0
@@ -44,7 +44,7 @@ class EpisodeLoop:
     """
 
     who: Meeting
-    options: RolloutOptions
+    options: RolloutSettings
     driver: PolicyDriver | None
     cadence: CadenceRecorder
     verdict: Verdict = field(init=False)

@@ -76,7 +76,7 @@ class Meeting:
 
 
 @dataclass
-class RolloutOptions:
+class RolloutSettings:
     """How to run episodes. Durations in seconds.
 
     Attributes:

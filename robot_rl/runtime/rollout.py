@@ -22,13 +22,13 @@ from robot_rl.runtime.chunk_schedule import ChunkSchedule
 from robot_rl.runtime.ending import End, Ending
 from robot_rl.runtime.episode_loop import EpisodeLoop
 from robot_rl.runtime.inference import InlineInference, ThreadedInference
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.runtime.policy_driver import PolicyDriver
 
 REAL_TIME_BLEND_S = 0.15
 
 
-def run_episode(who: Meeting, options: RolloutOptions, seed: int, header: EpisodeHeader) -> EpisodeResult:
+def run_episode(who: Meeting, options: RolloutSettings, seed: int, header: EpisodeHeader) -> EpisodeResult:
     """Runs one episode from reset to stop.
 
     A fault of the policy, a sensor or the operator ends the episode as aborted, with a ramped stop and the reason in
@@ -100,7 +100,7 @@ def _run_and_stop(loop: EpisodeLoop, seed: int, header: EpisodeHeader) -> End:
 
 
 def _driver(
-    policy: Policy, who: Meeting, options: RolloutOptions, cadence: CadenceRecorder, stack: contextlib.ExitStack
+    policy: Policy, who: Meeting, options: RolloutSettings, cadence: CadenceRecorder, stack: contextlib.ExitStack
 ) -> PolicyDriver:
     """The policy's side of an episode; its inference is closed when the stack unwinds."""
     simulated, spec = isinstance(who.clock, SimulatedClock), who.robot.spec
@@ -121,7 +121,7 @@ def _driver(
     )
 
 
-def blend_duration_s(options: RolloutOptions, spec: RobotSpec, simulated: bool) -> float:
+def blend_duration_s(options: RolloutSettings, spec: RobotSpec, simulated: bool) -> float:
     """How long one chunk is cross-faded into the next [s].
 
     By default never longer than half of what is executed of a chunk: a policy of 50 ms chunks that were always still
@@ -136,7 +136,7 @@ def blend_duration_s(options: RolloutOptions, spec: RobotSpec, simulated: bool) 
     return min(REAL_TIME_BLEND_S, options.execute_horizon / spec.control_hz / 2)
 
 
-def _timeliness(clock: Clock, options: RolloutOptions) -> contextlib.AbstractContextManager[object]:
+def _timeliness(clock: Clock, options: RolloutSettings) -> contextlib.AbstractContextManager[object]:
     """In real time, makes this thread wake on time."""
     if isinstance(clock, SimulatedClock):
         return contextlib.nullcontext()

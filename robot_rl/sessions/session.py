@@ -17,7 +17,7 @@ from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Robot
 from robot_rl.runtime import cadence
 from robot_rl.runtime.ending import Ending, ending_of
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.sessions.setup import TaskSettings, header_for
 
@@ -34,7 +34,7 @@ class Session:
     """
 
     who: Meeting
-    options: RolloutOptions
+    options: RolloutSettings
     task: TaskSettings
     console: Console
     results: list[EpisodeResult] = field(default_factory=list)

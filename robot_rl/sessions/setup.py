@@ -33,7 +33,7 @@ from robot_rl.core.protocols import (
 )
 from robot_rl.core.specs import RobotSpec
 from robot_rl.core.version import software_version
-from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.meeting import RolloutSettings
 
 
 class PolicyMissing(RobotRLError):
@@ -70,14 +70,14 @@ class SessionSettings:
         latency: The same file's measured latencies: `command_s` is from sending an action to the arm moving.
         operator: `configs/operator/*.yaml`.
         task: `configs/task/*.yaml`.
-        rollout: See `RolloutOptions`.
+        rollout: See `RolloutSettings`.
     """
 
     robot: dict[str, Any] = MISSING
     limits: dict[str, Any] = MISSING
     operator: dict[str, Any] = MISSING
     task: TaskSettings = field(default_factory=TaskSettings)
-    rollout: RolloutOptions = field(default_factory=RolloutOptions)
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
     arm: dict[str, Any] = field(default_factory=dict)
     cameras: dict[str, Any] = field(default_factory=dict)
     latency: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class RobotFile:
     Attributes:
         robot: See `SessionSettings`, likewise `limits`, `arm`, `cameras` and `latency`.
         task: What the robot is usually asked to do, where the file says so.
-        rollout: Likewise how, see `RolloutOptions`.
+        rollout: Likewise how, see `RolloutSettings`.
     """
 
     robot: dict[str, Any] = MISSING
@@ -251,7 +251,7 @@ def load_acting_policy(path: str, device: str = "cpu") -> Policy:
     )
 
 
-def options_for(policy: Policy | None, task: TaskSettings, options: RolloutOptions) -> RolloutOptions:
+def options_for(policy: Policy | None, task: TaskSettings, options: RolloutSettings) -> RolloutSettings:
     """The rollout's options with the task's time limit and the policy's own execution horizon filled in."""
     own = policy.execute_horizon if isinstance(policy, ExecutesRows) else None
     horizon = own if options.execute_horizon is None else options.execute_horizon

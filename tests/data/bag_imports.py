@@ -7,7 +7,7 @@ from data.archive.schema import decode_episode, problems_of
 from data.convert.bag_file import BagFile
 from data.convert.bag_script import ImportReport
 from data.convert.diffusion_policy import Facts
-from data.convert.ros_bag import BagOptions, episodes_of
+from data.convert.ros_bag import BagSettings, episodes_of
 from hardware.ros.robot_config import RobotConfig
 from hardware.ros.stream_reader import StreamReader
 from hardware.sync import align
@@ -23,7 +23,7 @@ def imported(path, section=None, *, start=None, split_topic=None, report=None, f
     with BagFile(path) as bag:
         layout = bag_layout(section or robot(), start or {}, bag.topics, split_topic)
         report = report or ImportReport()
-        reading = BagOptions(options.pop("codecs", LOSSLESS), **options)
+        reading = BagSettings(options.pop("codecs", LOSSLESS), **options)
         episodes = [*episodes_of(bag, layout, facts or Facts("pick"), reading, report)]
     for episode in episodes:
         assert problems_of(episode) == []

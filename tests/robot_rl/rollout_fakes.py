@@ -13,7 +13,7 @@ from robot_rl.core.episode import ActionChunk, EpisodeHeader, EpisodeResult, Obs
 from robot_rl.core.errors import StaleSensor
 from robot_rl.core.protocols import Judgement, OperatorCommand
 from robot_rl.core.specs import ActionKind, ArraySpec, RobotSpec
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.runtime.rollout import run_episode
 
 MS = 1_000_000
@@ -232,7 +232,7 @@ def run(policy: Any = None, *, seed: int = 0, **given: Any) -> tuple[EpisodeResu
     clock = given.pop("clock", None) or SimulatedClock()
     command_filter = given.pop("command_filter", None) or BrakingFilter(robot.spec)
     timer = given.pop("timer", time.perf_counter_ns)
-    options = RolloutOptions(**{"max_ticks": 40, **given})
+    options = RolloutSettings(**{"max_ticks": 40, **given})
     who = Meeting(robot, policy, operator, judge, clock, command_filter, sink, timer)
     result = run_episode(who, options, seed, HEADER)
     return result, sink, robot

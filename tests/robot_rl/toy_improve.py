@@ -21,7 +21,7 @@ from robot_rl.learning.offline.improver import OfflineConfig
 from robot_rl.learning.offline.off_policy_evaluation import FittedQConfig
 from robot_rl.learning.offline.transition_model import DynamicsConfig
 from robot_rl.run.training_loop import LogSettings
-from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.meeting import RolloutSettings
 from robot_rl.sessions.parallel import EpisodeCollector
 from robot_rl.sessions.setup import SessionSettings, TaskSettings
 from tests.robot_rl.toy_reach import LIMITS, ReachRobot, reach_policy
@@ -80,7 +80,7 @@ def session(operator: dict[str, Any], max_ticks: int = MAX_TICKS) -> dict[str, A
         "limits": dict(LIMITS),
         "operator": operator,
         "task": TaskSettings("reach", max_ticks),
-        "rollout": RolloutOptions(),
+        "rollout": RolloutSettings(),
     }
 
 

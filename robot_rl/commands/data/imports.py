@@ -60,7 +60,7 @@ def import_bag(arguments: argparse.Namespace) -> int:
     """Imports a ROS 2 bag, or every bag in a directory."""
     from data.convert.bag_file import BagFile, bags_at
     from data.convert.bag_script import ImportReport
-    from data.convert.ros_bag import BagOptions, episodes_of
+    from data.convert.ros_bag import BagSettings, episodes_of
     from robot_rl.commands.data.bag_view import bag_layout
 
     settings = _bag_settings(arguments)
@@ -73,7 +73,7 @@ def import_bag(arguments: argparse.Namespace) -> int:
             bag.require(layout.topics())
     spec = layout.spec
     codecs = _codecs(spec, arguments)
-    options = BagOptions(codecs, arguments.split_gap, arguments.clock)
+    options = BagSettings(codecs, arguments.split_gap, arguments.clock)
     task = arguments.task or settings.task.get("name") or spec.name
     facts = Facts(task, arguments.operator, Outcome(arguments.outcome))
 

@@ -35,7 +35,7 @@ from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Judgement, Robot
 from robot_rl.core.specs import ActionKind, RobotSpec
 from robot_rl.core.targets import require_parameters, require_types
-from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.meeting import RolloutSettings
 from robot_rl.sessions.setup import TaskSettings, build_filter, build_robot
 
 ROBOT_METHODS = ("reset", "observe", "apply", "stop", "__enter__", "__exit__")
@@ -223,7 +223,7 @@ def _check_camera(document: Mapping[str, Any], name: str) -> None:
 
 def _check_usage(document: Mapping[str, Any]) -> None:
     """What the file says of the robot's use: its task, rollout and latency."""
-    for key, schema in (("task", TaskSettings), ("rollout", RolloutOptions)):
+    for key, schema in (("task", TaskSettings), ("rollout", RolloutSettings)):
         if document[key]:
             try:
                 to_dataclass(dict(document[key]), schema)

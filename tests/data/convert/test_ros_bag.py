@@ -8,7 +8,7 @@ import pytest
 from data.convert.bag_file import BagError, BagFile
 from data.convert.bag_script import ImportReport
 from data.convert.diffusion_policy import Facts
-from data.convert.ros_bag import BagOptions, episodes_of
+from data.convert.ros_bag import BagSettings, episodes_of
 from robot_rl.commands.data.bag_view import bag_layout
 from robot_rl.core.episode import Outcome, Source
 from tests.data.bag_imports import TICKS, assert_same_observations, imported, live, stamp_of
@@ -269,7 +269,7 @@ def test_cameras_are_compressed_as_asked(tmp_path):
     path = write_bag(tmp_path / "bag", [*sensors(5, np.random.default_rng(0), jitter_ms=0.0), *arm_node_commands(5)])
     with BagFile(path) as bag:
         layout = bag_layout(robot(), {}, bag.topics)
-        options = BagOptions({"image_left": "jpeg:90", "image_right": "png"})
+        options = BagSettings({"image_left": "jpeg:90", "image_right": "png"})
         [episode] = episodes_of(bag, layout, Facts("pick"), options, ImportReport())
     assert episode.streams["image_left"].codec == "jpeg:90"
     assert episode.streams["image_right"].codec == "png"

@@ -11,10 +11,10 @@ import numpy as np
 
 from data.recorder.background_commits import CommitFailed
 from data.recorder.recovery import recover
-from data.recorder.writer import EpisodeWriter, RecorderOptions
+from data.recorder.writer import EpisodeWriter, RecorderSettings
 from tests.data.recordings import LOSSLESS, SPEC, header, result, steps
 
-OPTIONS = RecorderOptions(sync_s=None, durable=False, min_free_bytes=0, lock_wait_s=60.0, niceness=0)
+OPTIONS = RecorderSettings(sync_s=None, durable=False, min_free_bytes=0, lock_wait_s=60.0, niceness=0)
 TICK_S = 0.001
 
 

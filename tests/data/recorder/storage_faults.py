@@ -21,11 +21,11 @@ from data.archive.store import DatasetStore
 from data.recorder.background_commits import CommitFailed
 from data.recorder.recording import RecordingFailed
 from data.recorder.recovery import recover, recoverable
-from data.recorder.writer import EpisodeWriter, RecorderOptions
+from data.recorder.writer import EpisodeWriter, RecorderSettings
 from robot_rl.core.episode import Outcome
 from tests.data.recordings import LOSSLESS, SPEC, difference, episode, header, prefix, result, steps
 
-OPTIONS = RecorderOptions(sync_s=0.05, min_free_bytes=0, niceness=0)
+OPTIONS = RecorderSettings(sync_s=0.05, min_free_bytes=0, niceness=0)
 
 
 def _mount(directory: Path, size_kb: int) -> None:

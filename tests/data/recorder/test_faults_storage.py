@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.recorder.writer import EpisodeWriter, RecorderOptions
+from data.recorder.writer import EpisodeWriter, RecorderSettings
 from tests.data.recorder.storage_faults import check_read_only
 from tests.data.recordings import LOSSLESS, SPEC, header, result, steps
 
@@ -57,7 +57,7 @@ def test_a_quota_that_ends_is_named_and_no_acknowledged_tick_is_lost(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any directory; the read-only disk covers this")
 def test_a_dataset_in_a_read_only_directory_can_be_read_and_refuses_to_be_written(tmp_path):
     url = str(tmp_path / "set")
-    with EpisodeWriter(url, SPEC, LOSSLESS, options=RecorderOptions(min_free_bytes=0)) as writer:
+    with EpisodeWriter(url, SPEC, LOSSLESS, options=RecorderSettings(min_free_bytes=0)) as writer:
         writer.begin(SPEC, header(0))
         for step in steps(0, 20):
             writer.append(step)

@@ -17,13 +17,13 @@ from data.recorder.background_commits import CommitFailed
 from data.recorder.log import LogHead, LogWriter
 from data.recorder.recording import RecordingFailed
 from data.recorder.recovery import recover, recoverable
-from data.recorder.writer import EpisodeWriter, RecorderOptions
+from data.recorder.writer import EpisodeWriter, RecorderSettings
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import SpecMismatch
 from robot_rl.core.specs import ArraySpec
 from tests.data.recordings import LOSSLESS, SPEC, difference, episode, header, result, steps, write_log
 
-FAST = RecorderOptions(sync_s=None, durable=False, min_free_bytes=0, lock_wait_s=30.0, niceness=0)
+FAST = RecorderSettings(sync_s=None, durable=False, min_free_bytes=0, lock_wait_s=30.0, niceness=0)
 
 
 @pytest.fixture

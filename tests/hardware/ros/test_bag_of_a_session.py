@@ -13,7 +13,7 @@ from data.archive.schema import decode_episode
 from data.convert.bag_file import BagFile
 from data.convert.bag_script import ImportReport
 from data.convert.diffusion_policy import Facts
-from data.convert.ros_bag import BagOptions, episodes_of
+from data.convert.ros_bag import BagSettings, episodes_of
 from hardware.node_config import build
 from hardware.ros.client import HistoryPolicy, QoSProfile, ReliabilityPolicy, message
 from robot_rl.commands.data.bag_view import bag_layout
@@ -86,7 +86,7 @@ def test_the_bag_of_a_lockstep_session_becomes_the_episodes_that_the_session_saw
         recorder.await_messages("/sim/applied", 40)
     with BagFile(write_bag(tmp_path / "bag", recorder.sent)) as bag:
         layout = bag_layout(config["robot"], file.limits.get("start", {}), bag.topics)
-        encoded = [*episodes_of(bag, layout, Facts("peg"), BagOptions({}), ImportReport())]
+        encoded = [*episodes_of(bag, layout, Facts("peg"), BagSettings({}), ImportReport())]
     first, second = map(decode_episode, encoded)
     assert (first.header.seed, second.header.seed) == (3, 4)
     for stream in layout.spec.observations:

@@ -19,7 +19,7 @@ from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import OperatorCommand, OperatorEvent
-from robot_rl.runtime.meeting import Meeting, RolloutOptions
+from robot_rl.runtime.meeting import Meeting, RolloutSettings
 from robot_rl.sessions.session import Session, offer_recovery
 from robot_rl.sessions.setup import TaskSettings, judge_of
 from tests.robot_rl.rollout_fakes import BrakingFilter, ListSink, SeekingPolicy, Slider, TimelineOperator
@@ -33,7 +33,7 @@ def session(timeline=None, policy=None, robot=None) -> Session:
     task = TaskSettings(name="slide", max_ticks=40)
     return Session(
         Meeting(robot, policy, operator, judge_of(robot, task), SimulatedClock(), BrakingFilter(), sink),
-        options=RolloutOptions(max_ticks=40),
+        options=RolloutSettings(max_ticks=40),
         task=task,
         console=Console(file=io.StringIO()),
     )

@@ -14,7 +14,7 @@ from robot_rl.core.errors import RobotRLError, SpecMismatch
 from robot_rl.core.protocols import Judgement, OperatorCommand, OperatorEvent
 from robot_rl.runtime.chunk_schedule import smooth_weight
 from robot_rl.runtime.ending import End, Ending, Verdict, ending_of
-from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.meeting import RolloutSettings
 from robot_rl.runtime.rollout import blend_duration_s
 from tests.robot_rl.rollout_fakes import (
     SPEC,
@@ -234,11 +234,11 @@ def test_however_control_passes_commands_stay_in_range_and_grippers_stay_binary(
 @pytest.mark.parametrize(
     ("options", "simulated", "expected_s"),
     [
-        (RolloutOptions(), True, 0.0),
-        (RolloutOptions(), False, 0.15),
-        (RolloutOptions(execute_horizon=100), False, 0.15),
-        (RolloutOptions(execute_horizon=4), False, 0.025),
-        (RolloutOptions(execute_horizon=4, blend_s=0.5), False, 0.5),
+        (RolloutSettings(), True, 0.0),
+        (RolloutSettings(), False, 0.15),
+        (RolloutSettings(execute_horizon=100), False, 0.15),
+        (RolloutSettings(execute_horizon=4), False, 0.025),
+        (RolloutSettings(execute_horizon=4, blend_s=0.5), False, 0.5),
     ],
 )
 def test_the_default_cross_fade_leaves_half_of_a_chunk_as_the_policy_meant_it(options, simulated, expected_s):
@@ -321,7 +321,7 @@ def test_a_policy_for_another_robot_is_refused_before_anything_moves():
 )
 def test_impossible_options_are_refused(setting, words):
     with pytest.raises(RobotRLError, match=words):
-        RolloutOptions(**setting)
+        RolloutSettings(**setting)
 
 
 # Real time.

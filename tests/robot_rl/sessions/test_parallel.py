@@ -12,7 +12,7 @@ import pytest
 from policies.exploring_policy import ExploringPolicy
 from robot_rl.core.episode import Episode, Source
 from robot_rl.core.errors import RobotRLError, SpecMismatch
-from robot_rl.runtime.meeting import RolloutOptions
+from robot_rl.runtime.meeting import RolloutSettings
 from robot_rl.sessions.parallel import CollectingFailed, EpisodeCollector, _Failure, _Worker
 from robot_rl.sessions.setup import SessionSettings, TaskSettings
 from tests.robot_rl.toy_reach import LIMITS, StraightPolicy, reach_policy
@@ -26,7 +26,7 @@ def settings(robot=None, **operator) -> SessionSettings:
         limits=dict(LIMITS),
         operator={"_target_": "tests.robot_rl.toy_reach.GuidingOperator", **operator},
         task=TaskSettings("reach", 30),
-        rollout=RolloutOptions(),
+        rollout=RolloutSettings(),
     )
 
 
