@@ -2,115 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from data.archive.store import DatasetStore
 from robot_rl.commands.finetune import loop
 from robot_rl.commands.finetune.main import finetune
-from robot_rl.commands.finetune.settings import FinetuneSettings
-from robot_rl.core.clock import SimulatedClock
-from robot_rl.core.episode import Outcome, Source
+from robot_rl.core.episode import Source
 from robot_rl.core.errors import RobotRLError, SpecMismatch
-from robot_rl.core.protocols import OperatorCommand, OperatorEvent
-from robot_rl.learning.denoising_ppo import PpoConfig
-from robot_rl.learning.offline.critic import CriticConfig
-from robot_rl.learning.online.learner import OnlineConfig, OnlineLearner
-from robot_rl.learning.online.value_learner import ValueConfig
 from robot_rl.learning.transitions import NoSignal
-from robot_rl.run.chains import KeptChains
-from robot_rl.run.checkpoint import load_policy, load_training_state, newest_checkpoint, read_record, save_checkpoint
+from robot_rl.run.checkpoint import load_policy, load_training_state, newest_checkpoint, read_record
 from robot_rl.run.metrics import read_metrics
-from robot_rl.sessions.parallel import EpisodeCollector
-from robot_rl.sessions.setup import TaskSettings
-from tests.robot_rl.rollout_fakes import TimelineOperator
-from tests.robot_rl.toy_reach import LIMITS, ReachRobot, StraightPolicy, reach_policy
+from tests.robot_rl.commands.finetune.finetune_runs import (
+    EPISODES,
+    quiet,
+    record_dataset,
+    settings,
+    stored,
+    weights,
+)
+from tests.robot_rl.toy_reach import ReachRobot
 
 ROOT = Path(__file__).resolve().parents[4]
-EPISODES = 4
-
-
-def settings(place: Path, operator=None, robot=None, **given) -> FinetuneSettings:
-    """Two iterations of four episodes on the toy."""
-    online = OnlineConfig(
-        iterations=2,
-        episodes_per_iteration=EPISODES,
-        warmup_iterations=0,
-        sampling_steps=4,
-        sigma_min=0.1,
-        sigma_max=0.5,
-        ppo=PpoConfig(clip=0.2, epochs=2, batch_size=16, learning_rate=3e-4),
-        value=ValueConfig(width=16, batch_size=16, epochs=2),
-        imitation_batch_size=8,
-        distillation_steps=2,
-    )
-    return FinetuneSettings(
-        robot={"_target_": "tests.robot_rl.toy_reach.ReachRobot", **(robot or {})},
-        limits=dict(LIMITS),
-        operator={"_target_": "tests.robot_rl.toy_reach.GuidingOperator", **(operator or {})},
-        task=TaskSettings("reach", 20),
-        **{
-            "policy": str(place / "start"),
-            "run": str(place / "run"),
-            "online": online,
-            "critic": CriticConfig(steps=30, width=16, batch_size=16),
-            "tracker": "none",
-            **given,
-        },
-    )
-
-
-def save_start(place: Path) -> None:
-    policy = reach_policy(gain=1.5)
-    kind = type(policy)
-    record = {
-        "class": f"{kind.__module__}.{kind.__qualname__}",
-        "config": policy.config.to_json(),
-        "spec": policy.spec.to_json(),
-        "provenance": {},
-    }
-    save_checkpoint(place / "start", 1, policy, {}, record)
-
-
-@pytest.fixture
-def place(tmp_path) -> Path:
-    save_start(tmp_path)
-    return tmp_path
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=300)
-
-
-def record_dataset(url: Path, succeed: bool = True, fail: bool = True) -> str:
-    """Episodes of a policy that goes straight to the goal, cut short where they are to fail."""
-    cases = [(20, range(4))] * succeed + [(1, range(50, 54))] * fail
-    with DatasetStore.create(str(url), ReachRobot().spec) as store:
-        for max_ticks, seeds in cases:
-            session = settings(Path("."))
-            session.task.max_ticks = max_ticks
-            with EpisodeCollector(session) as collector:
-                for each in collector.collect(StraightPolicy(), seeds):
-                    store.append(each.episode)
-    return str(url)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_policy(run).state_dict()
-
-
-def stored(run: Path):
-    with DatasetStore.open(str(run / "dataset")) as store:
-        return [store.read(each) for each in store.episode_ids()]
 
 
 def test_a_run_leaves_a_policy_its_episodes_and_a_report(place):
@@ -180,7 +99,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from robot_rl.commands.finetune import loop
-from tests.robot_rl.commands.finetune.test_main import finetune, quiet, settings
+from robot_rl.commands.finetune.main import finetune
+from tests.robot_rl.commands.finetune.finetune_runs import quiet, settings
 original, calls = loop.save_checkpoint, []
 def save(*arguments):
     calls.append(1)
@@ -278,138 +198,3 @@ def test_a_run_is_not_resumed_with_other_settings(place):
         finetune(settings(place, operator={"first": 3}), quiet())
     with pytest.raises(RobotRLError, match="choose another run"):
         finetune(settings(place, run=str(place / "start")), quiet())
-
-
-class Person(TimelineOperator):
-    """Corrects a little, labels every episode, and stops in the episode `stops_in`."""
-
-    name = "person"
-    in_person = True
-    stops_in: int | None = None
-    notes: ClassVar[list[str]] = []
-    episode = -1
-
-    def __init__(self) -> None:
-        super().__init__()
-        type(self).notes, type(self).episode = [], -1
-
-    def reset(self, seed):
-        super().reset(seed)
-        type(self).episode += 1
-        end = OperatorCommand(event=OperatorEvent.END, outcome=[Outcome.SUCCESS, Outcome.FAILURE][self.episode % 2])
-        if self.stops_in == self.episode:
-            end = OperatorCommand(event=OperatorEvent.STOP)
-        drive = OperatorCommand(action=np.zeros(2, np.float32))
-        self.timeline = {3: drive, 4: drive, 8: end}
-
-    def note(self, message):
-        self.notes.append(message)
-
-
-class Tireless(TimelineOperator):
-    """Never gives back."""
-
-    name = "tireless"
-    drives_always = True
-
-
-def with_a_person(place, **given):
-    chosen = settings(place, **given)
-    chosen.robot["_target_"] = "tests.robot_rl.toy_reach.UnjudgedReachRobot"
-    chosen.operator = {"_target_": "tests.robot_rl.commands.finetune.test_main.Person"}
-    chosen.recover = "yes"
-    return chosen
-
-
-@pytest.fixture
-def hurried(monkeypatch):
-    """Real time at once: the session's clock is simulated."""
-    monkeypatch.setattr("robot_rl.sessions.live.HostClock", SimulatedClock)
-
-
-def test_a_correction_session_stores_every_episode_learns_and_tells_the_person(place, hurried):
-    assert finetune(with_a_person(place), quiet())
-    episodes = stored(place / "run")
-    assert len(episodes) == 2 * EPISODES
-    assert [*np.flatnonzero(episodes[0].source == Source.OPERATOR)] == [3, 4]
-    assert {each.result.outcome for each in episodes} == {Outcome.SUCCESS, Outcome.FAILURE}
-    assert len({each.header.seed for each in episodes}) == 2 * EPISODES
-    assert Person.notes[0] == f"0/{EPISODES} done: 0 unaided, 0 helped"
-    assert Person.notes[EPISODES] == f"{EPISODES}/{EPISODES} done: 0 unaided, 2 helped"
-    assert Person.notes[-1].startswith(f"{Person.notes[EPISODES]}; update 1 moved actions ")
-
-
-def test_a_stopped_session_goes_on_in_the_middle_of_its_iteration(place, hurried, monkeypatch):
-    console = quiet()
-    monkeypatch.setattr(Person, "stops_in", EPISODES + 2)
-    assert not finetune(with_a_person(place), console)
-    monkeypatch.setattr(Person, "stops_in", None)
-    assert "the same command goes on with them" in console.file.getvalue()
-    assert newest_checkpoint(place / "run").name == "00000001"
-    assert len(stored(place / "run")) == EPISODES + 3
-    learned = []
-    update = OnlineLearner.update
-    monkeypatch.setattr(
-        OnlineLearner, "update", lambda self, episodes, *more: learned.append(episodes) or update(self, episodes, *more)
-    )
-    console = quiet()
-    assert finetune(with_a_person(place), console)
-    assert f"goes on with 2 of {EPISODES} episodes" in console.file.getvalue()
-    assert newest_checkpoint(place / "run").name == "00000002"
-    everything = stored(place / "run")
-    assert len(everything) == 2 * EPISODES + 1, "only the one that was stopped is beside the wanted ones"
-    assert len({each.header.seed for each in everything}) == len(everything)
-    assert [each.episode.header.seed for each in learned[0]] == [each.header.seed for each in everything[EPISODES:]]
-    assert all(each.decisions for each in learned[0])
-    assert read_metrics(place / "run")[-1]["collected"] == EPISODES, "the one that was stopped says nothing"
-
-
-def test_chains_come_back_from_the_disk_as_they_were(place, hurried, monkeypatch):
-    kept = []
-    keep = KeptChains.keep
-    monkeypatch.setattr(KeptChains, "keep", lambda self, *what: kept.append(what[1]) or keep(self, *what))
-    monkeypatch.setattr(Person, "stops_in", 2)
-    assert not finetune(with_a_person(place), quiet())
-    fingerprint = kept[0].episode.header.policy
-    found = KeptChains(place / "run" / "chains").episodes(0, place / "run" / "dataset", fingerprint)
-    assert [each.episode.header.seed for each in found] == [each.episode.header.seed for each in kept]
-    for one, other in zip(found, kept, strict=True):
-        np.testing.assert_array_equal(one.episode.applied, other.episode.applied)
-        assert [each.tick for each in one.decisions] == [each.tick for each in other.decisions]
-        for mine, theirs in zip(one.decisions, other.decisions, strict=True):
-            np.testing.assert_array_equal(mine.states, theirs.states)
-    assert not KeptChains(place / "run" / "chains").episodes(0, place / "run" / "dataset", "another policy")
-
-
-def test_ctrl_c_leaves_a_run_that_goes_on(place, hurried, monkeypatch):
-    poll = Person.poll
-
-    def interrupt(self, observation):
-        if self.episode == 1 and self.polls == 5:
-            raise KeyboardInterrupt
-        return poll(self, observation)
-
-    monkeypatch.setattr(Person, "poll", interrupt)
-    assert not finetune(with_a_person(place), quiet())
-    monkeypatch.setattr(Person, "poll", poll)
-    assert [each.result.outcome for each in stored(place / "run")] == [Outcome.SUCCESS, Outcome.ABORTED]
-    assert finetune(with_a_person(place), quiet())
-    assert len(stored(place / "run")) == 2 * EPISODES + 1
-
-
-def test_an_operator_who_never_lets_the_policy_drive_is_refused_with_the_next_step(place):
-    chosen = settings(place)
-    chosen.operator = {"_target_": "tests.robot_rl.commands.finetune.test_main.Tireless"}
-    with pytest.raises(RobotRLError, match=r"'tireless' drives all the time.*operator=keyboard.*operator=corrector"):
-        finetune(chosen, quiet())
-    assert not (place / "run").exists()
-
-
-def test_a_robot_that_cannot_judge_needs_somebody_beside_it(place):
-    chosen = with_a_person(place)
-    chosen.operator = {"_target_": "hardware.operators.simulated.absent.AbsentOperator"}
-    with pytest.raises(RobotRLError, match="cannot tell success from failure"):
-        finetune(chosen, quiet())
-    chosen = with_a_person(place, workers=2)
-    with pytest.raises(RobotRLError, match="in real time there is one robot"):
-        finetune(chosen, quiet())

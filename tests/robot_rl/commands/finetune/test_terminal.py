@@ -21,7 +21,7 @@ from hardware.operators.terminal.raw_terminal import SHOW_CURSOR
 from robot_rl.core.episode import Outcome, Source
 from robot_rl.run.checkpoint import newest_checkpoint
 from tests.hardware.operators.terminal.test_raw_terminal import become_a_terminals_program
-from tests.robot_rl.commands.finetune.test_main import save_start, stored
+from tests.robot_rl.commands.finetune.finetune_runs import save_start, stored
 
 ROOT = Path(__file__).resolve().parents[4]
 TIMEOUT_S = 240.0
@@ -35,7 +35,7 @@ import torch
 from rich.console import Console
 from robot_rl import cli
 from robot_rl.commands.finetune import main as finetune
-from tests.robot_rl.commands.finetune.test_main import settings
+from tests.robot_rl.commands.finetune.finetune_runs import settings
 
 torch.set_num_threads(1)
 chosen = settings(Path(sys.argv[1]))

@@ -15,7 +15,7 @@ from robot_rl.commands.improve.main import improve
 from robot_rl.core.clock import SimulatedClock
 from robot_rl.core.episode import Outcome, Source
 from robot_rl.core.errors import RobotRLError
-from tests.robot_rl.commands.finetune.test_main import Person, Tireless
+from tests.robot_rl.commands.finetune.test_corrections import Person, Tireless
 from tests.robot_rl.toy_improve import demonstrations, imitation_run, improve_settings
 
 PERSON = {"_target_": f"{Person.__module__}.{Person.__qualname__}"}

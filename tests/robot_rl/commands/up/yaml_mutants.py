@@ -380,8 +380,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", default="", help="print every refusal and every sound mutant with this in it")
     arguments = parser.parse_args()
-    counts: collections.Counter[str] = collections.Counter()
-    slowest = (0.0, "")
+    counts, slowest = collections.Counter[str](), (0.0, "")
     with tempfile.TemporaryDirectory() as directory:
         os.environ["ROBOT_RL_CONFIGS"] = directory
         for mutant in mutants(arguments.seed, arguments.count):
