@@ -39,6 +39,11 @@ def one_of(values: Iterable[object], words: str = "") -> Wanted:
     return Wanted(words or ", ".join(map(str, known)), lambda value: value in known)
 
 
+MORE_THAN_0 = Wanted("more than 0", lambda value: value > 0)
+AT_LEAST_0 = Wanted("0 or more", lambda value: value >= 0)
+AT_LEAST_1 = Wanted("at least 1", lambda value: value >= 1)
+SHARE = Wanted("0 to 1", lambda value: 0.0 <= value <= 1.0)
+
 NotNegative = Annotated[float, Wanted("a number of at least 0", lambda value: value >= 0)]
 Positive = Annotated[float, Wanted("a number above 0", lambda value: value > 0)]
 Seconds = Annotated[float, Wanted("seconds above 0", lambda value: value > 0)]
@@ -51,6 +56,24 @@ WORDS = {
     float: "a finite number",
     types.NoneType: "null",
 }
+
+
+def require_each(values: object, where: str, wanted: Wanted, *names: str) -> None:
+    """Refuses the first of some attributes that is not what is wanted; NaN never is.
+
+    Args:
+        values: Has the attributes.
+        where: What the command calls these settings; empty for the command's own.
+        wanted: What each must be.
+        names: Of the attributes.
+
+    Raises:
+        RobotRLError: Names the setting, its value and what was wanted.
+    """
+    for name in names:
+        value = getattr(values, name)
+        if not wanted.fits(value):
+            raise RobotRLError(f"{where}{'.' if where else ''}{name} is {value}, wanted {wanted.words}")
 
 
 def read(

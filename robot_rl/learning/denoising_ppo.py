@@ -23,6 +23,7 @@ from torch import Tensor
 
 from policies.trainable import DenoisingPolicy
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import AT_LEAST_0, MORE_THAN_0, require_each
 from robot_rl.learning.descent import Descent, Diverged
 
 REDUCTIONS = ("sum", "mean")
@@ -71,12 +72,8 @@ class PpoConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("clip", "epochs", "batch_size", "advantage_clip"):
-            if not getattr(self, name) > 0:
-                raise RobotRLError(f"ppo.{name} is {getattr(self, name)}, wanted more than 0")
-        for name in ("learning_rate", "minimum_spread"):
-            if not getattr(self, name) >= 0:
-                raise RobotRLError(f"ppo.{name} is {getattr(self, name)}, wanted 0 or more")
+        require_each(self, "ppo", MORE_THAN_0, "clip", "epochs", "batch_size", "advantage_clip")
+        require_each(self, "ppo", AT_LEAST_0, "learning_rate", "minimum_spread")
         if self.reduction not in REDUCTIONS:
             raise RobotRLError(f"ppo.reduction is '{self.reduction}', wanted one of {', '.join(REDUCTIONS)}")
         if not 0.0 < self.denoising_discount <= 1.0:

@@ -24,6 +24,7 @@ from data.training.statistics import Statistics
 from data.training.windows import WindowDataset
 from policies.trainable import OBSERVATION_PREFIX, Trainable
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import MORE_THAN_0, require_each
 from robot_rl.learning.descent import Descent, follow
 from robot_rl.learning.randomness import step_generator
 
@@ -69,9 +70,7 @@ class ImitationConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("steps", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise RobotRLError(f"{group}.{name} is {getattr(self, name)}, wanted more than 0")
+        require_each(self, group, MORE_THAN_0, "steps", "batch_size", "learning_rate")
         if self.mixed_precision not in PRECISIONS:
             wanted = ", ".join(PRECISIONS)
             raise RobotRLError(f"{group}.mixed_precision is '{self.mixed_precision}', wanted one of {wanted}")

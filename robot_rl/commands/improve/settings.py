@@ -11,6 +11,7 @@ from robot_rl.commands.evaluate import EPISODES, EvaluationSettings
 from robot_rl.commands.train.plan import DataSettings
 from robot_rl.config.settings import MISSING
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import AT_LEAST_1, require_each
 from robot_rl.learning.imitation import ImitationConfig
 from robot_rl.learning.offline.critic import CriticConfig
 from robot_rl.learning.offline.gate import GateConfig
@@ -118,9 +119,7 @@ class ImproveSettings(SessionSettings):
         return plan
 
     def _validate(self) -> None:
-        for name in ("rounds", "rollouts", "workers"):
-            if getattr(self, name) < 1:
-                raise RobotRLError(f"{name} is {getattr(self, name)}, wanted at least 1")
+        require_each(self, "", AT_LEAST_1, "rounds", "rollouts", "workers")
         for name, value, allowed in (("control", self.control, CONTROL_ARMS), ("device", self.device, DEVICES)):
             if value not in allowed:
                 raise RobotRLError(f"{name} is '{value}', wanted one of {', '.join(allowed)}")

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from policies.value import QEnsemble, ValueNetwork
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import MORE_THAN_0, require_each
 from robot_rl.learning.descent import Descent, Diverged, follow
 from robot_rl.learning.randomness import first_weights, step_generator
 from robot_rl.learning.transitions import Transitions
@@ -85,9 +86,7 @@ class CriticConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("steps", "batch_size", "learning_rate", "width", "blocks"):
-            if not getattr(self, name) > 0:
-                raise RobotRLError(f"critic.{name} is {getattr(self, name)}, wanted more than 0")
+        require_each(self, "critic", MORE_THAN_0, "steps", "batch_size", "learning_rate", "width", "blocks")
         if not 0.0 < self.expectile < 1.0:
             raise RobotRLError(f"critic.expectile is {self.expectile}, wanted between 0 and 1; 0.5 is the mean")
         if not 0.0 < self.target_rate <= 1.0:

@@ -29,6 +29,7 @@ from policies.normalizer import ACTION
 from policies.trainable import DenoisingPolicy
 from robot_rl.core.decision import GateDecision
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import AT_LEAST_1, require_each
 from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, summary_of
 from robot_rl.learning.descent import Diverged, follow
 from robot_rl.learning.randomness import step_generator
@@ -87,9 +88,7 @@ class OfflineConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("batches", "passes", "gate_every", "patience"):
-            if getattr(self, name) < 1:
-                raise RobotRLError(f"offline.{name} is {getattr(self, name)}, wanted at least 1")
+        require_each(self, "offline", AT_LEAST_1, "batches", "passes", "gate_every", "patience")
         if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
             raise RobotRLError(f"offline.ema_decay is {self.ema_decay}, wanted 0 or more and less than 1, or null")
         if not 0.0 < self.rejection_factor <= 1.0:

@@ -30,6 +30,7 @@ from policies.value import QNetwork
 from robot_rl.core.confidence import PairedGain, paired_gain
 from robot_rl.core.decision import SECOND_GAIN
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import MORE_THAN_0, require_each
 from robot_rl.learning.descent import Descent, Diverged, follow
 from robot_rl.learning.randomness import first_weights, step_generator
 from robot_rl.learning.transitions import Transitions
@@ -72,9 +73,18 @@ class FittedQConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("steps", "batch_size", "learning_rate", "width", "target_rate", "next_chunks", "start_chunks"):
-            if not getattr(self, name) > 0:
-                raise RobotRLError(f"fitted_q.{name} is {getattr(self, name)}, wanted more than 0")
+        require_each(
+            self,
+            "fitted_q",
+            MORE_THAN_0,
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "width",
+            "target_rate",
+            "next_chunks",
+            "start_chunks",
+        )
 
 
 class FittedQ(NamedTuple):

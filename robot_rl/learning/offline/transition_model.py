@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from policies.ensemble import EnsembleMlp
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import MORE_THAN_0, require_each
 from robot_rl.learning.randomness import first_weights
 from robot_rl.learning.transitions import Transitions
 
@@ -62,9 +63,9 @@ class DynamicsConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("members", "elites", "width", "steps", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise RobotRLError(f"dynamics.{name} is {getattr(self, name)}, wanted more than 0")
+        require_each(
+            self, "dynamics", MORE_THAN_0, "members", "elites", "width", "steps", "batch_size", "learning_rate"
+        )
         if self.elites > self.members:
             raise RobotRLError(f"dynamics.elites is {self.elites}, wanted at most dynamics.members={self.members}")
         if not 0.0 < self.held_out_fraction < 1.0:

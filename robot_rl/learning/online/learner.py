@@ -31,6 +31,7 @@ from policies.trainable import DenoisingPolicy
 from policies.value import ValueNetwork
 from robot_rl.core.episode import Episode, Outcome, Source
 from robot_rl.core.errors import RobotRLError
+from robot_rl.core.section import AT_LEAST_0, AT_LEAST_1, SHARE, require_each
 from robot_rl.learning.collected import CollectedEpisode, takeovers
 from robot_rl.learning.denoising_ppo import DenoisingPpo, PpoBatch, PpoConfig, surrogate
 from robot_rl.learning.descent import Diverged
@@ -105,15 +106,25 @@ class OnlineConfig:
         Raises:
             RobotRLError: Names the setting.
         """
-        for name in ("iterations", "episodes_per_iteration", "imitation_batch_size", "remembered_windows"):
-            if getattr(self, name) < 1:
-                raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted at least 1")
-        for name in ("warmup_iterations", "imitation_weight", "demonstration_weight", "distillation_steps"):
-            if getattr(self, name) < 0:
-                raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted 0 or more")
-        for name in ("gae_lambda", "undo_factor", "veto_level"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise RobotRLError(f"online.{name} is {getattr(self, name)}, wanted 0 to 1")
+        require_each(
+            self,
+            "online",
+            AT_LEAST_1,
+            "iterations",
+            "episodes_per_iteration",
+            "imitation_batch_size",
+            "remembered_windows",
+        )
+        require_each(
+            self,
+            "online",
+            AT_LEAST_0,
+            "warmup_iterations",
+            "imitation_weight",
+            "demonstration_weight",
+            "distillation_steps",
+        )
+        require_each(self, "online", SHARE, "gae_lambda", "undo_factor", "veto_level")
         self.ppo.validate()
 
     def share_at(self, iteration: int) -> float:
