@@ -70,8 +70,7 @@ class Descent:
         self._optimizer.zero_grad(set_to_none=True)
         norm = self._gradient(loss)
         value = float(loss.detach())
-        scaled = self._accelerator is not None and self._accelerator.scaler is not None
-        if not scaled and not (math.isfinite(value) and math.isfinite(norm)):
+        if self._scaler is None and not (math.isfinite(value) and math.isfinite(norm)):
             self._optimizer.zero_grad(set_to_none=True)
             raise Diverged(
                 f"{self._name}: the loss is {value:g} at step {self._steps() + 1}, its gradient norm {norm:g}: "
@@ -92,6 +91,21 @@ class Descent:
         """Takes back what `state` gave, which stays as it is."""
         # The optimiser keeps the tensors it is given and writes into them: a state must survive being loaded.
         self._optimizer.load_state_dict(copy.deepcopy(dict(state)))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What an exact resume needs of a step that an accelerator takes: the optimiser and the gradient scaler."""
+        scaler = self._scaler
+        return {"optimizer": self.state(), "scaler": scaler.state_dict() if scaler is not None else {}}
+
+    def load_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `checkpoint` gave, from among what else a state holds."""
+        self.load_state(state["optimizer"])
+        if self._scaler is not None and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return None if self._accelerator is None else self._accelerator.scaler
 
     def _gradient(self, loss: Tensor) -> float:
         """Computes and clips it. Returns its norm before."""

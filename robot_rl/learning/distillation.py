@@ -173,19 +173,12 @@ class ConsistencyLearner:
 
     def state(self) -> dict[str, Any]:
         """All that an exact resume needs besides the average's weights and the teacher."""
-        scaler = self.accelerator.scaler
-        return {
-            "student": self._student.state_dict(),
-            "optimizer": self._descent.state(),
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
+        return {"student": self._student.state_dict(), **self._descent.checkpoint()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave; the average is loaded separately."""
         self._student.load_state_dict(state["student"])
-        self._descent.load_state(state["optimizer"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self._descent.load_checkpoint(state)
 
 
 class TeacherDistance(HeldOut):

@@ -134,19 +134,12 @@ class ImitationLearner:
 
     def state(self) -> dict[str, Any]:
         """All that an exact resume needs besides the average's weights."""
-        scaler = self.accelerator.scaler
-        return {
-            "policy": self._policy.state_dict(),
-            "optimizer": self._descent.state(),
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
+        return {"policy": self._policy.state_dict(), **self._descent.checkpoint()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave; the average is loaded separately."""
         self._policy.load_state_dict(state["policy"])
-        self._descent.load_state(state["optimizer"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self._descent.load_checkpoint(state)
 
 
 def observations_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
