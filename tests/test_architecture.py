@@ -238,6 +238,23 @@ def test_nobody_is_asked_for_a_capability_by_its_name():
     ]
 
 
+def borrowed(code: str) -> list[str]:
+    """The private names that code imports from another file of ours."""
+    found = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom) and node.module]
+    ours = [node for node in found if str(node.module).split(".")[0] in PACKAGES]
+    return [f"{node.module}.{each.name}" for node in ours for each in node.names if each.name.startswith("_")]
+
+
+def test_no_file_imports_anothers_private_name():
+    wrong = {name: borrowed(path.read_text()) for name, path in FILES.items()}
+    assert not {name: names for name, names in wrong.items() if names}
+
+
+def test_an_invented_private_import_is_caught():
+    assert borrowed("from robot_rl.core.specs import _is_positive, RobotSpec") == ["robot_rl.core.specs._is_positive"]
+    assert borrowed("from robot_rl.core.specs import RobotSpec\nfrom os import _exit") == []
+
+
 def test_hydra_stays_in_one_room():
     for name, found in IMPORTS.items():
         hydra = {other for other in found if other.split(".")[0] in {"hydra", "omegaconf"}}

@@ -18,7 +18,7 @@ from robot_rl.core.episode import Outcome
 from robot_rl.core.errors import RobotRLError
 from robot_rl.core.protocols import Operator, Robot
 from robot_rl.runtime.meeting import Meeting
-from robot_rl.sessions.session import Session, _next_seed, _show_cadence, _writer, offer_recovery
+from robot_rl.sessions.session import Session, next_seed, offer_recovery, recorder_for, show_cadence
 from robot_rl.sessions.setup import (
     SessionSettings,
     build_filter,
@@ -85,19 +85,19 @@ def collect_episodes(settings: CollectSettings, console: Console) -> Session:
         stack.enter_context(robot)
         stack.enter_context(operator)
         # Last, so that a robot or operator that is not there leaves no empty dataset behind.
-        sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
+        sink = stack.enter_context(recorder_for(settings.dataset, settings.codecs, robot, console))
         clock = HostClock() if realtime else SimulatedClock()
         who = Meeting(robot, None, operator, judge, clock, command_filter, sink)
         session = Session(who, options_for(None, settings.task, settings.rollout), settings.task, console)
         session.run(seed, episodes)
-    _show_cadence(session, console, realtime)
+    show_cadence(session, console, realtime)
     return session
 
 
 def _who_drives(settings: CollectSettings, robot: Robot) -> tuple[Operator, int, int]:
     """Operator, first seed and number of episodes; a replay takes all three from the stored episode."""
     if settings.replay is None:
-        seed = settings.seed if settings.seed is not None else _next_seed(settings.dataset)
+        seed = settings.seed if settings.seed is not None else next_seed(settings.dataset)
         return build_operator(settings.operator, robot.spec), seed, settings.episodes
     url, _, episode_id = settings.replay.rpartition("#")
     if not url:

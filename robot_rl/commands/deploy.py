@@ -15,7 +15,7 @@ from robot_rl.config.settings import MISSING, load
 from robot_rl.core.clock import HostClock
 from robot_rl.core.protocols import EpisodeSink
 from robot_rl.runtime.meeting import Meeting
-from robot_rl.sessions.session import Session, _show_cadence, _writer, correcting, offer_recovery
+from robot_rl.sessions.session import Session, correcting, offer_recovery, recorder_for, show_cadence
 from robot_rl.sessions.setup import (
     NoSink,
     SessionSettings,
@@ -68,7 +68,7 @@ def deploy(overrides: Sequence[str]) -> int:
         stack.enter_context(operator)
         sink: EpisodeSink = NoSink()
         if settings.dataset:
-            sink = stack.enter_context(_writer(settings.dataset, settings.codecs, robot, console))
+            sink = stack.enter_context(recorder_for(settings.dataset, settings.codecs, robot, console))
         options = options_for(policy, settings.task, settings.rollout)
         who = Meeting(robot, policy, operator, judge, HostClock(), command_filter, sink)
         session = Session(who, options, settings.task, console)
@@ -76,5 +76,5 @@ def deploy(overrides: Sequence[str]) -> int:
         try:
             session.run(settings.seed, settings.episodes)
         finally:
-            _show_cadence(session, console, realtime=True)
+            show_cadence(session, console, realtime=True)
     return 0

@@ -98,7 +98,7 @@ def offer_recovery(dataset: str, answer: str, console: Console) -> None:
     console.print(f"recovered {len(recover(dataset, wait_s=PREVIOUS_RECORDER_S))} episode(s)")
 
 
-def _writer(dataset: str, codecs: dict[str, str], robot: Robot, console: Console) -> EpisodeWriter:
+def recorder_for(dataset: str, codecs: dict[str, str], robot: Robot, console: Console) -> EpisodeWriter:
     """The recorder, which says of every episode when it is safe."""
 
     def tell(progress: CommitProgress) -> None:
@@ -113,7 +113,7 @@ def correcting(operator: dict[str, Any]) -> dict[str, Any]:
     return {**operator, "correcting": True} if "correcting" in operator else operator
 
 
-def _next_seed(dataset: str) -> int:
+def next_seed(dataset: str) -> int:
     """The seed after the largest recorded one, so that a second session does not repeat the first one's layouts."""
     try:
         with DatasetStore.open(dataset) as store:
@@ -122,7 +122,7 @@ def _next_seed(dataset: str) -> int:
         return 0
 
 
-def _show_cadence(session: Session, console: Console, realtime: bool) -> None:
+def show_cadence(session: Session, console: Console, realtime: bool) -> None:
     """The last episode's timing, where timing means something."""
     if realtime and session.results and session.results[-1].cadence:
         console.print("cadence of the last episode")
