@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="robot-rl data", description="Look at, check, change, import and export a dataset."
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    for add in (_add_readers, _add_writers, _add_converters):
+    for add in (_add_readers, _add_writers, _add_import, _add_export):
         add(verbs)
     return parser
 
@@ -79,7 +79,7 @@ def _add_writers(verbs: Verbs) -> None:
     _dataset(recover)
 
 
-def _add_converters(verbs: Verbs) -> None:
+def _add_import(verbs: Verbs) -> None:
     load = _verb(verbs, "import", "add the episodes of another project's dataset or of ROS 2 bags")
     load.add_argument("format", choices=IMPORTS)
     load.add_argument("source", type=Path, help="zarr directory or .zip; bag, .mcap, .db3 or a directory of bags")
@@ -109,6 +109,10 @@ def _add_converters(verbs: Verbs) -> None:
     load.add_argument("--streams", nargs="+", metavar="NAME", default=[], help="arrays to keep; all if absent")
     load.add_argument("--codec", default="png", help="of images: png (default, lossless), raw, jpeg:90, ...")
     load.add_argument("--append", action="store_true", help="add to a dataset that holds episodes already")
+    _add_bag_arguments(load)
+
+
+def _add_bag_arguments(load: argparse.ArgumentParser) -> None:
     load.add_argument(
         "--split-topic",
         metavar="TOPIC",
@@ -124,6 +128,8 @@ def _add_converters(verbs: Verbs) -> None:
         help="of a bag: a message counts from when it was recorded, as live (default), or from its stamp on",
     )
 
+
+def _add_export(verbs: Verbs) -> None:
     save = _verb(verbs, "export", "write episodes in another project's format")
     save.add_argument("format", choices=EXPORTS)
     _dataset(save, history=True)
